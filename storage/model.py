@@ -1,0 +1,201 @@
+"""The vocabulary both programs share: frozen records, one per thing Karta keeps.
+
+Identifiers: organizations, users and credentials are UUIDs; an API key is named by its public id (the part of the
+key between mode and secret), which is safe to show. Times are aware UTC datetimes. Money is in micro-dollars.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+
+class Mode(StrEnum):
+    """What a key reaches: real providers, or always the simulated one (never billed)."""
+
+    LIVE = "live"
+    TEST = "test"
+
+
+class Plan(StrEnum):
+    FREE = "free"
+    PRO = "pro"
+    ENTERPRISE = "enterprise"
+
+    @property
+    def allows_byok(self) -> bool:
+        """Bring-your-own provider keys come with Pro and Enterprise."""
+        return self is not Plan.FREE
+
+
+class OrgStatus(StrEnum):
+    ACTIVE = "active"
+    SUSPENDED = "suspended"
+
+
+class Role(StrEnum):
+    OWNER = "owner"
+    ADMIN = "admin"
+    DEVELOPER = "developer"
+    BILLING = "billing"
+    VIEWER = "viewer"
+
+
+class Organization(msgspec.Struct, frozen=True, kw_only=True):
+    org_id: UUID
+    name: str
+    plan: Plan
+    status: OrgStatus
+    created_at: datetime
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    user_id: UUID
+    email: str
+    created_at: datetime
+
+
+class Membership(msgspec.Struct, frozen=True, kw_only=True):
+    org_id: UUID
+    user_id: UUID
+    role: Role
+
+
+class APIKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A customer key as it may be shown: never the secret, never its digest."""
+
+    key_id: str
+    org_id: UUID
+    name: str
+    mode: Mode
+    last_four: str
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    allowed_models: tuple[str, ...] | None
+    """Model names the key may ask for (None: any)."""
+
+
+class ProviderCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider key an organization brought, as it may be shown."""
+
+    credential_id: UUID
+    org_id: UUID
+    provider: str
+    last_four: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class SealedCredential(msgspec.Struct, frozen=True, kw_only=True):
+    """A provider key as it is kept: opened only by `sealing.open_sealed`."""
+
+    credential_id: UUID
+    org_id: UUID
+    provider: str
+    master_key_version: int
+    org_salt: bytes
+    wrapped_key: bytes
+    ciphertext: bytes
+
+
+class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
+    """All the data plane needs to know of one customer key, in one row.
+
+    `secret_digest` is the bcrypt digest; `credentials` are the organization's live provider keys, sealed.
+    """
+
+    key_id: str
+    org_id: UUID
+    mode: Mode
+    secret_digest: bytes
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    allowed_models: tuple[str, ...] | None
+    plan: Plan
+    org_status: OrgStatus
+    credentials: tuple[SealedCredential, ...]
+
+    def __repr__(self) -> str:
+        return f"GatewayKey({self.key_id!r}, org_id={self.org_id!r})"
+
+
+class ActorKind(StrEnum):
+    USER = "user"
+    CLI = "cli"
+    GATEWAY = "gateway"
+    SYSTEM = "system"
+
+
+class Actor(msgspec.Struct, frozen=True, kw_only=True):
+    """Who caused a change, for the audit log."""
+
+    kind: ActorKind
+    actor_id: str
+    """A user id, the operating-system user of a command line, or a component's name."""
+    address: str | None = None
+    user_agent: str | None = None
+    request_id: str | None = None
+
+
+class CredentialKind(StrEnum):
+    """Whose provider key a request went up with."""
+
+    BYOK = "byok"
+    PLATFORM = "platform"
+    SIMULATED = "simulated"
+
+
+class Outcome(StrEnum):
+    """How a metered request ended."""
+
+    COMPLETED = "completed"
+    CLIENT_GONE = "client_gone"
+    UPSTREAM_FAILED = "upstream_failed"
+    TIMED_OUT = "timed_out"
+    REFUSED = "refused"
+
+
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One request, as it is metered: exactly one of these whatever its end.
+
+    Field order is the order on disk (the spool is array-like msgpack) and in `usage_rows.COLUMNS`: add at the end, with a
+    default, and never reorder. Token classes are disjoint: input excludes cache reads and writes; reasoning and
+    audio are parts of output, kept for information and never added.
+    """
+
+    request_id: UUID
+    started_at: datetime
+    org_id: UUID
+    key_id: str
+    credential_kind: CredentialKind
+    credential_id: UUID | None
+    provider: str
+    endpoint: str
+    model_asked: str | None
+    model_answered: str | None
+    status: int
+    """The HTTP status the client was sent; 0 when none was."""
+    outcome: Outcome
+    streamed: bool
+    usage_complete: bool
+    """True when the provider's own final figures were seen; False when estimated or partial."""
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    reasoning_tokens: int
+    audio_tokens: int
+    server_tool_calls: int
+    provider_request_id: str | None
+    request_bytes: int
+    response_bytes: int
+    verify_us: int
+    dial_us: int
+    first_byte_us: int
+    total_us: int
