@@ -1,0 +1,289 @@
+"""Stage 1: connections, and the requests on them.
+
+Job: own the listening socket and one task per client connection; hand each `Inbound` to the pipeline; bound everything a
+stranger can make grow. One task serves a connection: it reads a request, runs it, reads the next. While a request runs nobody reads, so
+pipelined bytes stay in the kernel; that the client has gone is told by `hangup`, and every limit in time by `watchdog`.
+
+Bounds: connections, time to the first byte and to the whole head, idle time between requests, time between body bytes, time a write may stall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from enum import Enum
+
+import trio
+
+from gateway import wire
+from gateway.hangup import HangupWatch
+from gateway.refusal import Dialect, Kind, Refusal, render
+from gateway.request_reader import Inbound, RequestReader
+from gateway.limits import Limits
+from gateway.watchdog import NEVER, Watchdog
+
+# What is read and thrown away after a refusal, so that the client reads the answer before a reset: at most this.
+_LINGER_BYTES_MAX = 1024 * 1024
+_LINGER_SECONDS = 2.0
+# How long accepting pauses when the process is out of file descriptors or memory.
+_ACCEPT_PAUSE_SECONDS = 0.1
+_BACKLOG = 1024
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Waiting(Enum):
+    """What a connection waits for: decides what happens when the wait is over-long."""
+
+    REQUEST = "request"
+    HEAD = "head"
+    BODY = "body"
+    UPSTREAM = "upstream"
+    WRITE = "write"
+
+
+class Overdue(Exception):
+    """A wait exceeded its limit."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__(waiting.value)
+        self.waiting = waiting
+
+
+class Connection:
+    """One client connection. The pipeline reads bodies and writes answers through it."""
+
+    __slots__ = (
+        "_limits",
+        "_overdue",
+        "_reader",
+        "_wait_socket",
+        "_waiting",
+        "_watchdog",
+        "address",
+        "answered",
+        "deadline",
+        "gone",
+        "keep_alive",
+        "scope",
+        "transport",
+    )
+
+    def __init__(
+        self, transport: wire.Transport, address: str, limits: Limits, watchdog: Watchdog
+    ) -> None:
+        self.transport = transport
+        self.address = address
+        self.scope = trio.CancelScope()
+        self.gone = False
+        """The client closed or reset the connection."""
+        self.answered = False
+        """A byte of the current request's answer has been sent: it is too late for a refusal."""
+        self.keep_alive = True
+        self.deadline = NEVER
+        self._reader = RequestReader()
+        self._limits = limits
+        self._watchdog = watchdog
+        self._waiting = Waiting.REQUEST
+        self._wait_socket: socket.socket = transport.sock
+        self._overdue: Waiting | None = None
+
+    # Waiting with a limit.
+
+    def begin_wait(self, waiting: Waiting, seconds: float, sock: socket.socket | None = None) -> None:
+        """From now on the connection waits on `sock` (default: the client's) for at most `seconds`."""
+        self._waiting = waiting
+        self._overdue = None
+        self._wait_socket = sock or self.transport.sock
+        self.deadline = self._watchdog.now + seconds
+
+    def expire(self) -> None:
+        """Called by the watchdog: end the wait with an exception in the waiting task."""
+        self._overdue = self._waiting
+        wire.interrupt(self._wait_socket)
+
+    def overdue(self) -> Overdue | None:
+        """After `trio.ClosedResourceError`: which limit was exceeded, if that is why."""
+        if self._overdue is None:
+            return None
+        waiting, self._overdue = self._overdue, None
+        return Overdue(waiting)
+
+    def on_hangup(self) -> None:
+        """Called by the hangup watch: whatever runs for this client is cancelled."""
+        self.gone = True
+        self.scope.cancel()
+
+    # Reading.
+
+    async def next_request(self) -> Inbound | None:
+        """The next request whose head is complete, or None when the client is done."""
+        ready = self._reader.ready
+        self.answered = False
+        self.begin_wait(Waiting.REQUEST, self._limits.idle_seconds)
+        while not ready:
+            data = await self._receive()
+            if not data:
+                return None
+            if self._waiting is Waiting.REQUEST:
+                self.begin_wait(Waiting.HEAD, self._limits.head_seconds)
+            self._reader.feed(data)
+        self.deadline = NEVER
+        inbound = ready.popleft()
+        self.keep_alive = inbound.keep_alive
+        return inbound
+
+    async def read_body(self, inbound: Inbound, bytes_max: int) -> None:
+        """Read until the body is complete, or something of it has come when it is streamed on.
+
+        Raises `Refusal` beyond `bytes_max`, and `trio.Cancelled` when the client goes.
+        """
+        self.begin_wait(Waiting.BODY, self._limits.body_stall_seconds)
+        data = await self._receive()
+        if not data:
+            self.on_hangup()
+            await trio.lowlevel.checkpoint()
+        self._reader.feed(data)
+        self.deadline = NEVER
+        self.check_body(inbound, bytes_max)
+
+    def check_body(self, inbound: Inbound, bytes_max: int) -> None:
+        if inbound.body_bytes > bytes_max:
+            raise Refusal(
+                Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True
+            )
+
+    async def _receive(self) -> bytes:
+        try:
+            return await self.transport.receive()
+        except trio.ClosedResourceError:
+            raise self.overdue() or ConnectionResetError from None
+
+    # Writing.
+
+    async def send(self, data: bytes | bytearray) -> None:
+        """Send to the client; a stall beyond the limit raises `Overdue`, a broken connection `OSError`."""
+        self.answered = True
+        sent = self.transport.send_now(data)
+        if sent < len(data):
+            self.begin_wait(Waiting.WRITE, self._limits.write_stall_seconds)
+            try:
+                await self.transport.send_rest(data, sent)
+            except trio.ClosedResourceError:
+                raise self.overdue() or ConnectionResetError from None
+            self.deadline = NEVER
+
+    def close(self) -> None:
+        wire.close(self.transport.sock)
+
+    def abort(self) -> None:
+        """End the connection so that an unfinished answer cannot be taken for a finished one."""
+        self.keep_alive = False
+        wire.abort(self.transport.sock)
+
+    async def linger(self) -> None:
+        """After an answer to a request that was not read whole: give the client time to read it.
+
+        Closing with unread bytes would reset the connection and destroy the answer on its way.
+        """
+        self.keep_alive = False
+        with contextlib.suppress(OSError, trio.ClosedResourceError), trio.move_on_after(_LINGER_SECONDS):
+            self.transport.sock.shutdown(socket.SHUT_WR)
+            read = 0
+            while read < _LINGER_BYTES_MAX and (data := await self.transport.receive()):
+                read += len(data)
+
+
+Handler = Callable[[Connection, Inbound], Awaitable[None]]
+
+
+class Acceptor:
+    """Serves one listening socket until cancelled."""
+
+    def __init__(
+        self, *, limits: Limits, watchdog: Watchdog, hangups: HangupWatch, handler: Handler, request_id: Callable[[], str]
+    ) -> None:
+        self._limits = limits
+        self._watchdog = watchdog
+        self._hangups = hangups
+        self._handler = handler
+        self._request_id = request_id
+        self.connections: set[Connection] = set()
+        self.draining = False
+
+    async def serve(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        """Accept until cancelled; each connection is a task of `nursery`."""
+        listener.setblocking(False)
+        while True:
+            await trio.lowlevel.wait_readable(listener)
+            try:
+                self._accept_all(listener, nursery)
+            except OSError as error:
+                if error.errno not in _OUT_OF_RESOURCES:
+                    raise
+                await trio.sleep(_ACCEPT_PAUSE_SECONDS)
+
+    def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        while True:
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            if len(self.connections) >= self._limits.connections_max:
+                sock.close()
+                continue
+            wire.prepare(sock)
+            peer = address[0] if isinstance(address, tuple) else "unix"
+            connection = Connection(wire.PlainTransport(sock), peer, self._limits, self._watchdog)
+            nursery.start_soon(self._serve_connection, connection)
+
+    async def _serve_connection(self, connection: Connection) -> None:
+        descriptor = connection.transport.sock.fileno()
+        self.connections.add(connection)
+        self._watchdog.watched.add(connection)
+        self._hangups.add(descriptor, connection.on_hangup)
+        try:
+            with connection.scope:
+                await self._serve_requests(connection)
+        except (OSError, Overdue):
+            connection.abort()
+        finally:
+            self._hangups.discard(descriptor)
+            self._watchdog.watched.discard(connection)
+            self.connections.discard(connection)
+            connection.close()
+
+    async def _serve_requests(self, connection: Connection) -> None:
+        try:
+            while connection.keep_alive and not self.draining:
+                inbound = await connection.next_request()
+                if inbound is None:
+                    return
+                await self._handler(connection, inbound)
+        except Refusal as refusal:
+            # The bytes were no request: there is no stage to tell it, and no dialect but by guess.
+            refusal.close = True
+            await connection.send(render(refusal, Dialect.UNKNOWN, self._request_id()))
+            await connection.linger()
+        except Overdue as overdue:
+            if overdue.waiting is Waiting.HEAD:
+                late = Refusal(Kind.CLIENT_TIMEOUT, "The request head took too long to arrive.", close=True)
+                await connection.send(render(late, Dialect.UNKNOWN, self._request_id()))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket that other workers may share (SO_REUSEPORT). Raises OSError as the system says it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Accepted sockets inherit these; set before listen so that the window is right from the first packet.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER_BYTES)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,210 @@
+"""Stage 2: `Inbound → APIRequest`. What is being asked, of which API, with which key; and the few fields Karta must know.
+
+Order: `recognise` works on the head alone, so that a wrong path or an over-long body is refused before a byte of the body is read;
+`read_fields` looks into the body once it is there. The body itself is never changed: msgspec reads the fields named here and skips the rest, and the
+bytes that came are the bytes that go.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from gateway.operations import Operation, Operations, PathOperations
+from gateway.refusal import Dialect, Kind, Refusal
+from gateway.request_head import Field, decide
+from gateway.request_reader import Inbound
+from gateway.limits import Limits
+
+_EXPLICIT = ((b"/anthropic/v1/", Dialect.ANTHROPIC), (b"/openai/v1/", Dialect.OPENAI))
+_TARGET = re.compile(rb"/[!-~]*\Z")
+_NO_LENGTH = -1
+_KEY_PREFIX = b"kt_"
+
+
+class BodyFields(msgspec.Struct, gc=False):
+    """What Karta reads of a JSON body, of whatever type the client made it: judging types is the provider's business."""
+
+    model: object = None
+    stream: object = None
+    max_tokens: object = None
+    max_completion_tokens: object = None
+    max_output_tokens: object = None
+
+
+_fields_decoder = msgspec.json.Decoder(BodyFields)
+_NO_FIELDS = BodyFields()
+
+
+class APIRequest:
+    """A request whose head is understood. `target` is the raw path and query as the provider shall see it."""
+
+    __slots__ = (
+        "bearer",
+        "buffered",
+        "content_length",
+        "dialect",
+        "expects_continue",
+        "fields",
+        "inbound",
+        "lines",
+        "operation",
+        "target",
+        "token",
+    )
+
+    def __init__(self, inbound: Inbound, operation: Operation, target: bytes) -> None:
+        self.inbound = inbound
+        self.operation = operation
+        self.dialect = operation.dialect
+        self.target = target
+        self.lines: list[bytes] = []
+        """Header lines that go up as they came."""
+        self.token = b""
+        self.bearer = False
+        """The token came as `Authorization: Bearer`; the provider's goes up in the same style."""
+        self.content_length = _NO_LENGTH
+        self.expects_continue = False
+        self.buffered = False
+        """The body is read whole before it goes up, because its fields matter (or it is small and here already)."""
+        self.fields = _NO_FIELDS
+
+    @property
+    def model(self) -> str | None:
+        model = self.fields.model
+        return model if isinstance(model, str) else None
+
+    @property
+    def streaming(self) -> bool:
+        return self.fields.stream is True
+
+    def __repr__(self) -> str:
+        return f"APIRequest({self.operation.method} {self.operation.path})"
+
+
+def recognise(inbound: Inbound, operations: Operations, limits: Limits) -> APIRequest:
+    """Understand the head. Raises `Refusal` for what Karta does not forward."""
+    if inbound.version not in ("1.1", "1.0"):
+        raise Refusal(Kind.VERSION_UNSUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are spoken here.", close=True)
+    if inbound.upgrade:
+        raise Refusal(Kind.NOT_SUPPORTED, "WebSocket connections are not supported by this gateway.", close=True)
+    target = inbound.target
+    if not _TARGET.match(target):
+        raise Refusal(Kind.MALFORMED, "The request target must be a path of printable ASCII.", close=True)
+    explicit = Dialect.UNKNOWN
+    for prefix, dialect in _EXPLICIT:
+        if target.startswith(prefix):
+            explicit = dialect
+            target = target[len(prefix) - len(b"/v1/") :]
+    found = operations.match(target.partition(b"?")[0].partition(b"#")[0])
+    if found is None:
+        raise Refusal(Kind.NOT_FOUND, "Unknown path: Karta forwards only known operations of the two APIs.")
+    operation = _choose(found, explicit, inbound)
+    request = APIRequest(inbound, operation, target)
+    _read_head(request, limits)
+    return request
+
+
+def guess_dialect(inbound: Inbound) -> Dialect:
+    """The best guess for an error about a request that was not recognised."""
+    for prefix, dialect in _EXPLICIT:
+        if inbound.target.startswith(prefix):
+            return dialect
+    return Dialect.ANTHROPIC if _is_anthropic(inbound) else Dialect.OPENAI
+
+
+def _is_anthropic(inbound: Inbound) -> bool:
+    return any(decide(name) is Field.ANTHROPIC_VERSION for name, _ in inbound.headers)
+
+
+def _choose(found: PathOperations, explicit: Dialect, inbound: Inbound) -> Operation:
+    """One operation of a path: by explicit prefix, by who has the path, else by `anthropic-version`."""
+    by_dialect = found.by_dialect
+    if explicit is not Dialect.UNKNOWN:
+        dialect = explicit
+    elif len(by_dialect) == 1:
+        (dialect,) = by_dialect
+    else:
+        dialect = Dialect.ANTHROPIC if _is_anthropic(inbound) else Dialect.OPENAI
+    methods = by_dialect.get(dialect)
+    if methods is None:
+        raise Refusal(Kind.NOT_FOUND, f"The {dialect} API has no such path.")
+    operation = methods.get(inbound.method)
+    if operation is None:
+        allowed = ", ".join(sorted(method.decode() for method in methods))
+        raise Refusal(Kind.METHOD_NOT_ALLOWED, f"This path takes {allowed}.")
+    return operation
+
+
+def _read_head(request: APIRequest, limits: Limits) -> None:
+    inbound = request.inbound
+    content_type = b""
+    dropped: set[bytes] = set()
+    hosts = 0
+    forward = request.lines
+    for name, value in inbound.headers:
+        field = decide(name)
+        if field is Field.FORWARD or field is Field.ANTHROPIC_VERSION:
+            forward.append(name + b": " + value)
+        elif field is Field.CONTENT_TYPE:
+            content_type = value
+            forward.append(name + b": " + value)
+        elif field is Field.API_KEY:
+            _take_token(request, value, bearer=False)
+        elif field is Field.AUTHORIZATION:
+            scheme, _, credentials = value.partition(b" ")
+            if scheme.lower() == b"bearer":
+                _take_token(request, credentials.strip(), bearer=True)
+        elif field is Field.CONTENT_LENGTH:
+            request.content_length = int(value)
+        elif field is Field.EXPECT:
+            _expect(request, value)
+        elif field is Field.HOST:
+            hosts += 1
+        elif field is Field.CONNECTION:
+            dropped.update(one.strip().lower() for one in value.split(b","))
+    if hosts > 1:
+        raise Refusal(Kind.MALFORMED, "More than one Host header.", close=True)
+    dropped -= {b"close", b"keep-alive"}
+    if dropped:
+        # A field named by Connection is meant for this hop only (RFC 9110 section 7.6.1).
+        request.lines = [line for line in forward if line.partition(b":")[0].lower() not in dropped]
+    request.buffered = inbound.complete or (
+        request.operation.metered and not content_type.lower().startswith(b"multipart/")
+    )
+    bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
+    if request.content_length > bytes_max or inbound.body_bytes > bytes_max:
+        raise Refusal(Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True)
+
+
+def _take_token(request: APIRequest, token: bytes, *, bearer: bool) -> None:
+    """Of two different keys the Karta key is meant (an SDK may find a second one in its environment); two of those are one too many."""
+    if request.token and request.token != token:
+        if not token.startswith(_KEY_PREFIX):
+            return
+        if request.token.startswith(_KEY_PREFIX):
+            raise Refusal(Kind.MALFORMED, "Two different keys: send either x-api-key or Authorization, not both.")
+    request.token = token
+    request.bearer = bearer
+
+
+def _expect(request: APIRequest, value: bytes) -> None:
+    if value.strip().lower() != b"100-continue":
+        raise Refusal(Kind.EXPECTATION_FAILED, "The only expectation met here is 100-continue.", close=True)
+    request.expects_continue = request.inbound.version == "1.1"
+
+
+def read_fields(request: APIRequest, body: bytes) -> None:
+    """Look into a complete JSON body. An empty one has no fields; a malformed one is refused here rather than sent on."""
+    if not request.operation.metered or not body:
+        return
+    try:
+        request.fields = _fields_decoder.decode(body)
+    except msgspec.ValidationError:
+        # JSON, but not an object: the provider has its own words for that.
+        return
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
+    except RecursionError:
+        raise Refusal(Kind.MALFORMED, "The request body is nested too deeply.") from None

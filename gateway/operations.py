@@ -1,0 +1,138 @@
+"""Which operations exist: the tables in `operation_tables/`, read once, matched per request.
+
+Order: `load()` at start, `Operations.match(path)` for each request. A path both APIs have gives two answers, and
+`api_request` chooses. Static paths are one dict look-up; templates walk a tree by segment, a literal segment winning over a parameter.
+A parameter may hold anything percent-encoded but nothing that an upstream could take for a way to another path
+(empty, dots, an encoded slash next to dots): such a path is simply unknown.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from gateway.refusal import Dialect
+
+
+class OperationKind(StrEnum):
+    METERED = "metered"
+    FREE = "free"
+    ELSEWHERE = "elsewhere"
+
+
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """One method on one path of one API. `path` is the template, which also names the endpoint in usage rows."""
+
+    dialect: Dialect
+    kind: OperationKind
+    stateless: bool
+    method: str
+    path: str
+
+    @property
+    def metered(self) -> bool:
+        return self.kind is OperationKind.METERED
+
+
+class PathOperations:
+    """What may be done on one path: by dialect, then by method."""
+
+    __slots__ = ("by_dialect",)
+
+    def __init__(self) -> None:
+        self.by_dialect: dict[Dialect, dict[bytes, Operation]] = {}
+
+    def add(self, operation: Operation) -> None:
+        methods = self.by_dialect.setdefault(operation.dialect, {})
+        methods[operation.method.encode()] = operation
+        if operation.method == "GET":
+            methods.setdefault(b"HEAD", operation)
+
+
+class _Node:
+    __slots__ = ("here", "literal", "parameter")
+
+    def __init__(self) -> None:
+        self.literal: dict[bytes, _Node] = {}
+        self.parameter: _Node | None = None
+        self.here: PathOperations | None = None
+
+
+class Operations:
+    """The table of all operations, matched by raw path."""
+
+    def __init__(self, operations: list[Operation]) -> None:
+        self.all = tuple(operations)
+        self._static: dict[bytes, PathOperations] = {}
+        self._root = _Node()
+        for operation in operations:
+            self._add(operation)
+
+    def _add(self, operation: Operation) -> None:
+        node = self._root
+        for segment in operation.path.encode().split(b"/")[1:]:
+            if segment.startswith(b"{"):
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.literal.setdefault(segment, _Node())
+        if node.here is None:
+            node.here = PathOperations()
+        node.here.add(operation)
+        if b"{" not in operation.path.encode():
+            self._static[operation.path.encode()] = node.here
+
+    def match(self, path: bytes) -> PathOperations | None:
+        """The operations on a raw path (still percent-encoded, without query), or None."""
+        found = self._static.get(path)
+        if found is not None:
+            return found
+        segments = path.split(b"/")
+        if segments[0] or not all(_harmless(segment) for segment in segments[1:]):
+            return None
+        return _walk(self._root, segments, 1)
+
+
+def _walk(node: _Node, segments: list[bytes], index: int) -> PathOperations | None:
+    """Depth-first with the literal branch first; depth is bounded by the templates' own (≤ 10)."""
+    if index == len(segments):
+        return node.here
+    literal = node.literal.get(segments[index])
+    if literal is not None and (found := _walk(literal, segments, index + 1)) is not None:
+        return found
+    if node.parameter is not None:
+        return _walk(node.parameter, segments, index + 1)
+    return None
+
+
+def _harmless(segment: bytes) -> bool:
+    if not segment:
+        return False
+    decoded = unquote_to_bytes(segment) if b"%" in segment else segment
+    # Some servers decode twice and treat a backslash as a slash; judge what the most lenient one would see.
+    if b"%" in decoded:
+        decoded = unquote_to_bytes(decoded)
+    return not any(part in (b".", b"..") for part in decoded.replace(b"\\", b"/").split(b"/"))
+
+
+def load() -> Operations:
+    """Read both tables. A line that does not parse stops the start: the tables are part of the code."""
+    found: list[Operation] = []
+    for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI):
+        text = (Path(__file__).parent / "operation_tables" / f"{dialect}.txt").read_text()
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                kind, reach, method, path = line.split()
+                found.append(
+                    Operation(
+                        dialect=dialect,
+                        kind=OperationKind(kind),
+                        stateless={"stateless": True, "account": False}[reach],
+                        method=method,
+                        path=path,
+                    )
+                )
+    return Operations(found)

@@ -1,0 +1,160 @@
+"""Bytes from a client become requests: the sans-IO half of `accept`.
+
+llhttp (through httptools) is the parser, in its strict mode: both framings at once, duplicate or malformed Content-Length, bare CR or LF, folded
+headers, NUL, unknown methods and HTTP/2's preface are errors there, which end the connection with a 400. What llhttp leaves
+unbounded is bounded here: the bytes and the number of header fields, and the length of the target. A request is handed on as soon as its head is
+complete; its body follows into the same `Inbound`. Several requests in one read (pipelining) queue up in `ready`; since the
+connection reads only when it has nothing to answer, that queue never holds more than one read's worth.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import httptools
+
+from gateway.refusal import Kind, Refusal
+
+# 32 KiB of head and 100 fields: SDKs send about 1 KiB in 20; the usual servers stop at 8 to 64 KiB.
+HEAD_BYTES_MAX = 32 * 1024
+HEADER_COUNT_MAX = 100
+TARGET_BYTES_MAX = 8 * 1024
+# Trailers after a chunked body are parsed and dropped; they may not be a way round the head's bound.
+TRAILER_COUNT_MAX = 32
+
+
+class Inbound:
+    """One request as it came: the head is complete, the body arrives in `body` until `complete`."""
+
+    __slots__ = (
+        "body",
+        "body_bytes",
+        "complete",
+        "headers",
+        "keep_alive",
+        "method",
+        "target",
+        "upgrade",
+        "version",
+    )
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.version = "1.1"
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.keep_alive = True
+        self.upgrade = False
+        self.body: list[bytes] = []
+        self.body_bytes = 0
+        self.complete = False
+
+    def take_body(self) -> bytes:
+        """The body that has arrived since the last take."""
+        pieces = self.body
+        if not pieces:
+            return b""
+        self.body = []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+class RequestReader:
+    """Feed it what the client sent; take requests from `ready`. Raises `Refusal` for what cannot be a request."""
+
+    __slots__ = ("_current", "_fields", "_head_bytes", "_head_done", "_parser", "_too_many", "ready")
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self.ready: deque[Inbound] = deque()
+        self._current = Inbound()
+        self._head_bytes = 0
+        self._head_done = True
+        self._fields = 0
+        self._too_many = False
+
+    @property
+    def idle(self) -> bool:
+        """No request has begun that is not complete."""
+        return self._head_done and (self._current.complete or not self._current.method)
+
+    def feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserInvalidMethodError:
+            raise Refusal(Kind.MALFORMED, "The request method is not one of HTTP's.", close=True) from None
+        except httptools.HttpParserError as error:
+            reason = str(error).rstrip(".") or "it does not parse"
+            raise Refusal(Kind.MALFORMED, f"This is not valid HTTP/1.1: {reason}.", close=True) from None
+        if self._too_many:
+            raise Refusal(
+                Kind.HEADERS_TOO_LARGE, f"More than {HEADER_COUNT_MAX} header fields.", close=True
+            )
+        if not self._head_done:
+            self._head_bytes += len(data)
+            if len(self._current.target) > TARGET_BYTES_MAX:
+                raise Refusal(
+                    Kind.TARGET_TOO_LONG, f"The URL is longer than {TARGET_BYTES_MAX} bytes.", close=True
+                )
+            if self._head_bytes > HEAD_BYTES_MAX:
+                raise Refusal(
+                    Kind.HEADERS_TOO_LARGE, f"The head is longer than {HEAD_BYTES_MAX} bytes.", close=True
+                )
+
+    def _without_upgrade(self, rest: bytes) -> None:
+        """Carry on as if no upgrade had been offered, which RFC 9110 section 7.8 allows.
+
+        llhttp stops after the head of an upgrade request. An offer of h2c is ignored by parsing the same head again
+        without it; anything else (WebSocket, CONNECT) is left marked, and refused by `api_request`.
+        """
+        inbound = self.ready[-1]
+        offered = [value.lower() for name, value in inbound.headers if name.lower() == b"upgrade"]
+        if inbound.method == b"CONNECT" or offered != [b"h2c"]:
+            inbound.upgrade = True
+            inbound.keep_alive = False
+            return
+        self.ready.pop()
+        kept = [
+            name + b": " + value
+            for name, value in inbound.headers
+            if name.lower() not in (b"upgrade", b"http2-settings", b"connection")
+        ]
+        head = b"\r\n".join([inbound.method + b" " + inbound.target + b" HTTP/1.1", *kept]) + b"\r\n\r\n"
+        self._parser = httptools.HttpRequestParser(self)
+        self.feed(head + rest)
+
+    # Callbacks of the parser, in the order they come.
+
+    def on_message_begin(self) -> None:
+        self._current = Inbound()
+        self._head_done = False
+        self._head_bytes = 0
+        self._fields = 0
+
+    def on_url(self, target: bytes) -> None:
+        self._current.target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if self._head_done:
+            self._too_many = self._fields > HEADER_COUNT_MAX + TRAILER_COUNT_MAX
+        elif self._fields > HEADER_COUNT_MAX:
+            self._too_many = True
+        else:
+            self._current.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        current = self._current
+        current.method = self._parser.get_method()
+        current.version = self._parser.get_http_version()
+        current.keep_alive = self._parser.should_keep_alive()
+        self._head_done = True
+        self.ready.append(current)
+
+    def on_body(self, body: bytes) -> None:
+        self._current.body.append(body)
+        self._current.body_bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        self._current.complete = True

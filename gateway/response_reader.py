@@ -1,0 +1,165 @@
+"""Bytes from a provider become an answer: the sans-IO half of `forward`.
+
+One reader serves one upstream connection for all its answers. It keeps the framing honest (llhttp, strict) and hands out the body without its
+framing for the meter; the bytes that go to the client are the ones that came, not these. Anything an answer should not have (bytes after its
+end, two framings, too many interim responses) marks the connection as not to be used again.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+# The providers send about 30 header fields; a megabyte of them is an attack or a fault.
+HEAD_BYTES_MAX = 64 * 1024
+HEADER_COUNT_MAX = 200
+# 100 Continue and 103 Early Hints come once or twice; an endless flood of them must end.
+INTERIM_MAX = 8
+
+_BODILESS = {204, 304}
+
+
+class UpstreamBroken(Exception):
+    """The provider's bytes are not a valid HTTP/1.1 answer, or ended too soon."""
+
+
+class ResponseReader:
+    """`begin` before each request, then `feed` what arrives until `done`."""
+
+    __slots__ = (
+        "_fields",
+        "_head_bytes",
+        "_head_only",
+        "_parser",
+        "chunk_open",
+        "content_length",
+        "chunked",
+        "done",
+        "head_done",
+        "headers",
+        "interim",
+        "pieces",
+        "reason",
+        "status",
+        "surplus",
+    )
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self.pieces: list[bytes] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.begin(head_only=False)
+
+    def begin(self, *, head_only: bool) -> None:
+        """A request has gone up; `head_only` for HEAD, whose answer has a body's headers but no body."""
+        self._head_only = head_only
+        self._head_bytes = 0
+        self._fields = 0
+        self.status = 0
+        self.reason = b""
+        self.headers = []
+        self.head_done = False
+        self.done = False
+        self.surplus = False
+        self.interim = 0
+        self.chunk_open = False
+        self.chunked = False
+        self.content_length: int | None = None
+        self.pieces = []
+
+    @property
+    def until_close(self) -> bool:
+        """Neither length nor chunks: the body ends with the connection."""
+        return (
+            self.content_length is None
+            and not self.chunked
+            and not self._head_only
+            and self.status not in _BODILESS
+        )
+
+    @property
+    def reusable(self) -> bool:
+        """The answer ended cleanly and the provider keeps the connection open."""
+        return self.done and not self.surplus and not self._head_only and self._parser.should_keep_alive()
+
+    def feed(self, data: bytes) -> None:
+        if not self.head_done:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise UpstreamBroken("it switched protocols unasked") from None
+        except httptools.HttpParserError as error:
+            if self.done:
+                # The answer itself was whole; what follows it is nobody's.
+                self.surplus = True
+                return
+            raise UpstreamBroken(str(error)) from None
+        if self._fields > HEADER_COUNT_MAX or self.interim > INTERIM_MAX:
+            raise UpstreamBroken("its head is too long")
+        if not self.head_done and self._head_bytes > HEAD_BYTES_MAX:
+            raise UpstreamBroken("its head is too long")
+
+    def end(self) -> None:
+        """The provider closed. Raises `UpstreamBroken` unless that is how this answer ends."""
+        if self.head_done and self.until_close:
+            self.done = True
+        if not self.done:
+            raise UpstreamBroken("it closed the connection before the answer was complete")
+
+    def take(self) -> list[bytes]:
+        """Body pieces since the last take, without framing."""
+        pieces = self.pieces
+        if pieces:
+            self.pieces = []
+        return pieces
+
+    # Callbacks of the parser.
+
+    def on_message_begin(self) -> None:
+        if self.done:
+            self.surplus = True
+
+    def on_status(self, reason: bytes) -> None:
+        if not self.done:
+            self.reason += reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields += 1
+        if not self.head_done and self._fields <= HEADER_COUNT_MAX:
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        if self.done:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self.interim += 1
+            self.headers = []
+            self.reason = b""
+            return
+        self.status = status
+        self.head_done = True
+        for name, value in self.headers:
+            lowered = name.lower()
+            if lowered == b"content-length":
+                self.content_length = int(value)
+            elif lowered == b"transfer-encoding":
+                if value.strip().lower() != b"chunked":
+                    raise UpstreamBroken("it used a transfer coding other than chunked")
+                self.chunked = True
+        if self._head_only:
+            self.done = True
+
+    def on_chunk_header(self) -> None:
+        self.chunk_open = True
+
+    def on_chunk_complete(self) -> None:
+        self.chunk_open = False
+
+    def on_body(self, body: bytes) -> None:
+        if not self.surplus:
+            self.pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        if self.head_done:
+            self.done = True
