@@ -58,7 +58,7 @@ class ResponseFraming:
 def with_host(request: bytes, head_end: int, host_line: bytes) -> bytes:
     """Return the request with its Host line replaced by `host_line` (``b"\\r\\nhost: name:port"``).
 
-    `head_end` is the offset of the blank line, so that a "host:" inside the body is never taken for the header.
+    `head_end` is the offset of the blank line, so that a "host:" inside the body is left alone.
     """
     found = _HOST_LINE.search(request, 0, head_end)
     if found is None:

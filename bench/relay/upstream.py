@@ -1,7 +1,7 @@
 """Connections to the one upstream, kept alive and reused last-in-first-out.
 
 Last-in-first-out keeps the working set small and lets the surplus of a past peak go cold, where the upstream
-closes it.  A connection that went cold is noticed when it is used: `server` then tries once more on a new one.
+closes it.  That is noticed when the connection is used: `server` then tries once more on a new one.
 """
 
 import socket
@@ -11,7 +11,7 @@ import trio
 
 from bench.relay.framing import ResponseFraming
 
-# Idle connections kept; above the connection counts the harness drives, so a run never redials for lack of room.
+# Above the connection counts the harness drives, so that a run never redials for lack of room.
 idle_connections_max = 4096
 connect_seconds_max = 5.0
 
@@ -42,7 +42,7 @@ class UpstreamPool:
     def __init__(self, base_url: str) -> None:
         parts = urlsplit(base_url)
         if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
-            raise ValueError(f"--upstream must be a plain origin such as http://127.0.0.1:9000, not {base_url!r}")
+            raise ValueError(f"--upstream takes an origin such as http://127.0.0.1:9000, not {base_url!r}")
         port = parts.port or 80
         found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)[0]
         self._family = found[0]
