@@ -1,0 +1,83 @@
+"""What one run of load is to do, as data: it travels to the worker processes as JSON on their stdin.
+
+Keys are part of it, which is why stdin it is: an argument list or an environment can be read by others.
+"""
+
+from typing import Literal
+
+import msgspec
+
+Dialect = Literal["anthropic", "openai"]
+Driver = Literal["closed", "open", "hold"]
+
+# One generator process handles this many connections well; more belong into further processes.
+connections_max = 10_000
+
+
+class Expectation(msgspec.Struct, frozen=True, kw_only=True):
+    """What a right answer looks like; None means that it is not checked.
+
+    `body_crc32` is over the body without its transfer coding.  `span_seconds_min` is the least time between
+    the first and the last event of a paced stream: a target that collects a stream and sends it at once is
+    caught by it.
+    """
+
+    status: int = 200
+    events: int | None = None
+    body_bytes: int | None = None
+    body_crc32: int | None = None
+    span_seconds_min: float = 0.0
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of request: where it goes and what it says.
+
+    `behaviour` steers the simulated provider by the model name (``sim:tokens=50``) if `model` is None.
+    """
+
+    dialect: Dialect = "anthropic"
+    stream: bool = False
+    model: str | None = None
+    behaviour: str = ""
+    prompt_bytes: int = 64
+    tokens_max: int = 1024
+
+    @property
+    def model_name(self) -> str:
+        return self.model if self.model is not None else f"sim:{self.behaviour}"
+
+
+class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one worker process.
+
+    closed: `connections` ask again as soon as they are answered.  open: `rate_per_second` questions arrive
+    whatever the answers do, on at most `connections`.  hold: `connections` streams are opened and kept open
+    until told to end.  The first `warmup_seconds` are checked but not counted.  Over `ramp_seconds` a
+    closed loop starts its connections one by one, so that streams do not all begin at the same moment for
+    ever.
+    """
+
+    base_url: str
+    keys: list[str]
+    question: Question = msgspec.field(default_factory=Question)
+    expectation: Expectation = msgspec.field(default_factory=Expectation)
+    driver: Driver = "closed"
+    connections: int = 1
+    rate_per_second: float = 0.0
+    ramp_seconds: float = 0.0
+    warmup_seconds: float = 0.5
+    seconds: float = 5.0
+    answer_seconds_max: float = 30.0
+    cpus: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.keys:
+            raise ValueError("a plan needs at least one key; pass any string for targets that check none")
+        if not 1 <= self.connections <= connections_max:
+            raise ValueError(f"connections must be 1 to {connections_max}, not {self.connections}")
+        if self.driver == "open" and self.rate_per_second <= 0:
+            raise ValueError("an open loop needs a rate of requests per second above 0")
+        if self.seconds <= 0 or self.answer_seconds_max <= 0:
+            raise ValueError("seconds and answer_seconds_max must be above 0")
+        if self.warmup_seconds < 0 or self.ramp_seconds < 0:
+            raise ValueError("warmup_seconds and ramp_seconds must not be below 0")
