@@ -13,7 +13,6 @@ import contextlib
 import errno
 import socket
 from collections.abc import Awaitable, Callable
-from enum import Enum
 
 import trio
 
@@ -22,6 +21,7 @@ from gateway.hangup import HangupWatch
 from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound, RequestReader
 from gateway.limits import Limits
+from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
 
 # What is read and thrown away after a refusal, so that the client reads the answer before a reset: at most this.
@@ -32,24 +32,6 @@ _ACCEPT_PAUSE_SECONDS = 0.1
 _BACKLOG = 1024
 
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
-
-
-class Waiting(Enum):
-    """What a connection waits for: decides what happens when the wait is over-long."""
-
-    REQUEST = "request"
-    HEAD = "head"
-    BODY = "body"
-    UPSTREAM = "upstream"
-    WRITE = "write"
-
-
-class Overdue(Exception):
-    """A wait exceeded its limit."""
-
-    def __init__(self, waiting: Waiting) -> None:
-        super().__init__(waiting.value)
-        self.waiting = waiting
 
 
 class Connection:
@@ -64,6 +46,7 @@ class Connection:
         "_watchdog",
         "address",
         "answered",
+        "busy",
         "deadline",
         "gone",
         "keep_alive",
@@ -82,6 +65,8 @@ class Connection:
         self.answered = False
         """A byte of the current request's answer has been sent: it is too late for a refusal."""
         self.keep_alive = True
+        self.busy = False
+        """A request is being answered."""
         self.deadline = NEVER
         self._reader = RequestReader()
         self._limits = limits
@@ -132,7 +117,8 @@ class Connection:
             self._reader.feed(data)
         self.deadline = NEVER
         inbound = ready.popleft()
-        self.keep_alive = inbound.keep_alive
+        # HTTP/1.0's keep-alive is an extension with rules of its own; nobody needs it here.
+        self.keep_alive = inbound.keep_alive and inbound.version == "1.1"
         return inbound
 
     async def read_body(self, inbound: Inbound, bytes_max: int) -> None:
@@ -211,7 +197,7 @@ class Acceptor:
         self._handler = handler
         self._request_id = request_id
         self.connections: set[Connection] = set()
-        self.draining = False
+        self._draining: trio.Event | None = None
 
     async def serve(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Accept until cancelled; each connection is a task of `nursery`."""
@@ -224,6 +210,16 @@ class Acceptor:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
                 await trio.sleep(_ACCEPT_PAUSE_SECONDS)
+
+    async def drain(self) -> None:
+        """No more requests: close idle connections, return when the busy ones have ended."""
+        self._draining = trio.Event()
+        for connection in self.connections:
+            connection.keep_alive = False
+            if not connection.busy:
+                connection.scope.cancel()
+        if self.connections:
+            await self._draining.wait()
 
     def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
@@ -254,14 +250,18 @@ class Acceptor:
             self._watchdog.watched.discard(connection)
             self.connections.discard(connection)
             connection.close()
+            if self._draining is not None and not self.connections:
+                self._draining.set()
 
     async def _serve_requests(self, connection: Connection) -> None:
         try:
-            while connection.keep_alive and not self.draining:
+            while connection.keep_alive and self._draining is None:
                 inbound = await connection.next_request()
                 if inbound is None:
                     return
+                connection.busy = True
                 await self._handler(connection, inbound)
+                connection.busy = False
         except Refusal as refusal:
             # The bytes were no request: there is no stage to tell it, and no dialect but by guess.
             refusal.close = True

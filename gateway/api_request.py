@@ -1,7 +1,7 @@
 """Stage 2: `Inbound → APIRequest`. What is being asked, of which API, with which key; and the few fields Karta must know.
 
 Order: `recognise` works on the head alone, so that a wrong path or an over-long body is refused before a byte of the body is read;
-`read_fields` looks into the body once it is there. The body itself is never changed: msgspec reads the fields named here and skips the rest, and the
+`take_body` looks into the body once it is there. The body itself is never changed: msgspec reads the fields named here and skips the rest, and the
 bytes that came are the bytes that go.
 """
 
@@ -42,12 +42,14 @@ class APIRequest:
 
     __slots__ = (
         "bearer",
+        "body",
         "buffered",
         "content_length",
         "dialect",
         "expects_continue",
         "fields",
         "inbound",
+        "json",
         "lines",
         "operation",
         "target",
@@ -65,9 +67,13 @@ class APIRequest:
         self.bearer = False
         """The token came as `Authorization: Bearer`; the provider's goes up in the same style."""
         self.content_length = _NO_LENGTH
+        self.json = True
+        """The body is JSON, as far as its content type says."""
         self.expects_continue = False
         self.buffered = False
         """The body is read whole before it goes up, because its fields matter (or it is small and here already)."""
+        self.body = b""
+        """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = _NO_FIELDS
 
     @property
@@ -170,9 +176,8 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
     if dropped:
         # A field named by Connection is meant for this hop only (RFC 9110 section 7.6.1).
         request.lines = [line for line in forward if line.partition(b":")[0].lower() not in dropped]
-    request.buffered = inbound.complete or (
-        request.operation.metered and not content_type.lower().startswith(b"multipart/")
-    )
+    request.json = not content_type or b"json" in content_type.lower()
+    request.buffered = inbound.complete or (request.operation.metered and request.json)
     bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
     if request.content_length > bytes_max or inbound.body_bytes > bytes_max:
         raise Refusal(Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True)
@@ -195,8 +200,9 @@ def _expect(request: APIRequest, value: bytes) -> None:
     request.expects_continue = request.inbound.version == "1.1"
 
 
-def read_fields(request: APIRequest, body: bytes) -> None:
-    """Look into a complete JSON body. An empty one has no fields; a malformed one is refused here rather than sent on."""
+def take_body(request: APIRequest) -> None:
+    """Take the complete body and look into it. An empty one has no fields; a malformed one is refused, not sent on."""
+    body = request.body = request.inbound.take_body()
     if not request.operation.metered or not body:
         return
     try:
@@ -205,6 +211,8 @@ def read_fields(request: APIRequest, body: bytes) -> None:
         # JSON, but not an object: the provider has its own words for that.
         return
     except (msgspec.DecodeError, UnicodeDecodeError):
+        if not request.json:
+            return
         raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
     except RecursionError:
         raise Refusal(Kind.MALFORMED, "The request body is nested too deeply.") from None

@@ -1,0 +1,184 @@
+"""Stage 3: `APIRequest → Caller`. Who is asking.
+
+A key is verified once: checksum, look-up by public id, bcrypt in a thread. After that it is recalled by an HMAC of the token under a key made at
+start-up and never kept, so memory holds no token and no fast digest outlives the process. Order of defence on a miss: checksum (garbage costs
+nothing), memory of wrong tokens, failure budgets of the address and of the public id, one flight a token however many ask, a bounded
+queue before bcrypt. None of these stands before the positive cache, so nobody can lock out a key that is already verified.
+
+A flight runs in the worker's nursery, not in its first caller's: a client that leaves takes nobody else's verification with it.
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from typing import NewType
+
+import trio
+
+from gateway.limits import Limits
+from gateway.refusal import Kind, Refusal
+from gateway.snapshot import KeyRecord, Snapshot
+from gateway.watchdog import Watchdog
+from storage import key_format
+from storage.errors import StorageError
+from storage.key_format import ParsedKey
+
+Caller = NewType("Caller", KeyRecord)
+"""A key record whose secret has been verified: only `Authenticator` makes one."""
+
+# Failure counters kept at once: an address or public id each. The oldest are forgotten first.
+_COUNTERS_MAX = 20_000
+_MINUTE_SECONDS = 60.0
+
+
+def unauthenticated() -> Refusal:
+    """One answer for unknown, wrong, revoked and expired: which it was is nobody's business."""
+    return Refusal(
+        Kind.UNAUTHENTICATED,
+        "Invalid API key: send a live Karta key (kt_live_… or kt_test_…) as x-api-key or Authorization: Bearer.",
+    )
+
+
+class Flight:
+    """One verification under way. `looked_up` fires when the record is known, `landed` when the verdict is."""
+
+    def __init__(self) -> None:
+        self.looked_up = trio.Event()
+        self.landed = trio.Event()
+        self.candidate: KeyRecord | None = None
+        """The record the token claims to be, *unverified*: good for preparing, never for answering."""
+        self.caller: Caller | None = None
+        self.refusal: tuple[Kind, str, int | None] | None = None
+
+    def fail(self, refusal: Refusal) -> None:
+        self.refusal = (refusal.kind, refusal.message, refusal.retry_after)
+
+    def verdict(self) -> Caller:
+        """The verified caller; raises the `Refusal` otherwise. Call after `landed`."""
+        if self.caller is not None:
+            return self.caller
+        assert self.refusal is not None
+        kind, message, retry_after = self.refusal
+        raise Refusal(kind, message, retry_after=retry_after)
+
+
+class Authenticator:
+    """Verified keys of one worker, and the way to verify more."""
+
+    def __init__(self, snapshot: Snapshot, limits: Limits, watchdog: Watchdog, nursery: trio.Nursery) -> None:
+        self._snapshot = snapshot
+        self._limits = limits
+        self._watchdog = watchdog
+        self._nursery = nursery
+        self._secret = secrets.token_bytes(32)
+        self._verified: dict[bytes, Caller] = {}
+        self._refused: dict[bytes, float] = {}
+        self._flights: dict[bytes, Flight] = {}
+        self._failures: dict[str, tuple[float, int]] = {}
+        self._threads = trio.CapacityLimiter(limits.bcrypt_threads)
+        self.bcrypt_runs = 0
+
+    @property
+    def verified(self) -> int:
+        return len(self._verified)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._flights)
+
+    def recall(self, token: bytes) -> Caller | None:
+        """The caller, if this token was verified before. Never waits."""
+        caller = self._verified.get(hmac.digest(self._secret, token, "sha256"))
+        if caller is not None and not self._snapshot.believed(caller):
+            raise Refusal(
+                Kind.UNAVAILABLE, "Karta's key database has been away for too long.", retry_after=5
+            )
+        return caller
+
+    def begin(self, token: bytes, address: str) -> Flight:
+        """Start (or join) the verification of a token that is not recalled. Raises `Refusal` at once where it can."""
+        if not token:
+            raise unauthenticated()
+        mac = hmac.digest(self._secret, token, "sha256")
+        flight = self._flights.get(mac)
+        if flight is not None:
+            return flight
+        parsed = key_format.parse(token)
+        if parsed is None:
+            raise unauthenticated()
+        now = self._watchdog.now
+        if self._refused.get(mac, 0.0) > now:
+            raise unauthenticated()
+        for counted in (f"address {address}", f"key {parsed.key_id}"):
+            since, failures = self._failures.get(counted, (now, 0))
+            if failures >= self._limits.failures_per_minute and now - since < _MINUTE_SECONDS:
+                raise Refusal(
+                    Kind.RATE_LIMITED, "Too many invalid keys; wait a minute.", retry_after=int(_MINUTE_SECONDS)
+                )
+        if len(self._flights) >= self._limits.bcrypt_queue_max:
+            raise Refusal(Kind.UNAVAILABLE, "Too many keys are being verified; try again.", retry_after=2)
+        flight = self._flights[mac] = Flight()
+        self._nursery.start_soon(self._fly, mac, parsed, address, flight)
+        return flight
+
+    async def _fly(self, mac: bytes, parsed: ParsedKey, address: str, flight: Flight) -> None:
+        try:
+            await self._verify(parsed, flight)
+        except Refusal as refusal:
+            flight.fail(refusal)
+            if refusal.kind is Kind.UNAUTHENTICATED:
+                self._remember_failure(mac, parsed.key_id, address)
+        except StorageError:
+            flight.fail(Refusal(Kind.UNAVAILABLE, "Karta's key database is away; try again.", retry_after=2))
+        else:
+            assert flight.candidate is not None
+            flight.caller = self._remember(mac, flight.candidate)
+        finally:
+            if flight.caller is None and flight.refusal is None:
+                flight.fail(Refusal(Kind.UNAVAILABLE, "The gateway is stopping.", retry_after=1))
+            del self._flights[mac]
+            flight.looked_up.set()
+            flight.landed.set()
+
+    async def _verify(self, parsed: ParsedKey, flight: Flight) -> None:
+        epoch = self._snapshot.epoch
+        record = await self._snapshot.read(parsed.key_id)
+        if record is None or record.key.mode is not parsed.mode:
+            raise unauthenticated()
+        flight.candidate = record
+        flight.looked_up.set()
+        self.bcrypt_runs += 1
+        good = await trio.to_thread.run_sync(
+            key_format.verify, parsed.secret, record.key.secret_digest, limiter=self._threads
+        )
+        if not good:
+            raise unauthenticated()
+        if epoch != self._snapshot.epoch:
+            # Something changed while bcrypt ran, and nobody would have told this record: read it again.
+            again = await self._snapshot.read(parsed.key_id)
+            if again is None:
+                raise unauthenticated()
+            record.set(again.key, again.confirmed_at)
+
+    def _remember(self, mac: bytes, record: KeyRecord) -> Caller:
+        caller = Caller(record)
+        if len(self._verified) >= self._limits.verified_keys_max:
+            oldest = next(iter(self._verified))
+            self._snapshot.forget(self._verified.pop(oldest))
+        self._verified[mac] = caller
+        self._snapshot.keep(record)
+        return caller
+
+    def _remember_failure(self, mac: bytes, key_id: str, address: str) -> None:
+        now = self._watchdog.now
+        if len(self._refused) >= self._limits.refused_tokens_max:
+            del self._refused[next(iter(self._refused))]
+        self._refused[mac] = now + self._limits.refused_seconds
+        for counted in (f"address {address}", f"key {key_id}"):
+            since, failures = self._failures.pop(counted, (now, 0))
+            if now - since >= _MINUTE_SECONDS:
+                since, failures = now, 0
+            if len(self._failures) >= _COUNTERS_MAX:
+                del self._failures[next(iter(self._failures))]
+            self._failures[counted] = (since, failures + 1)

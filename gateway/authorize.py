@@ -1,0 +1,117 @@
+"""Stage 4: `Caller → Grant`. May this key ask this, and with whose provider key does it go up?
+
+All from memory: key, organization and sealed credentials came with the `Caller`. Order: standing of key and organization, then scope,
+then provider, then credential. A key that is unknown, revoked or expired is told the same thing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import msgspec
+
+from gateway.api_request import APIRequest
+from gateway.authenticate import Caller, unauthenticated
+from gateway.provider import Provider
+from gateway.refusal import Dialect, Kind, Refusal
+from storage.model import CredentialKind, Mode, OrgStatus, SealedCredential
+
+
+class Grant:
+    """Permission for one request to go to one provider with one credential."""
+
+    __slots__ = ("caller", "kind", "provider", "request", "sealed")
+
+    def __init__(
+        self,
+        caller: Caller,
+        request: APIRequest,
+        provider: Provider,
+        kind: CredentialKind,
+        sealed: SealedCredential | None,
+    ) -> None:
+        self.caller = caller
+        self.request = request
+        self.provider = provider
+        self.kind = kind
+        self.sealed = sealed
+
+
+class Upstreams(msgspec.Struct, frozen=True, kw_only=True):
+    """Which provider serves which dialect, for live keys and for test keys."""
+
+    live: Mapping[Dialect, Provider]
+    simulated: Mapping[Dialect, Provider]
+    shared_account: bool
+    """The platform's provider account serves several tenants: only stateless operations may use it."""
+
+
+def authorize(caller: Caller, request: APIRequest, upstreams: Upstreams, now: float) -> Grant:
+    """Decide. `now` is seconds since the epoch. Raises `Refusal`."""
+    check_standing(caller, now)
+    _check_model(caller, request)
+    return choose_credential(caller, request, upstreams)
+
+
+def check_standing(caller: Caller, now: float) -> None:
+    """The key is live now and its organization in good standing."""
+    if now >= caller.valid_until:
+        raise unauthenticated()
+    if caller.key.org_status is not OrgStatus.ACTIVE:
+        raise Refusal(Kind.FORBIDDEN, "This organization is suspended; its owner can see why in the admin pages.")
+
+
+def choose_credential(caller: Caller, request: APIRequest, upstreams: Upstreams) -> Grant:
+    """The provider for the dialect, and the organization's own key for it or else the platform's."""
+    key = caller.key
+    if key.mode is Mode.TEST:
+        provider = upstreams.simulated.get(request.dialect)
+        if provider is None:
+            raise Refusal(
+                Kind.UNAVAILABLE, "Test keys need a simulated provider: set KARTA_SIMULATED_BASE_URL.", retry_after=60
+            )
+        return Grant(caller, request, provider, CredentialKind.SIMULATED, None)
+    provider = upstreams.live[request.dialect]
+    if key.plan.allows_byok:
+        for sealed in key.credentials:
+            if sealed.provider == provider.name:
+                return Grant(caller, request, provider, CredentialKind.BYOK, sealed)
+    if provider.platform_key is None:
+        raise Refusal(
+            Kind.FORBIDDEN,
+            f"No provider key for {provider.name}: set the organization's own with `karta byok set`.",
+        )
+    if upstreams.shared_account and not request.operation.stateless:
+        raise Refusal(
+            Kind.FORBIDDEN,
+            "This operation reads or writes the provider's account, which the platform's key shares between "
+            "organizations: set the organization's own key with `karta byok set`.",
+        )
+    return Grant(caller, request, provider, CredentialKind.PLATFORM, None)
+
+
+def _check_model(caller: Caller, request: APIRequest) -> None:
+    allowed = caller.key.allowed_models
+    if allowed is None or not request.operation.metered:
+        return
+    model = request.model
+    if model is None or model not in allowed:
+        raise Refusal(Kind.MODEL_FORBIDDEN, "This key may not use that model; its scope names others.")
+    if request.body.count(b'"model"') > 1 or b"\\u00" in request.body:
+        _refuse_second_model(request.body)
+
+
+def _refuse_second_model(body: bytes) -> None:
+    """Of two `model` members Karta reads the last; a provider that reads the first would be a way round the scope."""
+
+    def refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        if names.count("model") > 1:
+            raise Refusal(Kind.MALFORMED, "The request body names its model twice.")
+        return dict(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=refuse_twice)
+    except (ValueError, RecursionError):
+        raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None

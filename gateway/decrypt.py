@@ -1,0 +1,82 @@
+"""Stage 5: `Grant → OpenedCredential`. The provider's key in clear, for one request and no longer.
+
+The sealed key is opened into a `bytearray`, written into the request head (a `bytearray` too), sent, and both are overwritten. What Karta
+cannot overwrite is what it never makes: no `str` or `bytes` of an organization's key exists on this path.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from gateway.authorize import Grant
+from gateway.provider import AuthStyle
+from gateway.refusal import Kind, Refusal
+from storage.sealing import MasterKeys, SealError, open_sealed, wipe
+
+
+class OpenedCredential:
+    """A provider key in clear. Use it as a context manager: leaving it wipes the key."""
+
+    __slots__ = ("grant", "secret")
+
+    def __init__(self, grant: Grant, secret: bytearray) -> None:
+        self.grant = grant
+        self.secret = secret
+
+    def __enter__(self) -> OpenedCredential:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        wipe(self.secret)
+
+    def __repr__(self) -> str:
+        return "OpenedCredential(…)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a provider key in clear is not copied, pickled or sent anywhere")
+
+
+def decrypt(grant: Grant, master_keys: MasterKeys | None) -> OpenedCredential:
+    """Open the credential the grant names. Raises `Refusal` (503) when it does not open."""
+    if grant.sealed is None:
+        assert grant.provider.platform_key is not None
+        return OpenedCredential(grant, bytearray(grant.provider.platform_key))
+    if master_keys is None:
+        raise Refusal(Kind.UNAVAILABLE, "This gateway holds no master key.", retry_after=60)
+    try:
+        return OpenedCredential(grant, open_sealed(master_keys, grant.sealed))
+    except SealError:
+        raise Refusal(
+            Kind.UNAVAILABLE, "The organization's provider key cannot be opened; set it again.", retry_after=60
+        ) from None
+
+
+def request_head(opened: OpenedCredential, body_bytes: int | None) -> bytearray:
+    """The whole head that goes to the provider, the key in it. The caller wipes it once it is sent.
+
+    `body_bytes` is the length of a body that is known, or None for one that streams in chunks.
+    """
+    grant = opened.grant
+    request = grant.request
+    provider = grant.provider
+    bearer = provider.auth is AuthStyle.BEARER or (provider.auth is AuthStyle.CLIENT and request.bearer)
+    parts: list[bytes | bytearray] = [
+        request.inbound.method + b" " + provider.prefix + request.target + b" HTTP/1.1",
+        b"host: " + provider.host_header,
+        *request.lines,
+        b"accept-encoding: identity",
+    ]
+    if body_bytes is None:
+        parts.append(b"transfer-encoding: chunked")
+    elif body_bytes or request.content_length >= 0 or request.inbound.method in _USUALLY_WITH_BODY:
+        parts.append(b"content-length: %d" % body_bytes)
+    parts.append(b"authorization: Bearer " if bearer else b"x-api-key: ")
+    head = bytearray(b"\r\n").join(parts)
+    head += opened.secret
+    head += b"\r\n\r\n"
+    return head
+
+
+_USUALLY_WITH_BODY = {b"POST", b"PUT", b"PATCH"}

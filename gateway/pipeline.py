@@ -1,0 +1,297 @@
+"""The life of a request: all control flow of the data plane, and nothing else.
+
+Stages are leaves; this is the only place that decides their order, runs them at the same time, tries again, or turns an exception into an
+answer. Two ways lead through it:
+
+- **Warm**: the key is known. One task, no nursery, no look-up, no thread: recognise, recall, (read the body,) authorize, decrypt, take an idle connection,
+  send, relay, settle. It waits only where the network does.
+- **Cold**: the key is not known. Verification (look-up, then bcrypt), reading the body, unsealing and dialling run at the same time in one nursery, and not one byte
+  of the prompt leaves before the verdict. A refusal cancels the rest.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+import trio
+
+from gateway.accept import Connection
+from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
+from gateway.authenticate import Authenticator, Caller
+from gateway.authorize import Grant, Upstreams, authorize, check_standing, choose_credential
+from gateway.decrypt import OpenedCredential, decrypt, request_head
+from gateway.dial import Pools, Upstream
+from gateway.forward import NothingReceived, UpstreamResponse, forward, receive_head
+from gateway.limits import Limits
+from gateway.meter import Meter, Metering
+from gateway.operations import Operations
+from gateway.refusal import Dialect, Kind, Refusal, render
+from gateway.request_reader import Inbound
+from gateway.response_reader import UpstreamBroken
+from gateway.send_request import send_request
+from gateway.upload import upload
+from gateway.wait import Overdue, Waiting
+from storage.model import CredentialKind, Outcome
+from storage.sealing import MasterKeys
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Fresh tries after an idle connection turned out dead: one, since a new connection cannot be stale.
+_STALE_RETRIES = 1
+
+Observer = Callable[[str], None]
+
+
+class Pipeline:
+    """Runs requests. `observe` is told the names of steps as they happen, for tests of their order."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        operations: Operations,
+        authenticator: Authenticator,
+        upstreams: Upstreams,
+        master_keys: MasterKeys | None,
+        pools: Pools,
+        meter: Meter,
+        observe: Observer | None = None,
+        public_url: str | None = None,
+    ) -> None:
+        self._limits = limits
+        self._operations = operations
+        self._authenticator = authenticator
+        self._upstreams = upstreams
+        self._master_keys = master_keys
+        self._pools = pools
+        self._meter = meter
+        self._observe = observe or (lambda step: None)
+        self._public_url = public_url
+        self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
+        self.requests = 0
+        self.refused = 0
+
+    def new_request_id(self) -> UUID:
+        return UUID(int=self._ids.getrandbits(128), version=4)
+
+    async def run(self, connection: Connection, inbound: Inbound) -> None:
+        """One request from its head to the last byte of its answer."""
+        began = time.perf_counter()
+        self.requests += 1
+        request_id = self.new_request_id()
+        request: APIRequest | None = None
+        try:
+            request = recognise(inbound, self._operations, self._limits)
+            await self._admit_and_relay(connection, request, request_id, began)
+            if not inbound.complete:
+                await connection.linger()
+        except Refusal as refusal:
+            await self._refuse(connection, inbound, request, refusal, request_id)
+        except Overdue as overdue:
+            if connection.answered:
+                raise
+            await self._refuse(connection, inbound, request, _too_late(overdue), request_id)
+        except UpstreamBroken as broken:
+            if not connection.answered:
+                refusal = Refusal(Kind.UPSTREAM_BROKEN, f"The provider's answer cannot be used: {broken}.")
+                await self._refuse(connection, inbound, request, refusal, request_id)
+
+    async def _admit_and_relay(
+        self, connection: Connection, request: APIRequest, request_id: UUID, began: float
+    ) -> None:
+        caller = self._authenticator.recall(request.token)
+        upstream: Upstream | None = None
+        if caller is not None:
+            check_standing(caller, time.time())
+            await self._read_body(connection, request)
+            opened = None
+        else:
+            caller, opened, upstream = await self._admit_cold(connection, request)
+        verified_us = int((time.perf_counter() - began) * 1_000_000)
+        try:
+            grant = authorize(caller, request, self._upstreams, time.time())
+            if opened is None or opened.grant.sealed is not grant.sealed or opened.grant.provider is not grant.provider:
+                # Nothing prepared, or the organization changed its mind while we prepared.
+                _dismiss(opened, upstream)
+                upstream = None
+                opened = decrypt(grant, self._master_keys)
+            opened.grant = grant
+        except BaseException:
+            _dismiss(opened, upstream)
+            raise
+        metering = self._meter.begin(grant, request_id, began)
+        metering.verify_us = verified_us
+        metering.request_bytes = len(request.body)
+        with opened:
+            await self._relay(connection, opened, metering, upstream)
+
+    async def _read_body(self, connection: Connection, request: APIRequest) -> None:
+        """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""
+        inbound = request.inbound
+        if not inbound.complete and request.expects_continue:
+            await connection.send(_CONTINUE)
+            connection.answered = False
+        if request.buffered:
+            while not inbound.complete:
+                await connection.read_body(inbound, self._limits.body_bytes_max)
+            self._observe("body read")
+            take_body(request)
+
+    async def _admit_cold(
+        self, connection: Connection, request: APIRequest
+    ) -> tuple[Caller, OpenedCredential | None, Upstream | None]:
+        """Verify, and meanwhile do everything that can be done without trusting the caller."""
+        flight = self._authenticator.begin(request.token, connection.address)
+        opened: OpenedCredential | None = None
+        upstream: Upstream | None = None
+        problem: Refusal | Overdue | None = None
+
+        async def read() -> None:
+            nonlocal problem
+            try:
+                await self._read_body(connection, request)
+            except (Refusal, Overdue) as error:
+                problem = error
+                nursery.cancel_scope.cancel()
+
+        async def prepare() -> None:
+            nonlocal opened, upstream
+            await flight.looked_up.wait()
+            if flight.candidate is None:
+                return
+            self._observe("looked up")
+            try:
+                # Only to know where to and with what; `authorize` decides later, on the verified caller.
+                grant = choose_credential(Caller(flight.candidate), request, self._upstreams)
+                opened = decrypt(grant, self._master_keys)
+                pool = self._pools.of(grant.provider.origin)
+                upstream = pool.take() or await pool.dial()
+                self._observe("dialled")
+            except Refusal:
+                # Said later, to a caller who is known: a stranger learns nothing of the organization's standing.
+                return
+
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(read)
+                nursery.start_soon(prepare)
+                await flight.landed.wait()
+                if flight.caller is None:
+                    nursery.cancel_scope.cancel()
+                self._observe("verified" if flight.caller is not None else "not verified")
+            if problem is not None:
+                raise problem
+            return flight.verdict(), opened, upstream
+        except BaseException:
+            _dismiss(opened, upstream)
+            raise
+
+    async def _relay(
+        self, connection: Connection, opened: OpenedCredential, metering: Metering, upstream: Upstream | None
+    ) -> None:
+        """Send the request up and the answer down, then settle."""
+        outcome = Outcome.CLIENT_GONE
+        used: list[Upstream] = [] if upstream is None else [upstream]
+        try:
+            response = await self._ask(connection, opened, metering, used)
+            await forward(connection, response, metering, self._limits, self._public_url)
+        except Refusal as refusal:
+            metering.status = refusal.status
+            late = refusal.kind is Kind.UPSTREAM_TIMEOUT
+            outcome = Outcome.TIMED_OUT if late else Outcome.UPSTREAM_FAILED
+            raise
+        except UpstreamBroken:
+            outcome = Outcome.UPSTREAM_FAILED
+            if not connection.answered:
+                metering.status = Kind.UPSTREAM_BROKEN.value.status
+            raise
+        except Overdue as overdue:
+            outcome = Outcome.TIMED_OUT
+            if not connection.answered:
+                metering.status = _too_late(overdue).status
+            raise
+        finally:
+            for one in used:
+                # Not settled: it was cut, and what is left on that connection belongs to an answer nobody reads.
+                one.spoiled = one.spoiled or not metering.settled
+                one.pool.give_back(one)
+            metering.settle(outcome)
+
+    async def _ask(
+        self, connection: Connection, opened: OpenedCredential, metering: Metering, used: list[Upstream]
+    ) -> UpstreamResponse:
+        """Until an answer's head is here. A dead idle connection is replaced once, before any byte of an answer."""
+        grant = opened.grant
+        pool = self._pools.of(grant.provider.origin)
+        for attempt in range(_STALE_RETRIES + 1):
+            if not used:
+                began = time.perf_counter()
+                # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
+                fresh = attempt > 0 or not grant.request.inbound.complete
+                used.append((None if fresh else pool.take()) or await pool.dial())
+                metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
+            upstream = used[0]
+            upstream.reader.begin(head_only=grant.request.inbound.method == b"HEAD")
+            try:
+                return await self._exchange(connection, upstream, opened, grant, metering)
+            except NothingReceived:
+                if not upstream.reused or attempt == _STALE_RETRIES or not grant.request.inbound.complete:
+                    raise
+                used.clear()
+                pool.discard(upstream)
+        raise AssertionError("the loop above returns or raises")
+
+    async def _exchange(
+        self, connection: Connection, upstream: Upstream, opened: OpenedCredential, grant: Grant, metering: Metering
+    ) -> UpstreamResponse:
+        hide_account = grant.kind is CredentialKind.PLATFORM and self._upstreams.shared_account
+        request = grant.request
+        streams = not request.inbound.complete
+        head = request_head(opened, None if streams and request.content_length < 0 else _length(request))
+        if not streams:
+            await send_request(connection, upstream, head, request.body, self._limits)
+            return await receive_head(connection, upstream, grant, self._limits, hide_account=hide_account)
+        return await upload(connection, upstream, head, grant, metering, self._limits, hide_account=hide_account)
+
+    async def _refuse(
+        self,
+        connection: Connection,
+        inbound: Inbound,
+        request: APIRequest | None,
+        refusal: Refusal,
+        request_id: UUID,
+    ) -> None:
+        """Say no in the dialect that was spoken. If the body was not read, the connection ends afterwards."""
+        self.refused += 1
+        if connection.answered:
+            connection.abort()
+            return
+        dialect: Dialect = guess_dialect(inbound) if request is None else request.dialect
+        refusal.close = refusal.close or not inbound.complete or not connection.keep_alive
+        await connection.send(
+            render(refusal, dialect, str(request_id), head_only=inbound.method == b"HEAD")
+        )
+        if refusal.close:
+            connection.keep_alive = False
+            if not inbound.complete:
+                await connection.linger()
+
+
+def _length(request: APIRequest) -> int:
+    return len(request.body) if request.inbound.complete else request.content_length
+
+
+def _too_late(overdue: Overdue) -> Refusal:
+    if overdue.waiting is Waiting.UPSTREAM:
+        return Refusal(Kind.UPSTREAM_TIMEOUT, "The provider did not answer in time.")
+    return Refusal(Kind.CLIENT_TIMEOUT, "The request body took too long to arrive.", close=True)
+
+
+def _dismiss(opened: OpenedCredential | None, upstream: Upstream | None) -> None:
+    """What was prepared for a caller who turned out to be nobody."""
+    if opened is not None:
+        opened.__exit__(None, None, None)
+    if upstream is not None:
+        upstream.pool.keep_unused(upstream)

@@ -1,0 +1,156 @@
+"""The upstream providers: a table, as data, joined with the operator's settings.
+
+`config/providers.toml` names each provider's dialect, base URL and header style; `KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY` and `_CA_FILE`
+override or add. A client can choose none of it: the upstream host comes from here only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+import tomllib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import msgspec
+
+from gateway.refusal import Dialect
+
+
+class AuthStyle(StrEnum):
+    """How the provider wants its key."""
+
+    CLIENT = "client"
+    """In the header style the client used (Anthropic takes both, by API version)."""
+    BEARER = "bearer"
+    X_API_KEY = "x-api-key"
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where connections go; what the pool is keyed by."""
+
+    host: str
+    port: int
+    tls: bool
+    ca_file: str | None = None
+
+    def context(self) -> ssl.SSLContext | None:
+        """A verifying TLS context (never less: a private endpoint brings its own authority file)."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    dialect: Dialect
+    auth: AuthStyle
+    origin: Origin
+    prefix: bytes
+    """Path prefix of the base URL, without a trailing slash."""
+    host_header: bytes
+    platform_key: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r}, {self.origin!r})"
+
+
+class _Row(msgspec.Struct, forbid_unknown_fields=True):
+    dialect: Dialect
+    base_url: str
+    auth: AuthStyle
+
+
+class ProviderError(ValueError):
+    """A provider's configuration cannot be used; the message names the setting and the mend."""
+
+
+def read_table() -> dict[str, _Row]:
+    """The table from the checkout's `config/`, or from beside this module in an installed wheel."""
+    beside = Path(__file__).parent / "providers.toml"
+    path = beside if beside.exists() else Path(__file__).parent.parent / "config" / "providers.toml"
+    return msgspec.convert(tomllib.loads(path.read_text()), dict[str, _Row])
+
+
+def load(environment: Mapping[str, str], *, development: bool) -> dict[str, Provider]:
+    """All providers by name. Raises `ProviderError` listing every problem at once."""
+    providers = {}
+    problems = []
+    for name, row in read_table().items():
+        setting = f"KARTA_PROVIDER_{name.upper().replace('-', '_')}"
+        try:
+            providers[name] = make_provider(
+                name,
+                row.dialect,
+                row.auth,
+                environment.get(f"{setting}_BASE_URL") or row.base_url,
+                api_key=environment.get(f"{setting}_API_KEY"),
+                ca_file=environment.get(f"{setting}_CA_FILE"),
+                development=development,
+            )
+        except ProviderError as error:
+            problems.append(f"{setting}_BASE_URL: {error}")
+    if problems:
+        raise ProviderError("\n".join(problems))
+    return providers
+
+
+def make_provider(
+    name: str,
+    dialect: Dialect,
+    auth: AuthStyle,
+    base_url: str,
+    *,
+    api_key: str | None,
+    ca_file: str | None,
+    development: bool,
+) -> Provider:
+    """One provider from its base URL: an origin with an optional path prefix, without `/v1`."""
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError as error:
+        raise ProviderError(f"not a URL ({error})") from None
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host:
+        raise ProviderError("give an http(s) URL such as https://api.anthropic.com")
+    if parts.query or parts.fragment or parts.username or parts.password:
+        raise ProviderError("give an origin and an optional path only: no user, query or fragment")
+    tls = parts.scheme == "https"
+    if not tls and not development and not _is_loopback(host):
+        raise ProviderError("plain http is allowed only to loopback; use https")
+    prefix = parts.path.rstrip("/")
+    if prefix.endswith("/v1"):
+        raise ProviderError("leave out /v1: it is part of each request's own path")
+    default_port = 443 if tls else 80
+    shown = f"[{host}]" if ":" in host else host
+    return Provider(
+        name=name,
+        dialect=dialect,
+        auth=auth,
+        origin=Origin(host, port or default_port, tls, ca_file),
+        prefix=prefix.encode(),
+        host_header=(shown if port in (None, default_port) else f"{shown}:{port}").encode(),
+        platform_key=_header_value(api_key) if api_key else None,
+    )
+
+
+def _header_value(secret: str) -> bytes:
+    value = secret.strip().encode("ascii", "replace")
+    if not value or any(byte < 0x21 or byte > 0x7E for byte in value) or value != secret.strip().encode():
+        raise ProviderError("its API key has characters that cannot stand in a header")
+    return value
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,113 @@
+"""The head of the answer the client gets: the provider's, less what must not pass, plus Karta's request id.
+
+Dropped: hop-by-hop fields, cookies (never shared between tenants), what speaks for the provider's own edge (`server`, `alt-svc`, HSTS), and with a
+platform credential shared between tenants the provider's organization identifiers.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from gateway.provider import Provider
+from gateway.refusal import Kind, Refusal
+from gateway.response_reader import ResponseReader
+
+_HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-authenticate",
+    b"proxy-authentication-info",
+    b"proxy-connection",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"content-length",
+    b"upgrade",
+}
+_EDGE = {b"set-cookie", b"set-cookie2", b"server", b"alt-svc", b"strict-transport-security", b"clear-site-data"}
+_ACCOUNT = {
+    b"openai-organization",
+    b"openai-project",
+    b"anthropic-organization-id",
+    b"anthropic-workspace-id",
+}
+
+_DROPPED = _HOP_BY_HOP | _EDGE
+_REQUEST_IDS = {b"request-id", b"x-request-id"}
+_SPECIAL = _DROPPED | _ACCOUNT | _REQUEST_IDS | {b"content-type", b"location"}
+
+# Lower-case names by the spelling a provider used, so that each is folded once.
+_folded: dict[bytes, bytes] = {}
+_FOLDED_MAX = 4096
+
+
+def _fold(name: bytes) -> bytes:
+    folded = name.lower()
+    if len(_folded) < _FOLDED_MAX:
+        _folded[name] = folded
+    return folded
+
+
+class ClientHead:
+    """What was learnt of an answer's head while it was rewritten."""
+
+    __slots__ = ("content_type", "lines", "provider_request_id", "status_line")
+
+    def __init__(self, reader: ResponseReader, provider: Provider, *, hide_account: bool) -> None:
+        self.content_type = b""
+        self.provider_request_id: bytes | None = None
+        self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reader.reason)
+        lines = self.lines = []
+        dropped: set[bytes] = set()
+        for name, value in reader.headers:
+            folded = _folded.get(name) or _fold(name)
+            if folded not in _SPECIAL:
+                lines.append(name + b": " + value)
+                continue
+            if folded == b"connection":
+                dropped.update(one.strip().lower() for one in value.split(b","))
+            if folded in _DROPPED or (hide_account and folded in _ACCOUNT):
+                continue
+            if folded == b"content-type":
+                self.content_type = value
+            elif folded in _REQUEST_IDS:
+                self.provider_request_id = value
+            elif folded == b"location" and 300 <= reader.status < 400:
+                value = _own_location(value, provider)
+            lines.append(name + b": " + value)
+        dropped -= {b"close", b"keep-alive"}
+        if dropped:
+            self.lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
+
+    @property
+    def event_stream(self) -> bool:
+        return self.content_type[:17].lower() == b"text/event-stream"
+
+    def render(self, request_id: bytes, framing: bytes, *, close: bool) -> bytes:
+        """The head's bytes; `framing` is the content-length or transfer-encoding line, or b"" for none."""
+        parts = [self.status_line, *self.lines]
+        if framing:
+            parts.append(framing)
+        if close:
+            parts.append(b"connection: close")
+        parts.append(b"x-karta-request-id: " + request_id)
+        return b"\r\n".join(parts) + b"\r\n\r\n"
+
+
+def _own_location(value: bytes, provider: Provider) -> bytes:
+    """A redirect within the provider becomes one within Karta; one to elsewhere is refused.
+
+    SDKs follow redirects and send `x-api-key` along: a customer's Karta key must not go to a third party.
+    """
+    parts = urlsplit(value.decode("latin-1"))
+    if not parts.scheme and not parts.netloc:
+        return value
+    default_port = 443 if parts.scheme == "https" else 80
+    try:
+        same = (parts.hostname, parts.port or default_port) == (provider.origin.host, provider.origin.port)
+    except ValueError:
+        same = False
+    if not same:
+        raise Refusal(Kind.UPSTREAM_BROKEN, "The provider redirected to another host.")
+    path = parts.path.encode("latin-1").removeprefix(provider.prefix) or b"/"
+    return path + (b"?" + parts.query.encode("latin-1") if parts.query else b"")

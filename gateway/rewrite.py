@@ -1,0 +1,44 @@
+"""The one change Karta makes to an answer: `results_url` of Anthropic's batch objects.
+
+It is an absolute URL of the provider, and the SDK calls it exactly as given, key and all: left alone, the customer's Karta key would go to the
+provider, past the gateway. Its origin becomes the gateway's own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from gateway.api_request import APIRequest
+from gateway.refusal import Dialect
+from gateway.request_head import Field, decide
+from gateway.response_head import ClientHead
+from gateway.response_reader import ResponseReader
+
+_BATCHES = "/v1/messages/batches"
+_RESULTS_URL = re.compile(rb'("results_url"\s*:\s*")https?:(?:\\?/){2}[^/"\\]+')
+_HOST = re.compile(rb"[A-Za-z0-9.\-_:\[\]]{1,255}\Z")
+
+
+def needs_rewrite(request: APIRequest, reader: ResponseReader, head: ClientHead) -> bool:
+    """True for answers that hold batch objects."""
+    return (
+        request.dialect is Dialect.ANTHROPIC
+        and request.operation.path.startswith(_BATCHES)
+        and not request.operation.path.endswith("/results")
+        and b"json" in head.content_type
+        and not reader.status >= 300
+        and request.inbound.method != b"HEAD"
+    )
+
+
+def rewrite(body: bytes, request: APIRequest, public_url: str | None = None) -> bytes:
+    """`body` with each `results_url` at the gateway's origin: the configured one, else the one the client used."""
+    base = public_url.encode() if public_url else _own_origin(request)
+    return _RESULTS_URL.sub(lambda match: match.group(1) + base, body)
+
+
+def _own_origin(request: APIRequest) -> bytes:
+    for name, value in request.inbound.headers:
+        if decide(name) is Field.HOST and _HOST.match(value):
+            return b"http://" + value
+    return b""

@@ -1,0 +1,128 @@
+"""The data plane's settings: what every program reads, plus binds, spool, providers and limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from gateway.limits import Limits
+from gateway.provider import AuthStyle, Provider, ProviderError, load, make_provider
+from gateway.refusal import Dialect
+from storage.settings import PREFIX, Bind, BindSetting, ServerSettings
+
+_PROVIDER_PREFIX = f"{PREFIX}PROVIDER_"
+
+
+class GatewaySettings(ServerSettings):
+    gateway_bind: BindSetting = Field(default=Bind("127.0.0.1", 8080), description="Where SDK traffic is served.")
+    metrics_bind: BindSetting | None = Field(
+        default=None, description="Where Prometheus metrics are served, on their own port (unset: nowhere)."
+    )
+    spool_dir: Path = Field(
+        default=Path("spool"), description="Directory of the usage journal; it must survive restarts."
+    )
+    public_url: str | None = Field(
+        default=None, description="The gateway's own origin as clients see it (unset: what their Host header says)."
+    )
+    simulated_base_url: str | None = Field(
+        default=None, description="The simulated provider, where kt_test_ keys go (unset: they are refused)."
+    )
+    simulated_api_key: SecretStr | None = Field(default=None, description="The simulated provider's key.")
+    platform_account_shared: bool | None = Field(
+        default=None,
+        description="The platform's provider account serves several tenants: operations that touch the account need the "
+        "organization's own key. Unset: true in production.",
+    )
+    body_bytes_max: int = Field(
+        default=Limits().body_bytes_max, ge=1024, description="Largest request body that is read whole, in bytes."
+    )
+    bcrypt_threads: int = Field(
+        default=Limits().bcrypt_threads, ge=1, le=64, description="Key verifications at once, a thread each."
+    )
+    first_byte_seconds: float = Field(
+        default=Limits().first_byte_seconds, gt=0, description="How long a provider may take to begin its answer."
+    )
+    between_bytes_seconds: float = Field(
+        default=Limits().between_bytes_seconds, gt=0, description="How long a provider's stream may stay silent."
+    )
+    write_stall_seconds: float = Field(
+        default=Limits().write_stall_seconds, gt=0, description="How long a client may take nothing of its answer."
+    )
+    drain_seconds: float = Field(
+        default=Limits().drain_seconds, ge=0, description="How long running answers may take to finish at shutdown."
+    )
+    provider_variables: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="KARTA_PROVIDER_<NAME>_BASE_URL, _API_KEY and _CA_FILE of each upstream provider.",
+    )
+
+    @classmethod
+    def collect(cls, variables: Mapping[str, object]) -> dict[str, object]:
+        fields = super().collect(variables)
+        fields["provider_variables"] = {
+            name: str(value) for name, value in variables.items() if name.startswith(_PROVIDER_PREFIX)
+        }
+        return fields
+
+    def listens_on(self) -> dict[str, Bind]:
+        return {"KARTA_GATEWAY_BIND": self.gateway_bind}
+
+    @property
+    def development(self) -> bool:
+        return self.env == "development"
+
+    def problems(self) -> list[str]:
+        problems = super().problems()
+        try:
+            self.providers()
+            self.simulated()
+        except ProviderError as error:
+            problems += str(error).splitlines()
+        return problems
+
+    def limits(self) -> Limits:
+        """The bounds in force: the defaults with what is set here."""
+        return Limits(
+            body_bytes_max=self.body_bytes_max,
+            bcrypt_threads=self.bcrypt_threads,
+            first_byte_seconds=self.first_byte_seconds,
+            between_bytes_seconds=self.between_bytes_seconds,
+            write_stall_seconds=self.write_stall_seconds,
+            drain_seconds=self.drain_seconds,
+        )
+
+    def providers(self) -> dict[str, Provider]:
+        """The upstream providers by name. Raises `ProviderError`."""
+        environment = {name: value.get_secret_value() for name, value in self.provider_variables.items()}
+        return load(environment, development=self.development)
+
+    def simulated(self) -> dict[Dialect, Provider]:
+        """The simulated provider in both dialects, or nothing."""
+        if self.simulated_base_url is None:
+            return {}
+        key = self.simulated_api_key
+        try:
+            return {
+                dialect: make_provider(
+                    "simulated",
+                    dialect,
+                    AuthStyle.CLIENT,
+                    self.simulated_base_url,
+                    api_key=key.get_secret_value() if key else "sk-simulated",
+                    ca_file=None,
+                    development=self.development,
+                )
+                for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)
+            }
+        except ProviderError as error:
+            raise ProviderError(f"KARTA_SIMULATED_BASE_URL: {error}") from None
+
+    @property
+    def shared_account(self) -> bool:
+        if self.platform_account_shared is None:
+            return not self.development
+        return self.platform_account_shared
+
+

@@ -1,0 +1,77 @@
+"""Moves the usage journal into Postgres, in batches, exactly once each.
+
+Twice a second whatever the current segment has gained is read and inserted (`storage.usage_rows.insert_usage` is idempotent by request id, so a batch
+that was cut off is simply sent again), and finished segments are deleted once they are whole in the database. While the database is away the
+journal grows, up to its own bound. A damaged segment is set aside under another name, its good records shipped.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from gateway.spool import Damage, Spool, read_frames
+from storage.bridge import Database
+from storage.errors import DatabaseUnavailable, StorageError
+from storage.usage_rows import insert_usage
+
+_PERIOD_SECONDS = 0.5
+_AWAY_SECONDS = 2.0
+# Rows of one COPY: large enough that its round trips do not count, small enough to stay far from any timeout.
+_BATCH_MAX = 2000
+
+_log = logging.getLogger("karta.gateway.ship")
+
+
+class Shipper:
+    def __init__(self, spool: Spool, db: Database) -> None:
+        self._spool = spool
+        self._db = db
+        self._offset = 0
+        self._segment = spool.current
+        self.shipped = 0
+        self.refused = 0
+        """Records Postgres will not take: each a bug, kept in a file set aside."""
+
+    async def run(self) -> None:
+        """Ship until cancelled."""
+        while True:
+            try:
+                await self.ship_all()
+                pause = _PERIOD_SECONDS
+            except StorageError as error:
+                if not isinstance(error, DatabaseUnavailable):
+                    _log.error("usage records wait in the journal: %s", error)
+                pause = _AWAY_SECONDS
+            await trio.sleep(pause)
+
+    async def ship_all(self) -> None:
+        """Everything there is now. Raises `StorageError` where Postgres stops."""
+        while self._spool.finished:
+            segment = self._spool.finished[0]
+            offset = self._offset if segment == self._segment else 0
+            self._segment = segment
+            try:
+                self._offset = await self._ship_segment(offset)
+                if self._offset < segment.stat().st_size:
+                    _log.warning("%s ends in a torn record (its writer was killed)", segment.name)
+            except Damage as damage:
+                _log.error("%s; set aside, the records before it are shipped", damage)
+                segment.with_suffix(".damaged").write_bytes(segment.read_bytes())
+            self._spool.remove(segment)
+            self._offset = 0
+        if self._segment != self._spool.current:
+            self._segment = self._spool.current
+            self._offset = 0
+        self._offset = await self._ship_segment(self._offset)
+
+    async def _ship_segment(self, offset: int) -> int:
+        while True:
+            records, next_offset, at_end = read_frames(self._segment, offset, _BATCH_MAX)
+            if records:
+                await insert_usage(self._db, records)
+                self.shipped += len(records)
+            if at_end or next_offset == offset or not records:
+                return next_offset
+            offset = self._offset = next_offset

@@ -1,0 +1,160 @@
+"""What the data plane knows of keys and organizations, in memory, and how it stays true.
+
+Requests read only this; Postgres is asked on a key's first use and by the tasks here. Two ways keep it fresh: `NOTIFY` names the key or organization that
+changed, and its records are read again at once (a revocation is known within milliseconds); and every record is read again every few
+seconds anyway, more often while the listener is down. A record that has not been confirmed for `key_stale_seconds` is no longer believed.
+
+Bound: only records of verified keys are kept, and `authenticate` bounds those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+import trio
+
+from gateway.limits import Limits
+from gateway.watchdog import Watchdog
+from storage.api_keys import select_gateway_key, select_gateway_keys
+from storage.bridge import Database
+from storage.changes import CHANNEL, Change, decode_change
+from storage.errors import StorageError
+from storage.model import GatewayKey
+
+_REFRESH_SECONDS = 20.0
+_REFRESH_SECONDS_UNHEARD = 2.0
+_RECONNECT_SECONDS = 1.0
+# Keys read again in one query.
+_BATCH_MAX = 1000
+# Changes gathered before they are acted on as one.
+_CHANGES_MAX = 1000
+
+
+class KeyRecord:
+    """One key as last read. `valid_until` is seconds since the epoch: expiry or revocation, whichever is first."""
+
+    __slots__ = ("confirmed_at", "key", "valid_until")
+
+    def __init__(self, key: GatewayKey, confirmed_at: float) -> None:
+        self.set(key, confirmed_at)
+
+    def set(self, key: GatewayKey, confirmed_at: float) -> None:
+        self.key = key
+        self.confirmed_at = confirmed_at
+        self.valid_until = min(_seconds(key.expires_at), _seconds(key.revoked_at))
+
+
+def _seconds(moment: datetime | None) -> float:
+    return math.inf if moment is None else moment.timestamp()
+
+
+class Snapshot:
+    """Records of verified keys, by key id."""
+
+    def __init__(self, db: Database, limits: Limits, watchdog: Watchdog) -> None:
+        self._db = db
+        self._limits = limits
+        self._watchdog = watchdog
+        self._records: dict[str, KeyRecord] = {}
+        self.listening = False
+        self.epoch = 0
+        """Grows with every change heard of, and with every gap in hearing."""
+        self.database_seen_at = -math.inf
+        """When Postgres last answered, on the watchdog's clock."""
+
+    @property
+    def ready(self) -> bool:
+        """The database has been seen lately enough for new keys to be verified."""
+        return self.database_seen_at + self._limits.key_fresh_seconds > self._watchdog.now
+
+    async def read(self, key_id: str) -> KeyRecord | None:
+        """One key from Postgres, not yet kept. Raises `DatabaseUnavailable`."""
+        key = await select_gateway_key(self._db, key_id)
+        self._seen()
+        return None if key is None else KeyRecord(key, trio.current_time())
+
+    def keep(self, record: KeyRecord) -> None:
+        self._records[record.key.key_id] = record
+
+    def forget(self, record: KeyRecord) -> None:
+        self._records.pop(record.key.key_id, None)
+
+    def believed(self, record: KeyRecord) -> bool:
+        """Confirmed recently enough to act on although the database may be away."""
+        return record.confirmed_at + self._limits.key_stale_seconds > self._watchdog.now
+
+    async def run(self) -> None:
+        """Keep the records true until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._listen)
+            nursery.start_soon(self._refresh_regularly)
+
+    async def _refresh_regularly(self) -> None:
+        while True:
+            try:
+                await self._refresh(list(self._records))
+                if not self._records:
+                    await self._db.fetch_value("SELECT 1")
+                    self._seen()
+            except StorageError:
+                # Away: the records grow stale by themselves, and readiness tells.
+                pass
+            await trio.sleep(_REFRESH_SECONDS if self.listening else _REFRESH_SECONDS_UNHEARD)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with self._db.listen(CHANNEL) as changes:
+                    # Whatever was said before we listened was missed.
+                    await self._refresh(list(self._records))
+                    self.listening = True
+                    self.epoch += 1
+                    async for payload in changes:
+                        batch = [payload]
+                        while len(batch) < _CHANGES_MAX:
+                            try:
+                                batch.append(changes.receive_nowait())
+                            except (trio.WouldBlock, trio.EndOfChannel):
+                                break
+                        await self._refresh(self._touched(decode_change(one) for one in batch))
+            except StorageError:
+                pass
+            finally:
+                self.listening = False
+            await trio.sleep(_RECONNECT_SECONDS)
+
+    def _touched(self, changes: Iterable[Change]) -> list[str]:
+        """The ids of kept keys that any of the changes concerns."""
+        key_ids: set[str] = set()
+        org_ids: set[UUID] = set()
+        self.epoch += 1
+        for change in changes:
+            if change.key_id is not None:
+                key_ids.add(change.key_id)
+            else:
+                org_ids.add(change.org_id)
+        if org_ids:
+            key_ids.update(key_id for key_id, record in self._records.items() if record.key.org_id in org_ids)
+        return [key_id for key_id in key_ids if key_id in self._records]
+
+    async def _refresh(self, key_ids: list[str]) -> None:
+        """Read these keys again. One that has vanished is no longer valid."""
+        for start in range(0, len(key_ids), _BATCH_MAX):
+            batch = key_ids[start : start + _BATCH_MAX]
+            read_at = trio.current_time()
+            found = {key.key_id: key for key in await select_gateway_keys(self._db, batch)}
+            self._seen()
+            for key_id in batch:
+                record = self._records.get(key_id)
+                if record is None:
+                    continue
+                if key_id in found:
+                    record.set(found[key_id], read_at)
+                else:
+                    record.valid_until = 0.0
+
+    def _seen(self) -> None:
+        self.database_seen_at = trio.current_time()

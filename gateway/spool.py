@@ -1,0 +1,168 @@
+"""The usage journal: a record is on file before the end of the answer is on the wire.
+
+One worker appends to one segment, a single `write` a record, so a record survives the worker's death (`kill -9`); what the machine loses with its
+power since the kernel last wrote back, it loses. `ship` moves segments to Postgres and deletes them. A segment is the magic line, then frames: length and
+CRC-32 (4 bytes each, big-endian) and a msgpack array. A torn or damaged tail ends the reading of a segment and is reported, never guessed at.
+
+Bounds: segments rotate at `SEGMENT_BYTES_MAX`; when all of them reach `spool_bytes_max`, or the disk refuses a record, `full` is set and
+admission stops: requests that could not be counted are not served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from storage.model import UsageRecord
+
+MAGIC = b"KARTA-USAGE-1\n"
+SEGMENT_BYTES_MAX = 16 * 1024 * 1024
+# About ten million requests: days of an outage at an ordinary rate.
+SPOOL_BYTES_MAX = 2 * 1024 * 1024 * 1024
+# A frame larger than this is damage: records are under a kilobyte.
+FRAME_BYTES_MAX = 64 * 1024
+
+_HEADER = struct.Struct(">II")
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(UsageRecord)
+
+
+class SpoolLocked(Exception):
+    """Another worker owns this spool directory."""
+
+
+class Spool:
+    """The segments of one worker. Blocking by design: a write to the page cache takes microseconds."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+        self._lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
+        # Segments of an earlier life come first; the numbering goes on after them.
+        self.finished = sorted(directory.glob("*.spool"))
+        self._number = int(self.finished[-1].stem) if self.finished else 0
+        self._stored = sum(path.stat().st_size for path in self.finished)
+        self.appended = 0
+        self.full = False
+        self._descriptor = -1
+        self.current = directory
+        self._size = 0
+        self._open_segment()
+
+    def _open_segment(self) -> None:
+        self._number += 1
+        self.current = self._directory / f"{self._number:012}.spool"
+        self._descriptor = os.open(
+            self.current, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
+        )
+        self._size = 0
+        self._write(MAGIC)
+
+    def _write(self, frame: bytes) -> None:
+        try:
+            written = os.write(self._descriptor, frame)
+        except OSError:
+            written = 0
+        if written != len(frame):
+            # Disk full: take the torn part back, so that later records stay readable.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            self.full = True
+            return
+        self._size += written
+
+    def append(self, record: UsageRecord) -> None:
+        payload = _encoder.encode(record)
+        self._write(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        self.appended += 1
+        if self._size >= SEGMENT_BYTES_MAX:
+            self.rotate()
+
+    def rotate(self) -> None:
+        """Finish the current segment, so that it can be shipped whole and deleted."""
+        os.close(self._descriptor)
+        self.finished.append(self.current)
+        self._stored += self._size
+        self.full = self._stored >= SPOOL_BYTES_MAX
+        self._open_segment()
+
+    def remove(self, segment: Path) -> None:
+        """A finished segment has been shipped."""
+        self._stored -= segment.stat().st_size
+        segment.unlink()
+        self.finished.remove(segment)
+        self.full = self._stored >= SPOOL_BYTES_MAX
+
+    @property
+    def bytes_waiting(self) -> int:
+        return self._stored + self._size
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+        os.close(self._lock)
+
+
+class Damage(Exception):
+    """A segment's bytes stop making sense at `offset`; what came before is good."""
+
+    def __init__(self, segment: Path, offset: int) -> None:
+        super().__init__(f"{segment.name} is torn or damaged at byte {offset}")
+        self.segment = segment
+        self.offset = offset
+
+
+def read_frames(segment: Path, offset: int, records_max: int) -> tuple[list[UsageRecord], int, bool]:
+    """Up to `records_max` records from `offset` on: (records, next offset, whether the file ends there).
+
+    A frame that is not whole yet ends the reading without complaint: the caller knows if the segment is still being written.
+    Raises `Damage` for bytes that are no frame.
+    """
+    with segment.open("rb") as file:
+        if offset == 0:
+            magic = file.read(len(MAGIC))
+            if magic != MAGIC:
+                if MAGIC.startswith(magic):
+                    return [], 0, True
+                raise Damage(segment, 0)
+            offset = len(MAGIC)
+        else:
+            file.seek(offset)
+        records: list[UsageRecord] = []
+        try:
+            for payload in _payloads(file.read(records_max * 1024), segment, offset):
+                records.append(_decoder.decode(payload))
+                offset += _HEADER.size + len(payload)
+                if len(records) == records_max:
+                    break
+        except (Damage, msgspec.DecodeError):
+            # The good records first; asked again from here, the damage is all there is.
+            if not records:
+                raise Damage(segment, offset) from None
+        return records, offset, offset == segment.stat().st_size
+
+
+def _payloads(data: bytes, segment: Path, base: int) -> Iterator[bytes]:
+    at = 0
+    while at + _HEADER.size <= len(data):
+        size, checksum = _HEADER.unpack_from(data, at)
+        if not 0 < size <= FRAME_BYTES_MAX:
+            raise Damage(segment, base + at)
+        payload = data[at + _HEADER.size : at + _HEADER.size + size]
+        if len(payload) < size:
+            return
+        if zlib.crc32(payload) != checksum:
+            raise Damage(segment, base + at)
+        yield payload
+        at += _HEADER.size + size

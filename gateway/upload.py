@@ -1,0 +1,79 @@
+"""Requests whose body streams through: multipart uploads, audio, anything too large to hold.
+
+Two things happen at once: pieces go up as they come (the next read waits for the write, so a slow provider slows the client), and the answer is listened
+for, because a provider may refuse long before the end. An answer before the end stops the upload; both connections are then closed after it, since
+neither is at the beginning of a message.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from gateway.accept import Connection
+from gateway.authorize import Grant
+from gateway.dial import Upstream
+from gateway.forward import UpstreamResponse, receive_head
+from gateway.limits import Limits
+from gateway.meter import Metering
+from gateway.refusal import Refusal
+from gateway.response_reader import UpstreamBroken
+from gateway.send_request import send_piece, send_request
+from gateway.wait import Overdue, Waiting
+
+
+async def upload(
+    connection: Connection,
+    upstream: Upstream,
+    head: bytearray,
+    grant: Grant,
+    metering: Metering,
+    limits: Limits,
+    *,
+    hide_account: bool,
+) -> UpstreamResponse:
+    """Send head and body, return the answer's head. Raises as `receive_head` does, and `Refusal` for an over-long body."""
+    problem: Exception | None = None
+    response: UpstreamResponse | None = None
+    inbound = grant.request.inbound
+
+    async def pump() -> None:
+        nonlocal problem
+        try:
+            await _pump(connection, upstream, grant, limits)
+            connection.begin_wait(Waiting.UPSTREAM, limits.first_byte_seconds, upstream.transport.sock)
+        except (Refusal, Overdue, OSError) as error:
+            problem = error
+            nursery.cancel_scope.cancel()
+
+    await send_request(connection, upstream, head, b"", limits)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pump)
+        try:
+            response = await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
+        except (UpstreamBroken, Refusal, Overdue) as error:
+            problem = problem or error
+        nursery.cancel_scope.cancel()
+    metering.request_bytes = inbound.body_bytes
+    if problem is not None:
+        raise problem
+    assert response is not None
+    if not inbound.complete:
+        upstream.spoiled = True
+        connection.keep_alive = False
+    return response
+
+
+async def _pump(connection: Connection, upstream: Upstream, grant: Grant, limits: Limits) -> None:
+    inbound = grant.request.inbound
+    chunked = grant.request.content_length < 0
+    while True:
+        piece = inbound.take_body()
+        if piece:
+            sent = await send_piece(upstream, b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+            if not sent:
+                return
+        if inbound.complete:
+            if chunked:
+                await send_piece(upstream, b"0\r\n\r\n")
+            return
+        await connection.read_body(inbound, limits.upload_bytes_max)

@@ -1,0 +1,154 @@
+"""One gateway process: puts the stages together, runs them under one nursery, and stops them in order.
+
+Order of the start: settings, spool (an unshipped journal is found here), listener, then traffic; Postgres may come later. Order of the stop, on SIGTERM or
+SIGINT: accept no more, let running answers finish until the drain limit, cut the rest, ship what the journal holds, close.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import trio
+
+from gateway import operations
+from gateway.accept import Acceptor, Connection, listen
+from gateway.authenticate import Authenticator
+from gateway.authorize import Upstreams
+from gateway.dial import Pools
+from gateway.hangup import HangupWatch
+from gateway.meter import Meter
+from gateway.pipeline import Pipeline
+from gateway.probes import PATHS as PROBE_PATHS
+from gateway.probes import Probes
+from gateway.refusal import Dialect
+from gateway.request_reader import Inbound
+from gateway.settings import GatewaySettings
+from gateway.ship import Shipper
+from gateway.snapshot import Snapshot
+from gateway.spool import Spool
+from gateway.watchdog import Watchdog
+from storage.bridge import Database, open_database
+from storage.errors import StorageError
+
+ROLE = "karta_gateway"
+_DATABASE_CONNECTIONS_MAX = 4
+_LAST_SHIPMENT_SECONDS = 5.0
+
+
+def main(settings: GatewaySettings, *, on_ready: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. `on_ready` is called once with the gateway's URL.
+
+    Raises `OSError` when the port is taken and `SpoolLocked` when the journal is.
+    """
+    trio.run(serve, settings, on_ready)
+
+
+async def serve(settings: GatewaySettings, on_ready: Callable[[str], None]) -> None:
+    """The same inside a Trio run; returns after the drain when signalled, or cleans up when cancelled."""
+    bind = settings.gateway_bind
+    listener = listen(bind.host, bind.port)
+    with listener, _spool(settings) as spool:
+        url = settings.database_url.get_secret_value()
+        async with open_database(url, role=ROLE, connections_max=_DATABASE_CONNECTIONS_MAX) as db:
+            await Worker(settings, spool, db).run(listener, on_ready)
+
+
+@contextmanager
+def _spool(settings: GatewaySettings) -> Iterator[Spool]:
+    spool = Spool(settings.spool_dir)
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+class Worker:
+    """The parts of one process. Tests reach them through here."""
+
+    def __init__(self, settings: GatewaySettings, spool: Spool, db: Database) -> None:
+        self.settings = settings
+        self.limits = settings.limits()
+        self.watchdog = Watchdog()
+        self.hangups = HangupWatch()
+        self.pools = Pools(self.limits, self.watchdog)
+        self.snapshot = Snapshot(db, self.limits, self.watchdog)
+        self.meter = Meter(spool)
+        self.shipper = Shipper(spool, db)
+        self.observe: Callable[[str], None] | None = None
+
+    async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+        """Serve until signalled or cancelled."""
+        async with trio.open_nursery() as background:
+            for service in (self.watchdog.run, self.hangups.run, self.pools.run, self.snapshot.run, self.shipper.run):
+                background.start_soon(service)
+            async with trio.open_nursery() as verifications:
+                await self._serve(listener, on_ready, verifications)
+                verifications.cancel_scope.cancel()
+            background.cancel_scope.cancel()
+        with trio.CancelScope(deadline=trio.current_time() + _LAST_SHIPMENT_SECONDS, shield=True):
+            try:
+                await self.shipper.ship_all()
+            except StorageError:
+                # It stays in the journal, and the next start ships it.
+                pass
+
+    async def _serve(
+        self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
+    ) -> None:
+        settings = self.settings
+        providers = settings.providers()
+        authenticator = Authenticator(self.snapshot, self.limits, self.watchdog, verifications)
+        pipeline = self.pipeline = Pipeline(
+            limits=self.limits,
+            operations=operations.load(),
+            authenticator=authenticator,
+            upstreams=Upstreams(
+                live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+                simulated=settings.simulated(),
+                shared_account=settings.shared_account,
+            ),
+            master_keys=settings.load_master_keys(),
+            pools=self.pools,
+            meter=self.meter,
+            observe=self.observe,
+            public_url=settings.public_url,
+        )
+        probes = Probes(self.snapshot, self.meter.spool)
+
+        def handle(connection: Connection, inbound: Inbound) -> Awaitable[None]:
+            if inbound.target in PROBE_PATHS:
+                return probes.answer(connection, inbound)
+            return pipeline.run(connection, inbound)
+
+        acceptor = Acceptor(
+            limits=self.limits,
+            watchdog=self.watchdog,
+            hangups=self.hangups,
+            handler=handle,
+            request_id=lambda: str(pipeline.new_request_id()),
+        )
+        accepting = trio.CancelScope()
+
+        async def accept() -> None:
+            with accepting:
+                await acceptor.serve(listener, traffic)
+
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with trio.open_nursery() as traffic:
+                traffic.start_soon(accept)
+                on_ready(_url(listener))
+                await anext(signals)
+                probes.draining = True
+                accepting.cancel()
+                listener.close()
+                with trio.move_on_after(self.limits.drain_seconds):
+                    await acceptor.drain()
+                traffic.cancel_scope.cancel()
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
