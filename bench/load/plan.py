@@ -68,7 +68,6 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     warmup_seconds: float = 0.5
     seconds: float = 5.0
     answer_seconds_max: float = 30.0
-    cpus: list[int] | None = None
 
     def __post_init__(self) -> None:
         if not self.keys:

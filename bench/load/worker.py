@@ -9,7 +9,6 @@ Run as `python -m bench.load.worker`; it exits when its work or its stdin's owne
 
 import asyncio
 import gc
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -135,8 +134,6 @@ async def run_plan(plan: LoadPlan) -> TallyReport:
 
 def main() -> None:
     plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=LoadPlan)
-    if plan.cpus:
-        os.sched_setaffinity(0, plan.cpus)
     report = uvloop.run(run_plan(plan))
     tell(Progress("done", tally=report))
 

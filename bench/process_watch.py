@@ -1,0 +1,75 @@
+"""CPU time and memory of running processes, read from /proc.
+
+Read directly, because the scheduler's own counter (`schedstat`) knows nanoseconds where `stat`, and all
+that is built on it, counts in ticks of 10 ms: too coarse for windows of a second or two.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_PROC = Path("/proc")
+
+
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Return the CPU time that all threads of the processes have used; those that have ended count
+    nothing."""
+    nanoseconds = 0
+    for pid in pids:
+        for task in (_PROC / str(pid) / "task").glob("*/schedstat"):
+            try:
+                nanoseconds += int(task.read_text().split()[0])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    return nanoseconds / 1e9
+
+
+def resident_bytes(pids: Iterable[int]) -> int:
+    """Return the resident memory of the processes; those that have ended count nothing."""
+    pages = 0
+    for pid in pids:
+        try:
+            pages += int((_PROC / str(pid) / "statm").read_text().split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return pages * _PAGE_BYTES
+
+
+def command_line(pid: int) -> list[str]:
+    """Return the argument list of a process; empty if it has ended."""
+    try:
+        return (_PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that `pid` started and those that they started, in no particular order."""
+    children: dict[int, list[int]] = {}
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                # The name may hold spaces and brackets; the parent's id is the second field after its last
+                # bracket.
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found: list[int] = []
+    pending = [pid]
+    while pending:
+        below = children.get(pending.pop(), [])
+        found += below
+        pending += below
+    return found
+
+
+def pin(pid: int, cpus: Iterable[int]) -> None:
+    """Move all threads of a running process to the given cores; nothing happens if it has ended."""
+    chosen = set(cpus)
+    for task in (_PROC / str(pid) / "task").glob("*"):
+        try:
+            os.sched_setaffinity(int(task.name), chosen)
+        except ProcessLookupError:
+            continue
