@@ -1,0 +1,7 @@
+"""`python -m bench.sim`."""
+
+import sys
+
+from bench.sim.command import run
+
+sys.exit(run())
