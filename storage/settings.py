@@ -85,7 +85,7 @@ def _read_file(environ: Mapping[str, str]) -> dict[str, Variable]:
 
 
 def _flatten(table: Mapping[str, object], prefix: str) -> list[tuple[str, object]]:
-    """Tables are joined by underscores: `[provider.anthropic] base_url` is KARTA_PROVIDER_ANTHROPIC_BASE_URL."""
+    """Tables join by underscores: `[provider.anthropic] base_url` is KARTA_PROVIDER_ANTHROPIC_BASE_URL."""
     flat: list[tuple[str, object]] = []
     for name, value in table.items():
         variable = prefix + name.upper()
