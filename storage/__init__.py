@@ -1,1 +1,1 @@
-"""Karta."""
+"""The floor both programs stand on: domain types, crypto, all SQL, migrations."""

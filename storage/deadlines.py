@@ -1,0 +1,30 @@
+"""How long anything that talks to the database may take, in seconds, and why that long.
+
+They nest: the server gives up a statement before our own patience ends, and that is before a pooled caller
+gives up, so that the most precise error is the one that is raised.
+"""
+
+from __future__ import annotations
+
+CONNECT_SECONDS_MAX = 3
+"""A local or same-region server accepts in milliseconds; three seconds allow for a TLS handshake and a lost
+SYN."""
+
+STATEMENT_SECONDS_MAX = 5
+"""The server stops a statement after this long. Nothing here is an analytical query."""
+
+QUERY_SECONDS_MAX = 7
+"""Our own patience for one statement. Longer than the server's, so that it fires only when the network is
+dead."""
+
+POOL_WAIT_SECONDS_MAX = 8
+"""How long a caller waits for a free connection: longer than any one statement can hold it."""
+
+IDLE_IN_TRANSACTION_SECONDS_MAX = 30
+"""The server ends a session that holds locks and says nothing, as that of a stopped process would."""
+
+RETIRE_SECONDS_MAX = 2
+"""How long a spoilt connection may take to say goodbye before its socket is simply closed."""
+
+LISTEN_PROBE_SECONDS = 5
+"""How often a listening connection is asked whether it is still there: a cut cable sends no FIN."""
