@@ -90,20 +90,19 @@ class Child:
     async def announcement(self, seconds_max: float) -> dict[str, Any]:
         """Return the first line of stdout, a JSON object; StartFailed if none comes in time."""
         line = b""
-        with trio.move_on_after(seconds_max):
+        with trio.move_on_after(seconds_max) as scope:
             line = await self.lines.line()
         try:
             announced = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
             said = self.stderr_end() or line[:_STDERR_QUOTE_BYTES].decode(errors="replace") or "nothing"
-            raise StartFailed(
-                f"it did not announce itself within {seconds_max:g} s; it said: {said}"
-            ) from None
+            late = scope.cancelled_caught
+            what = f"it was not ready within {seconds_max:g} s" if late else "it did not start"
+            raise StartFailed(f"{what}; it said: {said}") from None
         return announced
 
     async def stop(self) -> None:
-        """End the process: its stdin closes, SIGTERM, and SIGKILL if it takes too long; always waits for
-        it."""
+        """End the process and wait for it: its stdin closes, SIGTERM, and SIGKILL if it takes too long."""
         with trio.CancelScope(shield=True):
             await self.stdin.aclose()
             # Closing stdin is a request to end; SIGTERM says it to programs that do not read it.

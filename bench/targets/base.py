@@ -39,11 +39,15 @@ class RunningTarget(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(Protocol):
-    """One thing to compare; `governed` tells whether it checks keys and records usage."""
+    """One thing to compare.
+
+    `governed` tells whether it checks keys and records usage; `optional`, that its absence is no fault.
+    """
 
     name: str
     description: str
     governed: bool
+    optional: bool
 
     def open(self, context: TargetContext) -> AbstractAsyncContextManager[RunningTarget]:
         """Start the target for as long as the context is open; raises TargetUnavailable."""

@@ -12,6 +12,7 @@ class DirectTarget:
     name = "direct"
     description = "the simulated provider, asked directly: the harness's own ceiling"
     governed = False
+    optional = False
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:

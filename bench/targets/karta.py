@@ -69,6 +69,7 @@ class KartaTarget:
     name = "karta"
     description = "Karta, governed: Postgres, verified key, sealed provider key, usage recorded"
     governed = True
+    optional = False
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:

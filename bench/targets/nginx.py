@@ -107,6 +107,7 @@ class NginxTarget:
     name = "nginx"
     description = "nginx as a reverse proxy, one worker"
     governed = False
+    optional = True
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:

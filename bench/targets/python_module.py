@@ -18,6 +18,7 @@ class PythonModuleTarget:
     """A proxy in this repository, run by the interpreter that runs the harness."""
 
     governed = False
+    optional = False
 
     def __init__(self, name: str, module: str, description: str) -> None:
         self.name = name
