@@ -1,0 +1,213 @@
+"""Sealing opens in its own place and nowhere else, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from storage import sealing
+from storage.errors import SealError
+from storage.model import SealedCredential
+from storage.sealing import MasterKeys, open_sealed, rewrap, seal, wipe
+
+SECRET = b"sk-ant-api03-" + b"x" * 90
+KEYS = MasterKeys({1: bytes(range(32)), 2: bytes(range(1, 33))})
+
+
+def sealed(
+    keys: MasterKeys = KEYS, plaintext: bytes = SECRET, org_id: UUID | None = None, salt: bytes | None = None
+) -> SealedCredential:
+    org_id, salt, credential_id = org_id or uuid4(), salt or os.urandom(32), uuid4()
+    version, wrapped_key, ciphertext = seal(
+        keys,
+        org_id=org_id,
+        org_salt=salt,
+        provider="anthropic",
+        credential_id=credential_id,
+        plaintext=bytearray(plaintext),
+    )
+    return SealedCredential(
+        credential_id=credential_id,
+        org_id=org_id,
+        provider="anthropic",
+        master_key_version=version,
+        org_salt=salt,
+        wrapped_key=wrapped_key,
+        ciphertext=ciphertext,
+    )
+
+
+@given(st.binary(min_size=1, max_size=4096))
+def test_what_is_sealed_opens(plaintext: bytes) -> None:
+    opened = open_sealed(KEYS, sealed(plaintext=plaintext))
+    assert isinstance(opened, bytearray)
+    assert opened == plaintext
+
+
+def test_the_primary_is_the_highest_version() -> None:
+    assert KEYS.primary_version == 2
+    assert sealed().master_key_version == 2
+
+
+def test_nothing_of_the_secret_shows() -> None:
+    credential = sealed()
+    assert SECRET[:12] not in credential.ciphertext
+    assert SECRET[:12] not in credential.wrapped_key
+
+
+def test_sealing_twice_never_gives_the_same_bytes() -> None:
+    org_id, salt = uuid4(), os.urandom(32)
+    one, two = sealed(org_id=org_id, salt=salt), sealed(org_id=org_id, salt=salt)
+    assert one.ciphertext[:13] != two.ciphertext[:13]
+    assert one.wrapped_key != two.wrapped_key
+
+
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"org_id": uuid4()},
+        {"org_salt": os.urandom(32)},
+        {"credential_id": uuid4()},
+        {"provider": "openai"},
+        {"master_key_version": 1},
+        {"master_key_version": 3},
+        {"wrapped_key": sealed().wrapped_key},
+        {"ciphertext": sealed().ciphertext},
+        {"wrapped_key": sealed().ciphertext},
+        {"wrapped_key": b""},
+        {"ciphertext": b""},
+        {"ciphertext": b"\x01" * 28},
+        {"org_salt": b"short"},
+    ],
+    ids=lambda moved: "-".join(moved),
+)
+def test_moved_material_does_not_open(moved: dict[str, Any]) -> None:
+    with pytest.raises(SealError):
+        open_sealed(KEYS, msgspec.structs.replace(sealed(), **moved))
+
+
+@given(st.data())
+def test_any_changed_bit_is_noticed(data: st.DataObject) -> None:
+    credential = sealed()
+    column = data.draw(st.sampled_from(["wrapped_key", "ciphertext"]))
+    value = bytearray(getattr(credential, column))
+    value[data.draw(st.integers(0, len(value) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises(SealError):
+        open_sealed(KEYS, msgspec.structs.replace(credential, **{column: bytes(value)}))
+
+
+def test_another_master_key_of_the_same_version_does_not_open() -> None:
+    with pytest.raises(SealError, match="does not open"):
+        open_sealed(MasterKeys({2: bytes(32)}), sealed())
+
+
+def test_rewrapping_moves_to_the_primary_and_leaves_the_ciphertext() -> None:
+    old = MasterKeys({1: bytes(range(32))})
+    credential = sealed(old)
+    version, wrapped_key = rewrap(KEYS, credential)
+    assert version == 2
+    rewrapped = msgspec.structs.replace(credential, master_key_version=version, wrapped_key=wrapped_key)
+    # The old master key is no longer needed, and no longer enough.
+    assert open_sealed(MasterKeys({2: bytes(range(1, 33))}), rewrapped) == SECRET
+    with pytest.raises(SealError):
+        open_sealed(old, rewrapped)
+
+
+@pytest.mark.parametrize("length", [0, sealing.PLAINTEXT_BYTES_MAX + 1])
+def test_lengths_out_of_bounds(length: int) -> None:
+    with pytest.raises(SealError, match="provider key is"):
+        sealed(plaintext=b"x" * length)
+
+
+def test_wipe_zeroes_in_place() -> None:
+    buffer = bytearray(SECRET)
+    with memoryview(buffer) as view:  # a resize would raise BufferError: it must be the same memory
+        wipe(buffer)
+        assert bytes(view) == bytes(len(SECRET))
+
+
+def test_the_plaintext_given_is_left_to_the_caller() -> None:
+    plaintext = bytearray(SECRET)
+    seal(
+        KEYS,
+        org_id=uuid4(),
+        org_salt=bytes(32),
+        provider="openai",
+        credential_id=uuid4(),
+        plaintext=plaintext,
+    )
+    assert plaintext == SECRET
+
+
+@given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=16, unique=True))
+def test_master_keys_are_read_as_they_are_written(versions: list[int]) -> None:
+    keys = MasterKeys.parse(",".join(MasterKeys.generate(version) for version in versions))
+    assert keys.versions == tuple(sorted(versions))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1",
+        ":",
+        "1:",
+        "0:" + base64.b64encode(bytes(32)).decode(),
+        "-1:" + base64.b64encode(bytes(32)).decode(),
+        "²:" + base64.b64encode(bytes(32)).decode(),
+        "99999999999:" + base64.b64encode(bytes(32)).decode(),
+        "1:" + base64.b64encode(b"SECRETSECRETSECRET").decode(),
+        "1:SECRET!!",
+        ",".join(["1:" + base64.b64encode(bytes(32)).decode()] * 2),
+        ",".join(f"{n}:" + base64.b64encode(bytes(32)).decode() for n in (1, 2)),
+        ",".join(MasterKeys.generate(n) for n in range(1, 18)),
+    ],
+)
+def test_malformed_master_keys_are_refused_without_being_quoted(text: str) -> None:
+    with pytest.raises(SealError) as caught:
+        MasterKeys.parse(text)
+    assert "SECRET" not in str(caught.value)
+    assert "AAAA" not in str(caught.value)
+
+
+def test_master_keys_do_not_show_and_do_not_travel() -> None:
+    keys = MasterKeys({7: b"0123456789abcdef0123456789abcdef"})
+    assert repr(keys) == str(keys) == "MasterKeys(versions=(7,))"
+    for send in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="not to be copied"):
+            send(keys)
+
+
+def test_a_file_only_its_owner_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    path.write_text(MasterKeys.generate(1) + "\n" + MasterKeys.generate(2) + "\n")
+    path.chmod(0o600)
+    assert MasterKeys.load_file(path).versions == (1, 2)
+    for mode in (0o640, 0o604, 0o644, 0o660, 0o601):
+        path.chmod(mode)
+        with pytest.raises(SealError, match="chmod 600"):
+            MasterKeys.load_file(path)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(SealError, match="cannot be read"):
+        MasterKeys.load_file(tmp_path / "missing")
+    with pytest.raises(SealError):
+        MasterKeys.load_file(tmp_path)
+    with pytest.raises(SealError, match="not a file"):
+        MasterKeys.load_file(Path("/dev/null"))
+    huge = tmp_path / "huge"
+    huge.write_bytes(b"1" * 1_000_000)
+    huge.chmod(0o600)
+    with pytest.raises(SealError, match="does not hold"):
+        MasterKeys.load_file(huge)
