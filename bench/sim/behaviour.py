@@ -58,6 +58,7 @@ class Behaviour(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     refusal: bool = False
     stop: str | None = None
     web_searches: Count = 0
+    polls: Count = 0
     bytes: Bytes = 0
     event_bytes: EventBytes = 0
 

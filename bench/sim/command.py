@@ -42,7 +42,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """The command line of `python -m bench.sim`; the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m bench.sim",
-        description="A simulated LLM provider on 127.0.0.1: the Anthropic and OpenAI APIs with steered behaviour.",
+        description="A simulated LLM provider on 127.0.0.1: both APIs, with steered behaviour.",
         epilog=f"Accepted keys, when not any: {KEYS_VARIABLE} (comma list) or {KEYS_FILE_VARIABLE} (a file).",
     )
     parser.add_argument(

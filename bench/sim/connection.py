@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._in_head = True
         self._deaf = False
+        self._paused = False
         self.writable = asyncio.Event()
         self.writable.set()
 
@@ -150,6 +151,7 @@ class Connection(asyncio.Protocol):
         else:
             self._waiting.append(request)
             if len(self._waiting) >= PIPELINED_MAX:
+                self._paused = True
                 self._transport.pause_reading()
 
     # ---- answering
@@ -228,18 +230,21 @@ class Connection(asyncio.Protocol):
             self.close()
         while keep and self._waiting and self._answering is None:
             self._answer(self._waiting.popleft())
-        if len(self._waiting) < PIPELINED_MAX and not self._deaf:
+        if self._paused and len(self._waiting) < PIPELINED_MAX:
+            self._paused = False
             self._transport.resume_reading()
 
     def _refuse_bytes(self, status: int) -> None:
         """Answer what is not HTTP as an edge does, and hang up."""
         self._deaf = True
+        self.record.malformed = True
         reason = b"Bad Request" if status == 400 else b"Request Header Fields Too Large"
         page = b"<html><head><title>%d %s</title></head><body></body></html>\r\n" % (status, reason)
+        date = date_line.at(time.time())
         if self._answering is None:
             self._transport.write(
-                b"HTTP/1.1 %d %s\r\n%scontent-type: text/html\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
-                % (status, reason, date_line.at(time.time()), len(page), page)
+                b"HTTP/1.1 %d %s\r\n%bcontent-type: text/html\r\ncontent-length: %d\r\n"
+                b"connection: close\r\n\r\n%b" % (status, reason, date, len(page), page)
             )
         self.close()
 

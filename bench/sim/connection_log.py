@@ -23,6 +23,7 @@ class ConnectionRecord:
         "closed_by_us",
         "connection_id",
         "inspection",
+        "malformed",
         "peer",
         "requests",
     )
@@ -36,6 +37,8 @@ class ConnectionRecord:
         self.closed_by_us = False
         self.bytes_received = 0
         self.requests = 0
+        self.malformed = False
+        """True once it carried bytes that are not HTTP."""
         self.inspection = False
         """True once it was used to look at the simulator itself."""
 

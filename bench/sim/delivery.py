@@ -153,8 +153,12 @@ class Delivery:
         if self._answer.events is not None:
             await self._write_events(items)
         else:
+            pause_ms = 0.0
             for event in items:
+                if pause_ms and self._answer.pieces is not None:
+                    await self._sleep(pause_ms)
                 await self._write_piece(event.data)
+                pause_ms = self._behaviour.pace_ms
         if self._compressor is not None:
             await self._write_framed(self._compressor.flush(zlib.Z_FINISH))
 

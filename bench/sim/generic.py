@@ -9,6 +9,7 @@ from typing import Any
 from bench.sim import sse
 from bench.sim.answer import EVENT_STREAM, Answer, json_answer
 from bench.sim.behaviour import Behaviour
+from bench.sim.paging import page
 from bench.sim.request import Request
 from bench.sim.state import State
 from bench.sim.text import CREATED, CREATED_RFC3339, bulk, identifier
@@ -34,7 +35,7 @@ def answer(state: State, request: Request, behaviour: Behaviour, flag: str) -> A
         return json_answer(deletion(request))
     document = _object(request, 0)
     if flag == "l":
-        document = listing(request.dialect, [_object(request, index) for index in range(LISTED_OBJECTS)])
+        document = page(request, [_object(request, index) for index in range(LISTED_OBJECTS)])
     return json_answer(document, indent=request.dialect == "openai")
 
 
@@ -44,18 +45,6 @@ def binary(behaviour: Behaviour, content_type: bytes = b"application/octet-strea
         size = behaviour.bytes
         return Answer(content_type=content_type, pieces=lambda: bulk(size, 65_536), length=size)
     return Answer(content_type=content_type, body=BINARY)
-
-
-def listing(dialect: str, objects: list[dict[str, Any]], *, has_more: bool = False) -> dict[str, Any]:
-    """A page of objects as the API lists them."""
-    ends = {
-        "first_id": objects[0]["id"] if objects else None,
-        "last_id": objects[-1]["id"] if objects else None,
-    }
-    page: dict[str, Any] = {"data": objects, "has_more": has_more, **ends}
-    if dialect == "openai":
-        return {"object": "list", **page}
-    return {**page, "next_page": None}
 
 
 def deletion(request: Request) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """`/_sim/…`: the simulator looked at from outside. No key is needed; it is a test tool on loopback.
 
 `GET /_sim/ledger[?after=SEQ&limit=N&headers=1 | ?request_id=ID]`, `DELETE /_sim/ledger`,
-`GET /_sim/connections[?after=ID]`, `DELETE /_sim/connections`, `GET /_sim/health`.
+`GET /_sim/connections[?after=ID]`, `DELETE /_sim/connections`, `DELETE /_sim/state` (what clients created),
+`GET /_sim/health`.
 """
 
 from typing import TYPE_CHECKING
@@ -28,6 +29,10 @@ def answer(simulator: "Simulator", request: Request) -> Answer:
             case "DELETE", "ledger":
                 simulator.ledger.clear()
                 simulator.state.forget_counts()
+                return json_answer({"cleared": True})
+            case "DELETE", "state":
+                simulator.state.clear()
+                simulator.prepared.clear()
                 return json_answer({"cleared": True})
             case "DELETE", "connections":
                 simulator.connections.clear()

@@ -7,6 +7,7 @@ the file).
 
 import hashlib
 from typing import Any
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -72,6 +73,15 @@ class Request:
         self._hasher: Any = None
         self._model: str | None = None
 
+    @classmethod
+    def inner(cls, target: str, document: dict[str, Any]) -> "Request":
+        """A request that came inside another one: a line of a batch."""
+        request = cls(target.encode())
+        request.method = "POST"
+        request.document = document
+        request.receive(msgspec.json.encode(document))
+        return request
+
     def headers_complete(self) -> None:
         """Settle what depends on the head: how much of the body is worth keeping."""
         self.header_map = dict(self.headers)
@@ -122,6 +132,10 @@ class Request:
         if not isinstance(document, dict):
             raise TypeError("the request body must be a JSON object")
         return document
+
+    def asked(self, name: str, default: str = "") -> str:
+        """The last value of a query parameter."""
+        return parse_qs(self.query, keep_blank_values=True).get(name, [default])[-1]
 
     def header(self, name: bytes) -> str:
         """The last value of a header by its lower-case name, "" when absent."""

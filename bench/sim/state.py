@@ -4,7 +4,11 @@ Bounds: 5,000 objects of all kinds together and 256 MiB of kept file bytes, olde
 creates dozens.
 """
 
+from collections.abc import Callable
 from typing import Any
+
+from bench.sim import text
+from bench.sim.errors import Invalid
 
 OBJECTS_MAX = 5_000
 FILE_BYTES_MAX = 268_435_456
@@ -21,28 +25,55 @@ class State:
         self._contents: dict[str, bytes] = {}
         self._content_bytes = 0
         self._counts: dict[str, int] = {}
-        self._made = 0
+        self._removed: dict[tuple[str, str], None] = {}
 
-    def next_number(self) -> int:
-        """1, 2, 3, …: for ids of created objects, which must differ even when two requests are equal."""
-        self._made += 1
-        return self._made
+    def new_id(self, kind: str, prefix: str, length: int, *material: object) -> str:
+        """An id derived from what is created, so that a repeated test sees it again; another one while it
+        is taken."""
+        attempt = 0
+        while (kind, made := text.identifier(prefix, length, *material, attempt)) in self._objects:
+            attempt += 1
+        return made
 
     def put(self, kind: str, object_id: str, document: dict[str, Any]) -> None:
         """Keep an object, forgetting the oldest when there are too many."""
         if len(self._objects) >= OBJECTS_MAX:
-            self.remove(*next(iter(self._objects)))
+            self._forget(*next(iter(self._objects)))
         self._objects[kind, object_id] = document
+        self._removed.pop((kind, object_id), None)
+
+    def get(self, kind: str, object_id: str, make: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+        """The object, or for an id never seen the one `make` makes up; Invalid (404) for a deleted one."""
+        if (kind, object_id) in self._removed:
+            raise Invalid(f"No such {kind} object: {object_id}", 404)
+        found = self._objects.get((kind, object_id))
+        return make(object_id) if found is None else found
 
     def find(self, kind: str, object_id: str) -> dict[str, Any] | None:
         """The object, None when it never was or is forgotten."""
         return self._objects.get((kind, object_id))
 
-    def remove(self, kind: str, object_id: str) -> dict[str, Any] | None:
-        """Forget the object and its content; the object when there was one."""
-        content = self._contents.pop(object_id, b"")
-        self._content_bytes -= len(content)
-        return self._objects.pop((kind, object_id), None)
+    def was_removed(self, kind: str, object_id: str) -> bool:
+        """True when a client deleted it: such ids are 404, while ids never seen get a made-up object."""
+        return (kind, object_id) in self._removed
+
+    def remove(self, kind: str, object_id: str) -> None:
+        """Forget the object and its content, and remember that it was deleted."""
+        self._forget(kind, object_id)
+        if len(self._removed) >= OBJECTS_MAX:
+            del self._removed[next(iter(self._removed))]
+        self._removed[kind, object_id] = None
+
+    def _forget(self, kind: str, object_id: str) -> None:
+        self._content_bytes -= len(self._contents.pop(object_id, b""))
+        self._objects.pop((kind, object_id), None)
+
+    def clear(self) -> None:
+        """Forget all objects, deletions and contents."""
+        self._objects.clear()
+        self._removed.clear()
+        self._contents.clear()
+        self._content_bytes = 0
 
     def listed(self, kind: str) -> list[dict[str, Any]]:
         """All objects of a kind, newest first as both APIs list."""
