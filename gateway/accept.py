@@ -1,10 +1,12 @@
 """Stage 1: connections, and the requests on them.
 
-Job: own the listening socket and one task per client connection; hand each `Inbound` to the pipeline; bound everything a
-stranger can make grow. One task serves a connection: it reads a request, runs it, reads the next. While a request runs nobody reads, so
-pipelined bytes stay in the kernel; that the client has gone is told by `hangup`, and every limit in time by `watchdog`.
+Job: own the listening socket and one task per client connection; hand each `Inbound` to the pipeline; bound
+everything a stranger can make grow. One task serves a connection: it reads a request, runs it, reads the
+next. While a request runs nobody reads, so pipelined bytes stay in the kernel; that the client has gone is
+told by `hangup`, and every limit in time by `watchdog`.
 
-Bounds: connections, time to the first byte and to the whole head, idle time between requests, time between body bytes, time a write may stall.
+Bounds: connections, time to the first byte and to the whole head, idle time between requests, time between
+body bytes, time a write may stall.
 """
 
 from __future__ import annotations
@@ -18,13 +20,20 @@ import trio
 
 from gateway import wire
 from gateway.hangup import HangupWatch
+from gateway.limits import Limits
 from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound, RequestReader
-from gateway.limits import Limits
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
 
-# What is read and thrown away after a refusal, so that the client reads the answer before a reset: at most this.
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_REQUEST = Waiting.REQUEST
+_HEAD = Waiting.HEAD
+_BODY = Waiting.BODY
+_WRITE = Waiting.WRITE
+
+# What is read and thrown away after a refusal, so that the client reads the answer before a reset: at most
+# this.
 _LINGER_BYTES_MAX = 1024 * 1024
 _LINGER_SECONDS = 2.0
 # How long accepting pauses when the process is out of file descriptors or memory.
@@ -54,9 +63,7 @@ class Connection:
         "transport",
     )
 
-    def __init__(
-        self, transport: wire.Transport, address: str, limits: Limits, watchdog: Watchdog
-    ) -> None:
+    def __init__(self, transport: wire.Transport, address: str, limits: Limits, watchdog: Watchdog) -> None:
         self.transport = transport
         self.address = address
         self.scope = trio.CancelScope()
@@ -71,7 +78,7 @@ class Connection:
         self._reader = RequestReader()
         self._limits = limits
         self._watchdog = watchdog
-        self._waiting = Waiting.REQUEST
+        self._waiting = _REQUEST
         self._wait_socket: socket.socket = transport.sock
         self._overdue: Waiting | None = None
 
@@ -107,13 +114,13 @@ class Connection:
         """The next request whose head is complete, or None when the client is done."""
         ready = self._reader.ready
         self.answered = False
-        self.begin_wait(Waiting.REQUEST, self._limits.idle_seconds)
+        self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
             data = await self._receive()
             if not data:
                 return None
-            if self._waiting is Waiting.REQUEST:
-                self.begin_wait(Waiting.HEAD, self._limits.head_seconds)
+            if self._waiting is _REQUEST:
+                self.begin_wait(_HEAD, self._limits.head_seconds)
             self._reader.feed(data)
         self.deadline = NEVER
         inbound = ready.popleft()
@@ -126,7 +133,7 @@ class Connection:
 
         Raises `Refusal` beyond `bytes_max`, and `trio.Cancelled` when the client goes.
         """
-        self.begin_wait(Waiting.BODY, self._limits.body_stall_seconds)
+        self.begin_wait(_BODY, self._limits.body_stall_seconds)
         data = await self._receive()
         if not data:
             self.on_hangup()
@@ -137,9 +144,7 @@ class Connection:
 
     def check_body(self, inbound: Inbound, bytes_max: int) -> None:
         if inbound.body_bytes > bytes_max:
-            raise Refusal(
-                Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True
-            )
+            raise Refusal(Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True)
 
     async def _receive(self) -> bytes:
         try:
@@ -154,7 +159,7 @@ class Connection:
         self.answered = True
         sent = self.transport.send_now(data)
         if sent < len(data):
-            self.begin_wait(Waiting.WRITE, self._limits.write_stall_seconds)
+            self.begin_wait(_WRITE, self._limits.write_stall_seconds)
             try:
                 await self.transport.send_rest(data, sent)
             except trio.ClosedResourceError:
@@ -189,7 +194,13 @@ class Acceptor:
     """Serves one listening socket until cancelled."""
 
     def __init__(
-        self, *, limits: Limits, watchdog: Watchdog, hangups: HangupWatch, handler: Handler, request_id: Callable[[], str]
+        self,
+        *,
+        limits: Limits,
+        watchdog: Watchdog,
+        hangups: HangupWatch,
+        handler: Handler,
+        request_id: Callable[[], str],
     ) -> None:
         self._limits = limits
         self._watchdog = watchdog
@@ -268,13 +279,15 @@ class Acceptor:
             await connection.send(render(refusal, Dialect.UNKNOWN, self._request_id()))
             await connection.linger()
         except Overdue as overdue:
-            if overdue.waiting is Waiting.HEAD:
+            if overdue.waiting is _HEAD:
                 late = Refusal(Kind.CLIENT_TIMEOUT, "The request head took too long to arrive.", close=True)
                 await connection.send(render(late, Dialect.UNKNOWN, self._request_id()))
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket that other workers may share (SO_REUSEPORT). Raises OSError as the system says it."""
+    """A listening TCP socket that other workers may share (SO_REUSEPORT). Raises OSError as the system says
+    it.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -1,17 +1,20 @@
 """Stage 3: `APIRequest → Caller`. Who is asking.
 
-A key is verified once: checksum, look-up by public id, bcrypt in a thread. After that it is recalled by an HMAC of the token under a key made at
-start-up and never kept, so memory holds no token and no fast digest outlives the process. Order of defence on a miss: checksum (garbage costs
-nothing), memory of wrong tokens, failure budgets of the address and of the public id, one flight a token however many ask, a bounded
-queue before bcrypt. None of these stands before the positive cache, so nobody can lock out a key that is already verified.
+A key is verified once: checksum, look-up by public id, bcrypt in a thread. After that it is recalled by a
+MAC of the token under a key made at start-up and never kept, so memory holds no token and no fast digest
+outlives the process. Order of defence on a miss: checksum (garbage costs nothing), memory of wrong tokens,
+failure budgets of the address and of the public id, one flight a token however many ask, a bounded queue
+before bcrypt. None of these stands before the positive cache, so nobody can lock out a key that is already
+verified.
 
-A flight runs in the worker's nursery, not in its first caller's: a client that leaves takes nobody else's verification with it.
+A flight runs in the worker's nursery, not in its first caller's: a client that leaves takes nobody else's
+verification with it.
 """
 
 from __future__ import annotations
 
-import hmac
 import secrets
+from hashlib import blake2b
 from typing import NewType
 
 import trio
@@ -87,20 +90,24 @@ class Authenticator:
     def in_flight(self) -> int:
         return len(self._flights)
 
+    def _mac(self, token: bytes) -> bytes:
+        """Keyed BLAKE2b (RFC 7693): a MAC by construction, in a third of HMAC-SHA256's time."""
+        return blake2b(token, key=self._secret, digest_size=32).digest()
+
     def recall(self, token: bytes) -> Caller | None:
         """The caller, if this token was verified before. Never waits."""
-        caller = self._verified.get(hmac.digest(self._secret, token, "sha256"))
+        caller = self._verified.get(self._mac(token))
         if caller is not None and not self._snapshot.believed(caller):
-            raise Refusal(
-                Kind.UNAVAILABLE, "Karta's key database has been away for too long.", retry_after=5
-            )
+            raise Refusal(Kind.UNAVAILABLE, "Karta's key database has been away for too long.", retry_after=5)
         return caller
 
     def begin(self, token: bytes, address: str) -> Flight:
-        """Start (or join) the verification of a token that is not recalled. Raises `Refusal` at once where it can."""
+        """Start (or join) the verification of a token that is not recalled. Raises `Refusal` at once where
+        it can.
+        """
         if not token:
             raise unauthenticated()
-        mac = hmac.digest(self._secret, token, "sha256")
+        mac = self._mac(token)
         flight = self._flights.get(mac)
         if flight is not None:
             return flight
@@ -114,7 +121,9 @@ class Authenticator:
             since, failures = self._failures.get(counted, (now, 0))
             if failures >= self._limits.failures_per_minute and now - since < _MINUTE_SECONDS:
                 raise Refusal(
-                    Kind.RATE_LIMITED, "Too many invalid keys; wait a minute.", retry_after=int(_MINUTE_SECONDS)
+                    Kind.RATE_LIMITED,
+                    "Too many invalid keys; wait a minute.",
+                    retry_after=int(_MINUTE_SECONDS),
                 )
         if len(self._flights) >= self._limits.bcrypt_queue_max:
             raise Refusal(Kind.UNAVAILABLE, "Too many keys are being verified; try again.", retry_after=2)

@@ -1,7 +1,8 @@
 """Stage 4: `Caller → Grant`. May this key ask this, and with whose provider key does it go up?
 
-All from memory: key, organization and sealed credentials came with the `Caller`. Order: standing of key and organization, then scope,
-then provider, then credential. A key that is unknown, revoked or expired is told the same thing.
+All from memory: key, organization and sealed credentials came with the `Caller`. Order: standing of key and
+organization, then scope, then provider, then credential. A key that is unknown, revoked or expired is told
+the same thing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,11 @@ from gateway.api_request import APIRequest
 from gateway.authenticate import Caller, unauthenticated
 from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
-from storage.model import CredentialKind, Mode, OrgStatus, SealedCredential
+from storage.model import CredentialKind, SealedCredential
+
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_BYOK = CredentialKind.BYOK
+_PLATFORM = CredentialKind.PLATFORM
 
 
 class Grant:
@@ -58,25 +63,28 @@ def check_standing(caller: Caller, now: float) -> None:
     """The key is live now and its organization in good standing."""
     if now >= caller.valid_until:
         raise unauthenticated()
-    if caller.key.org_status is not OrgStatus.ACTIVE:
-        raise Refusal(Kind.FORBIDDEN, "This organization is suspended; its owner can see why in the admin pages.")
+    if not caller.active:
+        raise Refusal(
+            Kind.FORBIDDEN, "This organization is suspended; its owner can see why in the admin pages."
+        )
 
 
 def choose_credential(caller: Caller, request: APIRequest, upstreams: Upstreams) -> Grant:
     """The provider for the dialect, and the organization's own key for it or else the platform's."""
-    key = caller.key
-    if key.mode is Mode.TEST:
+    if caller.simulated:
         provider = upstreams.simulated.get(request.dialect)
         if provider is None:
             raise Refusal(
-                Kind.UNAVAILABLE, "Test keys need a simulated provider: set KARTA_SIMULATED_BASE_URL.", retry_after=60
+                Kind.UNAVAILABLE,
+                "Test keys need a simulated provider: set KARTA_SIMULATED_BASE_URL.",
+                retry_after=60,
             )
         return Grant(caller, request, provider, CredentialKind.SIMULATED, None)
     provider = upstreams.live[request.dialect]
-    if key.plan.allows_byok:
-        for sealed in key.credentials:
+    if caller.allows_byok:
+        for sealed in caller.key.credentials:
             if sealed.provider == provider.name:
-                return Grant(caller, request, provider, CredentialKind.BYOK, sealed)
+                return Grant(caller, request, provider, _BYOK, sealed)
     if provider.platform_key is None:
         raise Refusal(
             Kind.FORBIDDEN,
@@ -88,7 +96,7 @@ def choose_credential(caller: Caller, request: APIRequest, upstreams: Upstreams)
             "This operation reads or writes the provider's account, which the platform's key shares between "
             "organizations: set the organization's own key with `karta byok set`.",
         )
-    return Grant(caller, request, provider, CredentialKind.PLATFORM, None)
+    return Grant(caller, request, provider, _PLATFORM, None)
 
 
 def _check_model(caller: Caller, request: APIRequest) -> None:
@@ -103,7 +111,9 @@ def _check_model(caller: Caller, request: APIRequest) -> None:
 
 
 def _refuse_second_model(body: bytes) -> None:
-    """Of two `model` members Karta reads the last; a provider that reads the first would be a way round the scope."""
+    """Of two `model` members Karta reads the last; a provider that reads the first would be a way round the
+    scope.
+    """
 
     def refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
         names = [name for name, _ in pairs]

@@ -1,7 +1,8 @@
 """Stage 5: `Grant → OpenedCredential`. The provider's key in clear, for one request and no longer.
 
-The sealed key is opened into a `bytearray`, written into the request head (a `bytearray` too), sent, and both are overwritten. What Karta
-cannot overwrite is what it never makes: no `str` or `bytes` of an organization's key exists on this path.
+The sealed key is opened into a `bytearray`, written into the request head (a `bytearray` too), sent, and
+both are overwritten. What Karta cannot overwrite is what it never makes: no `str` or `bytes` of an
+organization's key exists on this path.
 """
 
 from __future__ import annotations
@@ -12,6 +13,10 @@ from gateway.authorize import Grant
 from gateway.provider import AuthStyle
 from gateway.refusal import Kind, Refusal
 from storage.sealing import MasterKeys, SealError, open_sealed, wipe
+
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_BEARER = AuthStyle.BEARER
+_CLIENT = AuthStyle.CLIENT
 
 
 class OpenedCredential:
@@ -49,7 +54,9 @@ def decrypt(grant: Grant, master_keys: MasterKeys | None) -> OpenedCredential:
         return OpenedCredential(grant, open_sealed(master_keys, grant.sealed))
     except SealError:
         raise Refusal(
-            Kind.UNAVAILABLE, "The organization's provider key cannot be opened; set it again.", retry_after=60
+            Kind.UNAVAILABLE,
+            "The organization's provider key cannot be opened; set it again.",
+            retry_after=60,
         ) from None
 
 
@@ -61,7 +68,7 @@ def request_head(opened: OpenedCredential, body_bytes: int | None) -> bytearray:
     grant = opened.grant
     request = grant.request
     provider = grant.provider
-    bearer = provider.auth is AuthStyle.BEARER or (provider.auth is AuthStyle.CLIENT and request.bearer)
+    bearer = provider.auth is _BEARER or (provider.auth is _CLIENT and request.bearer)
     parts: list[bytes | bytearray] = [
         request.inbound.method + b" " + provider.prefix + request.target + b" HTTP/1.1",
         b"host: " + provider.host_header,

@@ -1,8 +1,9 @@
 """Stage 6: `OpenedCredential → Upstream`. A connection to the provider: an idle one, or a new one.
 
-One pool per (origin, TLS identity). Idle connections are taken last in, first out, so that the surplus grows old and is closed. Before
-reuse a connection must be silent: bytes that arrived on it unasked belong to nobody, and handing them to the next tenant would be
-the worst thing a gateway can do. Dialling is Trio's happy eyeballs, then TLS with verification always on; both within one limit.
+One pool per (origin, TLS identity). Idle connections are taken last in, first out, so that the surplus
+grows old and is closed. Before reuse a connection must be silent: bytes that arrived on it unasked belong
+to nobody, and handing them to the next tenant would be the worst thing a gateway can do. Dialling is Trio's
+happy eyeballs, then TLS with verification always on; both within one limit.
 """
 
 from __future__ import annotations
@@ -101,9 +102,7 @@ class Pool:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wire.SOCKET_BUFFER_BYTES)
             if self._context is None:
                 return wire.PlainTransport(sock)
-            sock = self._context.wrap_socket(
-                sock, server_hostname=origin.host, do_handshake_on_connect=False
-            )
+            sock = self._context.wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
             await _handshake(sock)
             return wire.TLSTransport(sock)
         except BaseException:
@@ -119,7 +118,9 @@ class Pool:
         self.keep_unused(upstream)
 
     def keep_unused(self, upstream: Upstream) -> None:
-        """A connection dialled in advance that turned out not to be needed: it carried nothing and is as good as new."""
+        """A connection dialled in advance that turned out not to be needed: it carried nothing and is as
+        good as new.
+        """
         if len(self._idle) >= self._limits.upstream_idle_max:
             self.discard(upstream)
             return

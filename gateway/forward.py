@@ -1,14 +1,18 @@
 """Stage 7: `UpstreamResponse → StreamOutcome`. The answer, byte for byte.
 
-What the provider wrote is what the client reads: one write for each read, in the provider's own framing, never merged, split, delayed or re-serialised; the
-meter looks on from the side. The next read waits for the write, so a client that stops reading stops the provider. An answer is sent in one of
-three ways: `verbatim` (nearly always), `unframed` (an HTTP/1.0 client cannot read chunks), and rewritten (batch objects: `rewrite`).
+What the provider wrote is what the client reads: one write for each read, in the provider's own framing,
+never merged, split, delayed or re-serialised; the meter looks on from the side. The next read waits for the
+write, so a client that stops reading stops the provider. An answer is sent in one of three ways: `verbatim`
+(nearly always), `unframed` (an HTTP/1.0 client cannot read chunks), and rewritten (batch objects:
+`rewrite`).
 
-When the provider fails in the middle, a stream gets an error event in its dialect if it stands between two events, and the connection ends without
-the terminator the client waits for: a clean end is never made up.
+When the provider fails in the middle, a stream gets an error event in its dialect if it stands between two
+events, and the connection ends without the terminator the client waits for: a clean end is never made up.
 """
 
 from __future__ import annotations
+
+import contextlib
 
 import trio
 
@@ -26,6 +30,10 @@ from gateway.tally import Tally
 from gateway.wait import Overdue, Waiting
 from storage.model import Outcome
 
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_UPSTREAM = Waiting.UPSTREAM
+_COMPLETED = Outcome.COMPLETED
+
 
 class UpstreamResponse:
     """An answer whose head is complete. `start` is what of its body came along, still framed."""
@@ -42,10 +50,12 @@ class UpstreamResponse:
 async def receive_head(
     connection: Connection, upstream: Upstream, grant: Grant, limits: Limits, *, hide_account: bool
 ) -> UpstreamResponse:
-    """Wait for the head of the answer. Raises `UpstreamBroken` (with nothing received: `NothingReceived`) or `Refusal`."""
+    """Wait for the head of the answer. Raises `UpstreamBroken` (with nothing received: `NothingReceived`)
+    or `Refusal`.
+    """
     reader = upstream.reader
     raw = b""
-    connection.begin_wait(Waiting.UPSTREAM, limits.first_byte_seconds, upstream.transport.sock)
+    connection.begin_wait(_UPSTREAM, limits.first_byte_seconds, upstream.transport.sock)
     while not reader.head_done:
         try:
             data = await upstream.transport.receive()
@@ -60,7 +70,9 @@ async def receive_head(
     at = 0
     for _ in range(reader.interim + 1):
         at = raw.index(b"\r\n\r\n", at) + 4
-    return UpstreamResponse(grant, upstream, ClientHead(reader, grant.provider, hide_account=hide_account), raw[at:])
+    return UpstreamResponse(
+        grant, upstream, ClientHead(reader, grant.provider, hide_account=hide_account), raw[at:]
+    )
 
 
 class NothingReceived(UpstreamBroken):
@@ -84,7 +96,7 @@ async def forward(
     head = response.head
     reader = response.upstream.reader
     request = response.grant.request
-    request_id = str(metering.request_id).encode()
+    request_id = metering.request_id.encode()
     metering.status = reader.status
     metering.first_byte_us = metering.elapsed_us()
     if head.provider_request_id is not None:
@@ -98,7 +110,7 @@ async def forward(
         try:
             await _forward_verbatim(connection, response, metering, limits, request_id)
         except (UpstreamBroken, Overdue) as error:
-            if isinstance(error, Overdue) and error.waiting is not Waiting.UPSTREAM:
+            if isinstance(error, Overdue) and error.waiting is not _UPSTREAM:
                 raise
             await _tell_cut(connection, response, tally, error, request_id)
             raise
@@ -114,14 +126,16 @@ async def _forward_verbatim(
     assert tally is not None
     if reader.until_close:
         connection.keep_alive = False
-    data = response.head.render(request_id, _framing(reader), close=not connection.keep_alive) + response.start
+    data = (
+        response.head.render(request_id, _framing(reader), close=not connection.keep_alive) + response.start
+    )
     metering.response_bytes = len(response.start)
     while True:
         for piece in reader.take():
             tally.feed(piece)
         if reader.done:
             _check_end(connection, reader, data, metering.response_bytes)
-            metering.settle(Outcome.COMPLETED)
+            metering.settle(_COMPLETED)
             await connection.send(data)
             return
         await connection.send(data)
@@ -130,20 +144,23 @@ async def _forward_verbatim(
 
 
 def _check_end(connection: Connection, reader: ResponseReader, data: bytes, body_bytes: int) -> None:
-    """Whatever follows the end of this answer is not the client's, and the provider's connection cannot be trusted."""
+    """Whatever follows the end of this answer is not the client's, and the provider's connection cannot be
+    trusted.
+    """
     if reader.content_length is not None and body_bytes > reader.content_length:
         reader.surplus = True
     if reader.surplus:
         raise UpstreamBroken("bytes follow the end of its answer")
     if reader.chunked and data and not data.endswith(b"0\r\n\r\n"):
-        # Trailers, stray line ends, or a terminator that was cut in two: right for this answer, not safe for a next one.
+        # Trailers, stray line ends, or a terminator that was cut in two: right for this answer, not safe
+        # for a next one.
         reader.surplus = True
         connection.keep_alive = False
 
 
 async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -> bytes:
     """The next bytes of the body; b"" when the connection's end is the answer's end."""
-    connection.begin_wait(Waiting.UPSTREAM, limits.between_bytes_seconds, upstream.transport.sock)
+    connection.begin_wait(_UPSTREAM, limits.between_bytes_seconds, upstream.transport.sock)
     try:
         data = await upstream.transport.receive()
     except trio.ClosedResourceError:
@@ -179,7 +196,7 @@ async def _forward_unframed(
             metering.response_bytes += len(piece)
             data += piece
         if reader.done:
-            metering.settle(Outcome.COMPLETED)
+            metering.settle(_COMPLETED)
         if data:
             await connection.send(data)
         if reader.done:
@@ -214,9 +231,9 @@ async def _forward_rewritten(
     assert metering.tally is not None
     metering.tally.feed(body)
     metering.response_bytes = len(body)
-    metering.settle(Outcome.COMPLETED)
+    metering.settle(_COMPLETED)
     framing = b"content-length: %d" % len(body)
-    request_id = str(metering.request_id).encode()
+    request_id = metering.request_id.encode()
     await connection.send(response.head.render(request_id, framing, close=not connection.keep_alive) + body)
 
 
@@ -227,7 +244,9 @@ async def _tell_cut(
     error: UpstreamBroken | Overdue,
     request_id: bytes,
 ) -> None:
-    """The head is out and the rest will not come: say so in the stream where that can be read, then end abruptly."""
+    """The head is out and the rest will not come: say so in the stream where that can be read, then end
+    abruptly.
+    """
     reader = response.upstream.reader
     if not connection.answered:
         return
@@ -244,10 +263,8 @@ async def _tell_cut(
         if reader.chunked:
             event = b"%x\r\n%s\r\n" % (len(event), event)
         if reader.content_length is None:
-            try:
+            with contextlib.suppress(OSError, Overdue):
                 await connection.send(event)
-            except (OSError, Overdue):
-                pass
     connection.keep_alive = False
     if reader.chunked or reader.content_length is not None:
         # Closing before the announced end is unmistakable, and delivers what was sent.

@@ -1,20 +1,23 @@
 """Stage 8: `StreamOutcome → UsageRecord`. One record a request, whatever its end.
 
-`settle` is synchronous, so no cancellation can come between an answer and its record, and it is called before the last bytes are relayed: an
-answer the client saw to its end is always counted. The first call decides; later ones do nothing.
+`settle` is synchronous, so no cancellation can come between an answer and its record, and it is called
+before the last bytes are relayed: an answer the client saw to its end is always counted. The first call
+decides; later ones do nothing.
 """
 
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from uuid import UUID
 
 from gateway.authorize import Grant
 from gateway.refusal import Dialect
 from gateway.spool import Spool
 from gateway.tally import Tally
 from storage.model import Outcome, UsageRecord
+
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_CLIENT_GONE = Outcome.CLIENT_GONE
 
 # Text a stranger chose, as long as it is kept.
 _NAME_CHARACTERS_MAX = 200
@@ -45,7 +48,7 @@ class Metering:
         "verify_us",
     )
 
-    def __init__(self, meter: Meter, grant: Grant, request_id: UUID, began: float) -> None:
+    def __init__(self, meter: Meter, grant: Grant, request_id: str, began: float) -> None:
         self._meter = meter
         self._grant = grant
         self._began = began
@@ -75,7 +78,7 @@ class Metering:
         if tally is None:
             tally = _NOTHING
             # Nothing came back; what a refused or failed request used is known to be nothing.
-            complete = outcome is not Outcome.CLIENT_GONE
+            complete = outcome is not _CLIENT_GONE
         else:
             tally.finish()
             complete = tally.complete
@@ -127,7 +130,7 @@ class Meter:
         self.spool = spool
         self.settled = 0
 
-    def begin(self, grant: Grant, request_id: UUID, began: float) -> Metering:
+    def begin(self, grant: Grant, request_id: str, began: float) -> Metering:
         """A request has been admitted; `began` is `time.perf_counter()` at its arrival."""
         return Metering(self, grant, request_id, began)
 

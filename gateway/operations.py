@@ -31,10 +31,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     stateless: bool
     method: str
     path: str
-
-    @property
-    def metered(self) -> bool:
-        return self.kind is OperationKind.METERED
+    metered: bool
 
 
 class PathOperations:
@@ -66,7 +63,8 @@ class Operations:
 
     def __init__(self, operations: list[Operation]) -> None:
         self.all = tuple(operations)
-        self._static: dict[bytes, PathOperations] = {}
+        self.static: dict[bytes, PathOperations] = {}
+        """The paths without parameters."""
         self._root = _Node()
         for operation in operations:
             self._add(operation)
@@ -83,11 +81,11 @@ class Operations:
             node.here = PathOperations()
         node.here.add(operation)
         if b"{" not in operation.path.encode():
-            self._static[operation.path.encode()] = node.here
+            self.static[operation.path.encode()] = node.here
 
     def match(self, path: bytes) -> PathOperations | None:
         """The operations on a raw path (still percent-encoded, without query), or None."""
-        found = self._static.get(path)
+        found = self.static.get(path)
         if found is not None:
             return found
         segments = path.split(b"/")
@@ -130,6 +128,7 @@ def load() -> Operations:
                     Operation(
                         dialect=dialect,
                         kind=OperationKind(kind),
+                        metered=kind == OperationKind.METERED,
                         stateless={"stateless": True, "account": False}[reach],
                         method=method,
                         path=path,

@@ -1,12 +1,14 @@
 """The life of a request: all control flow of the data plane, and nothing else.
 
-Stages are leaves; this is the only place that decides their order, runs them at the same time, tries again, or turns an exception into an
-answer. Two ways lead through it:
+Stages are leaves; this is the only place that decides their order, runs them at the same time, tries again,
+or turns an exception into an answer. Two ways lead through it:
 
-- **Warm**: the key is known. One task, no nursery, no look-up, no thread: recognise, recall, (read the body,) authorize, decrypt, take an idle connection,
-  send, relay, settle. It waits only where the network does.
-- **Cold**: the key is not known. Verification (look-up, then bcrypt), reading the body, unsealing and dialling run at the same time in one nursery, and not one byte
-  of the prompt leaves before the verdict. A refusal cancels the rest.
+- **Warm**: the key is known. One task, no nursery, no look-up, no thread: recognise, recall, (read the
+  body,) authorize, decrypt, take an idle connection, send, relay, settle. It waits only where the network
+  does.
+- **Cold**: the key is not known. Verification (look-up, then bcrypt), reading the body, unsealing and
+  dialling run at the same time in one nursery, and not one byte of the prompt leaves before the verdict. A
+  refusal cancels the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from uuid import UUID
 
 import trio
 
@@ -37,11 +38,19 @@ from gateway.wait import Overdue, Waiting
 from storage.model import CredentialKind, Outcome
 from storage.sealing import MasterKeys
 
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_CLIENT_GONE = Outcome.CLIENT_GONE
+_PLATFORM = CredentialKind.PLATFORM
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 # Fresh tries after an idle connection turned out dead: one, since a new connection cannot be stale.
 _STALE_RETRIES = 1
 
 Observer = Callable[[str], None]
+
+
+def _unobserved(_step: str) -> None:
+    """Nobody watches."""
 
 
 class Pipeline:
@@ -67,14 +76,15 @@ class Pipeline:
         self._master_keys = master_keys
         self._pools = pools
         self._meter = meter
-        self._observe = observe or (lambda step: None)
+        self._observe = observe or _unobserved
         self._public_url = public_url
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.requests = 0
         self.refused = 0
 
-    def new_request_id(self) -> UUID:
-        return UUID(int=self._ids.getrandbits(128), version=4)
+    def new_request_id(self) -> str:
+        """128 random bits in hex: unique, and no secret."""
+        return f"{self._ids.getrandbits(128):032x}"
 
     async def run(self, connection: Connection, inbound: Inbound) -> None:
         """One request from its head to the last byte of its answer."""
@@ -99,7 +109,7 @@ class Pipeline:
                 await self._refuse(connection, inbound, request, refusal, request_id)
 
     async def _admit_and_relay(
-        self, connection: Connection, request: APIRequest, request_id: UUID, began: float
+        self, connection: Connection, request: APIRequest, request_id: str, began: float
     ) -> None:
         caller = self._authenticator.recall(request.token)
         upstream: Upstream | None = None
@@ -112,7 +122,11 @@ class Pipeline:
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
             grant = authorize(caller, request, self._upstreams, time.time())
-            if opened is None or opened.grant.sealed is not grant.sealed or opened.grant.provider is not grant.provider:
+            if (
+                opened is None
+                or opened.grant.sealed is not grant.sealed
+                or opened.grant.provider is not grant.provider
+            ):
                 # Nothing prepared, or the organization changed its mind while we prepared.
                 _dismiss(opened, upstream)
                 upstream = None
@@ -170,7 +184,8 @@ class Pipeline:
                 upstream = pool.take() or await pool.dial()
                 self._observe("dialled")
             except Refusal:
-                # Said later, to a caller who is known: a stranger learns nothing of the organization's standing.
+                # Said later, to a caller who is known: a stranger learns nothing of the organization's
+                # standing.
                 return
 
         try:
@@ -192,7 +207,7 @@ class Pipeline:
         self, connection: Connection, opened: OpenedCredential, metering: Metering, upstream: Upstream | None
     ) -> None:
         """Send the request up and the answer down, then settle."""
-        outcome = Outcome.CLIENT_GONE
+        outcome = _CLIENT_GONE
         used: list[Upstream] = [] if upstream is None else [upstream]
         try:
             response = await self._ask(connection, opened, metering, used)
@@ -214,7 +229,8 @@ class Pipeline:
             raise
         finally:
             for one in used:
-                # Not settled: it was cut, and what is left on that connection belongs to an answer nobody reads.
+                # Not settled: it was cut, and what is left on that connection belongs to an answer nobody
+                # reads.
                 one.spoiled = one.spoiled or not metering.settled
                 one.pool.give_back(one)
             metering.settle(outcome)
@@ -222,7 +238,9 @@ class Pipeline:
     async def _ask(
         self, connection: Connection, opened: OpenedCredential, metering: Metering, used: list[Upstream]
     ) -> UpstreamResponse:
-        """Until an answer's head is here. A dead idle connection is replaced once, before any byte of an answer."""
+        """Until an answer's head is here. A dead idle connection is replaced once, before any byte of an
+        answer.
+        """
         grant = opened.grant
         pool = self._pools.of(grant.provider.origin)
         for attempt in range(_STALE_RETRIES + 1):
@@ -244,16 +262,23 @@ class Pipeline:
         raise AssertionError("the loop above returns or raises")
 
     async def _exchange(
-        self, connection: Connection, upstream: Upstream, opened: OpenedCredential, grant: Grant, metering: Metering
+        self,
+        connection: Connection,
+        upstream: Upstream,
+        opened: OpenedCredential,
+        grant: Grant,
+        metering: Metering,
     ) -> UpstreamResponse:
-        hide_account = grant.kind is CredentialKind.PLATFORM and self._upstreams.shared_account
+        hide_account = grant.kind is _PLATFORM and self._upstreams.shared_account
         request = grant.request
         streams = not request.inbound.complete
         head = request_head(opened, None if streams and request.content_length < 0 else _length(request))
         if not streams:
             await send_request(connection, upstream, head, request.body, self._limits)
             return await receive_head(connection, upstream, grant, self._limits, hide_account=hide_account)
-        return await upload(connection, upstream, head, grant, metering, self._limits, hide_account=hide_account)
+        return await upload(
+            connection, upstream, head, grant, metering, self._limits, hide_account=hide_account
+        )
 
     async def _refuse(
         self,
@@ -261,7 +286,7 @@ class Pipeline:
         inbound: Inbound,
         request: APIRequest | None,
         refusal: Refusal,
-        request_id: UUID,
+        request_id: str,
     ) -> None:
         """Say no in the dialect that was spoken. If the body was not read, the connection ends afterwards."""
         self.refused += 1
@@ -270,9 +295,7 @@ class Pipeline:
             return
         dialect: Dialect = guess_dialect(inbound) if request is None else request.dialect
         refusal.close = refusal.close or not inbound.complete or not connection.keep_alive
-        await connection.send(
-            render(refusal, dialect, str(request_id), head_only=inbound.method == b"HEAD")
-        )
+        await connection.send(render(refusal, dialect, request_id, head_only=inbound.method == b"HEAD"))
         if refusal.close:
             connection.keep_alive = False
             if not inbound.complete:

@@ -1,4 +1,6 @@
-"""`GET /healthz` (the process lives) and `GET /readyz` (it can serve): for load balancers, with no key and no database query."""
+"""`GET /healthz` (the process lives) and `GET /readyz` (it can serve): for load balancers, with no key and
+no database query.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,12 @@ class Probes:
         if inbound.target == b"/healthz":
             body = b'{"alive":true}'
         connection.keep_alive = connection.keep_alive and inbound.complete
-        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n" % (
-            status,
-            len(body),
+        head = (
+            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
+            % (
+                status,
+                len(body),
+            )
         )
         end = b"\r\n" if connection.keep_alive else b"connection: close\r\n\r\n"
         await connection.send(head + end + (b"" if inbound.method == b"HEAD" else body))

@@ -87,9 +87,13 @@ _NEVER = {
     b"x-goog-api-key",
 }
 
-# Decisions already made, by the name as it was written. Clients write few spellings; a stranger who writes many only fills this.
+# Decisions already made, by the name as it was written. Clients write few spellings; a stranger who writes many
+# only fills this.
 _decided: dict[bytes, Field] = {}
 _DECIDED_MAX = 4096
+
+forwarded: dict[bytes, bytes] = {}
+"""The beginning of the line (`name: `) of each name that is known to be forwarded: one look-up for most fields."""
 
 
 def decide(name: bytes) -> Field:
@@ -99,6 +103,8 @@ def decide(name: bytes) -> Field:
         found = _decide(name.lower())
         if len(_decided) < _DECIDED_MAX:
             _decided[name] = found
+            if found in (Field.FORWARD, Field.ANTHROPIC_VERSION):
+                forwarded[name] = name + b": "
     return found
 
 

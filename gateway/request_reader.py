@@ -21,6 +21,8 @@ HEADER_COUNT_MAX = 100
 TARGET_BYTES_MAX = 8 * 1024
 # Trailers after a chunked body are parsed and dropped; they may not be a way round the head's bound.
 TRAILER_COUNT_MAX = 32
+# A chunk of one byte is six on the wire; more than eight a byte is padding in chunk extensions or trailers.
+FRAMING_PER_BODY_BYTE_MAX = 8
 
 
 class Inbound:
@@ -61,76 +63,83 @@ class Inbound:
 class RequestReader:
     """Feed it what the client sent; take requests from `ready`. Raises `Refusal` for what cannot be a request."""
 
-    __slots__ = ("_current", "_fields", "_head_bytes", "_head_done", "_parser", "_too_many", "ready")
+    __slots__ = ("_current", "_fields", "_head_done", "_parser", "_problem", "_reading", "_taken", "ready")
 
     def __init__(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self.ready: deque[Inbound] = deque()
         self._current = Inbound()
-        self._head_bytes = 0
         self._head_done = True
         self._fields = 0
-        self._too_many = False
-
-    @property
-    def idle(self) -> bool:
-        """No request has begun that is not complete."""
-        return self._head_done and (self._current.complete or not self._current.method)
+        self._reading = 0
+        """Bytes of the read being parsed that can only belong to the current message."""
+        self._taken = 0
+        """Bytes of earlier reads that belong to the current message."""
+        self._problem: Refusal | None = None
+        """Set by a callback, which cannot raise through the parser."""
 
     def feed(self, data: bytes) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._without_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserInvalidMethodError:
-            raise Refusal(Kind.MALFORMED, "The request method is not one of HTTP's.", close=True) from None
-        except httptools.HttpParserError as error:
-            reason = str(error).rstrip(".") or "it does not parse"
-            raise Refusal(Kind.MALFORMED, f"This is not valid HTTP/1.1: {reason}.", close=True) from None
-        if self._too_many:
-            raise Refusal(
-                Kind.HEADERS_TOO_LARGE, f"More than {HEADER_COUNT_MAX} header fields.", close=True
-            )
-        if not self._head_done:
-            self._head_bytes += len(data)
-            if len(self._current.target) > TARGET_BYTES_MAX:
-                raise Refusal(
-                    Kind.TARGET_TOO_LONG, f"The URL is longer than {TARGET_BYTES_MAX} bytes.", close=True
-                )
-            if self._head_bytes > HEAD_BYTES_MAX:
-                raise Refusal(
-                    Kind.HEADERS_TOO_LARGE, f"The head is longer than {HEAD_BYTES_MAX} bytes.", close=True
-                )
+        while data:
+            self._reading = len(data)
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._without_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserInvalidMethodError:
+                raise Refusal(Kind.MALFORMED, "The request method is not one of HTTP's.", close=True) from None
+            except httptools.HttpParserError as error:
+                reason = str(error).rstrip(".") or "it does not parse"
+                raise Refusal(Kind.MALFORMED, f"This is not valid HTTP/1.1: {reason}.", close=True) from None
+            else:
+                data = b""
+            if self._problem is not None:
+                raise self._problem
+        current = self._current
+        if not current.complete:
+            self._taken += self._reading
+            # One condition bounds the head, the trailers and the framing of chunks: whatever is not body.
+            if self._taken > HEAD_BYTES_MAX + current.body_bytes * FRAMING_PER_BODY_BYTE_MAX:
+                self._refuse_endless(current)
 
-    def _without_upgrade(self, rest: bytes) -> None:
-        """Carry on as if no upgrade had been offered, which RFC 9110 section 7.8 allows.
+    def _refuse_endless(self, current: Inbound) -> None:
+        if self._head_done:
+            raise Refusal(Kind.MALFORMED, "The body is nearly all chunk framing or trailers.", close=True)
+        if len(current.target) > TARGET_BYTES_MAX:
+            raise _target_too_long()
+        raise _head_too_long()
 
-        llhttp stops after the head of an upgrade request. An offer of h2c is ignored by parsing the same head again
-        without it; anything else (WebSocket, CONNECT) is left marked, and refused by `api_request`.
+    def _without_upgrade(self, rest: bytes) -> bytes:
+        """Carry on as if no upgrade had been offered, which RFC 9110 section 7.8 allows: what to parse next.
+
+        llhttp stops after the head of an upgrade request, taking the body (if there is one) for the other
+        protocol's. An offer of h2c is ignored by parsing the same head again without it; anything else
+        (WebSocket, CONNECT) is left marked, and refused by `api_request`.
         """
         inbound = self.ready[-1]
         offered = [value.lower() for name, value in inbound.headers if name.lower() == b"upgrade"]
         if inbound.method == b"CONNECT" or offered != [b"h2c"]:
             inbound.upgrade = True
             inbound.keep_alive = False
-            return
+            return b""
         self.ready.pop()
         kept = [
             name + b": " + value
             for name, value in inbound.headers
             if name.lower() not in (b"upgrade", b"http2-settings", b"connection")
         ]
-        head = b"\r\n".join([inbound.method + b" " + inbound.target + b" HTTP/1.1", *kept]) + b"\r\n\r\n"
+        if not inbound.keep_alive:
+            kept.append(b"connection: close")
+        start = b"%s %s HTTP/%s" % (inbound.method, inbound.target, inbound.version.encode())
         self._parser = httptools.HttpRequestParser(self)
-        self.feed(head + rest)
+        return b"\r\n".join([start, *kept, b"", rest])
 
     # Callbacks of the parser, in the order they come.
 
     def on_message_begin(self) -> None:
         self._current = Inbound()
         self._head_done = False
-        self._head_bytes = 0
         self._fields = 0
+        self._taken = 0
 
     def on_url(self, target: bytes) -> None:
         self._current.target += target
@@ -138,9 +147,10 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
         if self._head_done:
-            self._too_many = self._fields > HEADER_COUNT_MAX + TRAILER_COUNT_MAX
+            if self._fields > HEADER_COUNT_MAX + TRAILER_COUNT_MAX:
+                self._problem = _too_many_fields()
         elif self._fields > HEADER_COUNT_MAX:
-            self._too_many = True
+            self._problem = _too_many_fields()
         else:
             self._current.headers.append((name, value))
 
@@ -151,6 +161,10 @@ class RequestReader:
         current.keep_alive = self._parser.should_keep_alive()
         self._head_done = True
         self.ready.append(current)
+        if len(current.target) > TARGET_BYTES_MAX:
+            self._problem = _target_too_long()
+        elif self._taken + self._reading > HEAD_BYTES_MAX and _head_bytes(current) > HEAD_BYTES_MAX:
+            self._problem = self._problem or _head_too_long()
 
     def on_body(self, body: bytes) -> None:
         self._current.body.append(body)
@@ -158,3 +172,22 @@ class RequestReader:
 
     def on_message_complete(self) -> None:
         self._current.complete = True
+        # What is left of this read belongs to the next message; it is spared the count of its first read.
+        self._reading = 0
+
+
+def _head_bytes(inbound: Inbound) -> int:
+    fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in inbound.headers)
+    return len(inbound.method) + len(inbound.target) + len(b"  HTTP/1.1\r\n\r\n") + fields
+
+
+def _too_many_fields() -> Refusal:
+    return Refusal(Kind.HEADERS_TOO_LARGE, f"More than {HEADER_COUNT_MAX} header fields.", close=True)
+
+
+def _target_too_long() -> Refusal:
+    return Refusal(Kind.TARGET_TOO_LONG, f"The URL is longer than {TARGET_BYTES_MAX} bytes.", close=True)
+
+
+def _head_too_long() -> Refusal:
+    return Refusal(Kind.HEADERS_TOO_LARGE, f"The head is longer than {HEAD_BYTES_MAX} bytes.", close=True)

@@ -29,6 +29,7 @@ class ResponseReader:
         "_fields",
         "_head_bytes",
         "_head_only",
+        "_keeps_open",
         "_parser",
         "chunk_open",
         "content_length",
@@ -52,6 +53,7 @@ class ResponseReader:
     def begin(self, *, head_only: bool) -> None:
         """A request has gone up; `head_only` for HEAD, whose answer has a body's headers but no body."""
         self._head_only = head_only
+        self._keeps_open = False
         self._head_bytes = 0
         self._fields = 0
         self.status = 0
@@ -79,7 +81,7 @@ class ResponseReader:
     @property
     def reusable(self) -> bool:
         """The answer ended cleanly and the provider keeps the connection open."""
-        return self.done and not self.surplus and not self._head_only and self._parser.should_keep_alive()
+        return self.done and not self.surplus and not self._head_only and self._keeps_open
 
     def feed(self, data: bytes) -> None:
         if not self.head_done:
@@ -163,3 +165,5 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         if self.head_done:
             self.done = True
+            # Asked now, because after the message llhttp has forgotten.
+            self._keeps_open = self._parser.should_keep_alive()

@@ -12,7 +12,8 @@ from gateway.response_reader import UpstreamBroken
 from gateway.wait import Waiting
 from storage.sealing import wipe
 
-# A body up to this goes out in one piece with the head: one system call and one packet instead of two. Copying more costs more than the call.
+# A body up to this goes out in one piece with the head: one system call and one packet instead of two.
+# Copying more costs more than the call.
 _JOINED_BYTES_MAX = 32 * 1024
 
 
@@ -21,8 +22,8 @@ async def send_request(
 ) -> None:
     """Send `head` and `body`; `head`, which holds the key, is wiped whatever happens.
 
-    A failure to send is not raised: the provider may have answered early and closed, and what it said (or that it said nothing) is what
-    `receive_head` finds.
+    A failure to send is not raised: the provider may have answered early and closed, and what it said (or
+    that it said nothing) is what `receive_head` finds.
     """
     try:
         if len(body) <= _JOINED_BYTES_MAX:

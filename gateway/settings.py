@@ -16,7 +16,9 @@ _PROVIDER_PREFIX = f"{PREFIX}PROVIDER_"
 
 
 class GatewaySettings(ServerSettings):
-    gateway_bind: BindSetting = Field(default=Bind("127.0.0.1", 8080), description="Where SDK traffic is served.")
+    gateway_bind: BindSetting = Field(
+        default=Bind("127.0.0.1", 8080), description="Where SDK traffic is served."
+    )
     metrics_bind: BindSetting | None = Field(
         default=None, description="Where Prometheus metrics are served, on their own port (unset: nowhere)."
     )
@@ -24,7 +26,8 @@ class GatewaySettings(ServerSettings):
         default=Path("spool"), description="Directory of the usage journal; it must survive restarts."
     )
     public_url: str | None = Field(
-        default=None, description="The gateway's own origin as clients see it (unset: what their Host header says)."
+        default=None,
+        description="The gateway's own origin as clients see it (unset: what their Host header says).",
     )
     simulated_base_url: str | None = Field(
         default=None, description="The simulated provider, where kt_test_ keys go (unset: they are refused)."
@@ -36,22 +39,32 @@ class GatewaySettings(ServerSettings):
         "organization's own key. Unset: true in production.",
     )
     body_bytes_max: int = Field(
-        default=Limits().body_bytes_max, ge=1024, description="Largest request body that is read whole, in bytes."
+        default=Limits().body_bytes_max,
+        ge=1024,
+        description="Largest request body that is read whole, in bytes.",
     )
     bcrypt_threads: int = Field(
         default=Limits().bcrypt_threads, ge=1, le=64, description="Key verifications at once, a thread each."
     )
     first_byte_seconds: float = Field(
-        default=Limits().first_byte_seconds, gt=0, description="How long a provider may take to begin its answer."
+        default=Limits().first_byte_seconds,
+        gt=0,
+        description="How long a provider may take to begin its answer.",
     )
     between_bytes_seconds: float = Field(
-        default=Limits().between_bytes_seconds, gt=0, description="How long a provider's stream may stay silent."
+        default=Limits().between_bytes_seconds,
+        gt=0,
+        description="How long a provider's stream may stay silent.",
     )
     write_stall_seconds: float = Field(
-        default=Limits().write_stall_seconds, gt=0, description="How long a client may take nothing of its answer."
+        default=Limits().write_stall_seconds,
+        gt=0,
+        description="How long a client may take nothing of its answer.",
     )
     drain_seconds: float = Field(
-        default=Limits().drain_seconds, ge=0, description="How long running answers may take to finish at shutdown."
+        default=Limits().drain_seconds,
+        ge=0,
+        description="How long running answers may take to finish at shutdown.",
     )
     provider_variables: dict[str, SecretStr] = Field(
         default_factory=dict,
@@ -124,5 +137,3 @@ class GatewaySettings(ServerSettings):
         if self.platform_account_shared is None:
             return not self.development
         return self.platform_account_shared
-
-

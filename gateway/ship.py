@@ -1,8 +1,10 @@
 """Moves the usage journal into Postgres, in batches, exactly once each.
 
-Twice a second whatever the current segment has gained is read and inserted (`storage.usage_rows.insert_usage` is idempotent by request id, so a batch
-that was cut off is simply sent again), and finished segments are deleted once they are whole in the database. While the database is away the
-journal grows, up to its own bound. A damaged segment is set aside under another name, its good records shipped.
+Twice a second whatever the current segment has gained is read and inserted
+(`storage.usage_rows.insert_usage` is idempotent by request id, so a batch that was cut off is simply sent
+again), and finished segments are deleted once they are whole in the database. While the database is away
+the journal grows, up to its own bound. A damaged segment is set aside under another name, its good records
+shipped.
 """
 
 from __future__ import annotations

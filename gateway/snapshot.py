@@ -1,8 +1,10 @@
 """What the data plane knows of keys and organizations, in memory, and how it stays true.
 
-Requests read only this; Postgres is asked on a key's first use and by the tasks here. Two ways keep it fresh: `NOTIFY` names the key or organization that
-changed, and its records are read again at once (a revocation is known within milliseconds); and every record is read again every few
-seconds anyway, more often while the listener is down. A record that has not been confirmed for `key_stale_seconds` is no longer believed.
+Requests read only this; Postgres is asked on a key's first use and by the tasks here. Two ways keep it
+fresh: `NOTIFY` names the key or organization that changed, and its records are read again at once (a
+revocation is known within milliseconds); and every record is read again every few seconds anyway, more
+often while the listener is down. A record that has not been confirmed for `key_stale_seconds` is no longer
+believed.
 
 Bound: only records of verified keys are kept, and `authenticate` bounds those.
 """
@@ -22,7 +24,7 @@ from storage.api_keys import select_gateway_key, select_gateway_keys
 from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import StorageError
-from storage.model import GatewayKey
+from storage.model import GatewayKey, Mode, OrgStatus
 
 _REFRESH_SECONDS = 20.0
 _REFRESH_SECONDS_UNHEARD = 2.0
@@ -34,9 +36,9 @@ _CHANGES_MAX = 1000
 
 
 class KeyRecord:
-    """One key as last read. `valid_until` is seconds since the epoch: expiry or revocation, whichever is first."""
+    """One key as last read, with what every request asks of it worked out once."""
 
-    __slots__ = ("confirmed_at", "key", "valid_until")
+    __slots__ = ("active", "allows_byok", "confirmed_at", "key", "simulated", "valid_until")
 
     def __init__(self, key: GatewayKey, confirmed_at: float) -> None:
         self.set(key, confirmed_at)
@@ -45,6 +47,10 @@ class KeyRecord:
         self.key = key
         self.confirmed_at = confirmed_at
         self.valid_until = min(_seconds(key.expires_at), _seconds(key.revoked_at))
+        """Seconds since the epoch: expiry or revocation, whichever is first."""
+        self.active = key.org_status is OrgStatus.ACTIVE
+        self.allows_byok = key.plan.allows_byok
+        self.simulated = key.mode is Mode.TEST
 
 
 def _seconds(moment: datetime | None) -> float:

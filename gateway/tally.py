@@ -21,6 +21,9 @@ import msgspec
 from gateway.refusal import Dialect
 from gateway.sse import Splitter, Window, event_data
 
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_ANTHROPIC = Dialect.ANTHROPIC
+
 # Figures above this are a fault: no request uses a billion tokens.
 _TOKENS_MAX = 1_000_000_000
 
@@ -221,7 +224,7 @@ class Tally:
 
     def _merge(self, usage: _Usage) -> None:
         """Lay newer figures over older ones."""
-        if self.dialect is Dialect.ANTHROPIC:
+        if self.dialect is _ANTHROPIC:
             self._merge_anthropic(usage)
         else:
             self._merge_openai(usage)

@@ -1,8 +1,9 @@
 """Requests whose body streams through: multipart uploads, audio, anything too large to hold.
 
-Two things happen at once: pieces go up as they come (the next read waits for the write, so a slow provider slows the client), and the answer is listened
-for, because a provider may refuse long before the end. An answer before the end stops the upload; both connections are then closed after it, since
-neither is at the beginning of a message.
+Two things happen at once: pieces go up as they come (the next read waits for the write, so a slow provider
+slows the client), and the answer is listened for, because a provider may refuse long before the end. An
+answer before the end stops the upload; both connections are then closed after it, since neither is at the
+beginning of a message.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ async def upload(
     *,
     hide_account: bool,
 ) -> UpstreamResponse:
-    """Send head and body, return the answer's head. Raises as `receive_head` does, and `Refusal` for an over-long body."""
+    """Send head and body, return the answer's head. Raises as `receive_head` does, and `Refusal` for an
+    over-long body.
+    """
     problem: Exception | None = None
     response: UpstreamResponse | None = None
     inbound = grant.request.inbound

@@ -11,9 +11,12 @@ Errors: `OSError` (`ssl.SSLError` is one) when the connection broke, `trio.Close
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import socket
 import ssl
 import struct
+import sys
+import termios
 from typing import Protocol
 
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
@@ -43,7 +46,7 @@ class Transport(Protocol):
         """Send `data[sent:]`, waiting as long as it takes: the caller's watchdog bounds it."""
 
     def untouched(self) -> bool:
-        """True when nothing, not even an end, has arrived since the last receive."""
+        """True when no byte has arrived since the last receive. An end is not seen: the next request finds it."""
 
 
 class PlainTransport:
@@ -74,13 +77,7 @@ class PlainTransport:
                     sent += self.sock.send(view[sent:])
 
     def untouched(self) -> bool:
-        try:
-            self.sock.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return False
+        return not _bytes_waiting(self.sock)
 
 
 class TLSTransport:
@@ -122,6 +119,8 @@ class TLSTransport:
     def untouched(self) -> bool:
         if self.sock.pending():
             return False
+        if not _bytes_waiting(self.sock):
+            return True
         try:
             # Session tickets arrive after the handshake and are no application data: reading them gives SSLWantRead.
             self.sock.recv(1)
@@ -130,6 +129,13 @@ class TLSTransport:
         except OSError:
             return False
         return False
+
+
+def _bytes_waiting(sock: socket.socket) -> int:
+    """How many bytes the kernel holds for us: a third of the price of a `recv` that raises when it finds none."""
+    waiting = bytearray(4)
+    fcntl.ioctl(sock, termios.FIONREAD, waiting)
+    return int.from_bytes(waiting, sys.byteorder)
 
 
 async def send(transport: Transport, data: bytes | bytearray) -> None:

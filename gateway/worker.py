@@ -1,11 +1,13 @@
 """One gateway process: puts the stages together, runs them under one nursery, and stops them in order.
 
-Order of the start: settings, spool (an unshipped journal is found here), listener, then traffic; Postgres may come later. Order of the stop, on SIGTERM or
-SIGINT: accept no more, let running answers finish until the drain limit, cut the rest, ship what the journal holds, close.
+Order of the start: settings, spool (an unshipped journal is found here), listener, then traffic; Postgres
+may come later. Order of the stop, on SIGTERM or SIGINT: accept no more, let running answers finish until
+the drain limit, cut the rest, ship what the journal holds, close.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -82,18 +84,22 @@ class Worker:
     async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         """Serve until signalled or cancelled."""
         async with trio.open_nursery() as background:
-            for service in (self.watchdog.run, self.hangups.run, self.pools.run, self.snapshot.run, self.shipper.run):
+            for service in (
+                self.watchdog.run,
+                self.hangups.run,
+                self.pools.run,
+                self.snapshot.run,
+                self.shipper.run,
+            ):
                 background.start_soon(service)
             async with trio.open_nursery() as verifications:
                 await self._serve(listener, on_ready, verifications)
                 verifications.cancel_scope.cancel()
             background.cancel_scope.cancel()
         with trio.CancelScope(deadline=trio.current_time() + _LAST_SHIPMENT_SECONDS, shield=True):
-            try:
+            # What cannot be shipped now stays in the journal, and the next start ships it.
+            with contextlib.suppress(StorageError):
                 await self.shipper.ship_all()
-            except StorageError:
-                # It stays in the journal, and the next start ships it.
-                pass
 
     async def _serve(
         self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
@@ -128,7 +134,7 @@ class Worker:
             watchdog=self.watchdog,
             hangups=self.hangups,
             handler=handle,
-            request_id=lambda: str(pipeline.new_request_id()),
+            request_id=pipeline.new_request_id,
         )
         accepting = trio.CancelScope()
 

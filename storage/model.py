@@ -168,7 +168,8 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     audio are parts of output, kept for information and never added.
     """
 
-    request_id: UUID
+    request_id: str
+    """Karta's request id: 32 hexadecimal digits (a UUID in the database)."""
     started_at: datetime
     org_id: UUID
     key_id: str
