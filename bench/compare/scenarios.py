@@ -9,8 +9,9 @@ _UNARY_TOKENS = 60
 _BURST_TOKENS = 200
 _PACED_TOKENS = 100
 _PACED_MILLISECONDS = 20
-# A stream counts as collected and sent at once if it comes in less than this share of its provider's time.
-_SPAN_SHARE_MIN = 0.5
+# A stream that comes in less than this share of its provider's time was collected and sent at once.  Low, so that a
+# busy machine which holds up the first event is not taken for it.
+_SPAN_SHARE_MIN = 0.1
 
 
 class CompareOptions(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,12 +2,13 @@
 
 All targets run from beginning to end, since a process that is not asked costs nothing; in every round each
 scenario is put to the targets in a new random order, so that slow changes of the machine hit all alike.
-Memory is measured first, in processes that have only been warmed up: after a load, an allocator's free memory
-would hide what a stream needs.
+Memory is measured first, in processes of its own that have only been warmed up: after a load, an allocator's
+free memory would hide what a stream needs, and abandoned streams would burden what is measured later.
 """
 
 import random
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -94,8 +95,6 @@ class Session:
         work."""
         async with AsyncExitStack() as stack:
             upstream_url = await stack.enter_async_context(_provider(self._directory, self.seen.harness_cpus))
-            for target in targets:
-                await self._start(stack, target, upstream_url)
             for scenario in scenarios(self.options):
                 self._expectations[scenario.name] = await learn_expectation(
                     upstream_url,
@@ -103,28 +102,35 @@ class Session:
                     PLACEHOLDER_KEY,
                     span_seconds_min=scenario.span_seconds_min,
                 )
-            await self._measure_memory()
+            if not self.options.smoke:
+                for target in targets:
+                    await self._measure_memory(target, upstream_url)
+            for target in targets:
+                if await self._start(stack, target, upstream_url) is not None:
+                    self.seen.started.append(target.name)
             for number in range(1, self.options.rounds + 1):
                 await self._round(number)
         return self.seen
 
-    async def _start(self, stack: AsyncExitStack, target: Target, upstream_url: str) -> None:
+    async def _start(self, stack: AsyncExitStack, target: Target, upstream_url: str) -> RunningTarget | None:
+        """Start a target until the stack ends; None if it takes no part."""
+        if target.name in self.seen.unavailable:
+            return None
         self._report(f"starting {target.name}")
-        directory = self._directory / target.name
-        directory.mkdir()
         context = TargetContext(
             upstream_url=upstream_url,
-            directory=directory,
+            directory=Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=self._directory)),
             target_cpus=self.seen.target_cpus,
             harness_cpus=self.seen.harness_cpus,
         )
         try:
-            self._running[target.name] = await stack.enter_async_context(target.open(context))
+            running = await stack.enter_async_context(target.open(context))
         except TargetUnavailable as error:
             self.seen.unavailable[target.name] = str(error)
             self._report(f"{target.name} takes no part: {error}")
-        else:
-            self.seen.started.append(target.name)
+            return None
+        self._running[target.name] = running
+        return running
 
     async def _round(self, number: int) -> None:
         for scenario in scenarios(self.options):
@@ -174,28 +180,31 @@ class Session:
         summary = await self._load(arm, plan, scenario.title)
         self.seen.rounds.setdefault(scenario.name, {}).setdefault(arm, []).append(summary)
 
-    async def _measure_memory(self) -> None:
+    async def _measure_memory(self, target: Target, upstream_url: str) -> None:
+        """Measure idle streams in a process of its own, only warmed up, that ends afterwards."""
+        async with AsyncExitStack() as stack:
+            running = await self._start(stack, target, upstream_url)
+            if running is not None and running.pids:
+                self._report(f"memory of {self.options.idle_streams} idle streams: {target.name}")
+                await self._measure_idle(target.name, running.pids)
+
+    async def _measure_idle(self, arm: str, pids: Sequence[int]) -> None:
         warm = scenarios(self.options)[0]
-        for arm, running in self._running.items():
-            if not running.pids:
-                continue
-            self._report(f"memory of {self.options.idle_streams} idle streams: {arm}")
-            warm_up = self._plan(arm, warm.question, self._expectations[warm.name], warm.connections)
-            await self._load(arm, msgspec.structs.replace(warm_up, seconds=_WARM_UP_SECONDS), "warm-up")
-            before = resident_bytes(running.pids)
-            plan = self._plan(arm, idle_question(), Expectation(), self.options.idle_streams)
-            try:
-                held = streams_held(plan, directory=self._directory, cpus=self.seen.harness_cpus)
-                async with held as (streams, tally):
-                    await trio.sleep(_SETTLE_SECONDS)
-                    with_streams = resident_bytes(running.pids)
-            except (LoadFailed, trio.TooSlowError) as error:
-                self.seen.broken.append(f"{arm}, idle streams: {str(error) or 'it took too long'}")
-                continue
-            if streams < self.options.idle_streams or tally.failed:
-                example = next(iter(tally.examples.values()), "")
-                self.seen.broken.append(
-                    f"{arm}, idle streams: {streams} of {self.options.idle_streams} opened ({example})"
-                )
-                continue
-            self.seen.idle[arm] = IdleMemory(streams=streams, bytes_before=before, bytes_with=with_streams)
+        warm_up = self._plan(arm, warm.question, self._expectations[warm.name], warm.connections)
+        await self._load(arm, msgspec.structs.replace(warm_up, seconds=_WARM_UP_SECONDS), "warm-up")
+        before = resident_bytes(pids)
+        plan = self._plan(arm, idle_question(), Expectation(), self.options.idle_streams)
+        try:
+            async with streams_held(plan, directory=self._directory, cpus=self.seen.harness_cpus) as held:
+                streams, tally = held
+                await trio.sleep(_SETTLE_SECONDS)
+                with_streams = resident_bytes(pids)
+        except (LoadFailed, trio.TooSlowError) as error:
+            self.seen.broken.append(f"{arm}, idle streams: {str(error) or 'it took too long'}")
+            return
+        if streams < self.options.idle_streams or tally.failed:
+            example = next(iter(tally.examples.values()), "no reason known")
+            opened = f"{streams} of {self.options.idle_streams} stayed open"
+            self.seen.broken.append(f"{arm}, idle streams: {opened} ({example})")
+            return
+        self.seen.idle[arm] = IdleMemory(streams=streams, bytes_before=before, bytes_with=with_streams)

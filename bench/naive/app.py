@@ -76,20 +76,31 @@ class NaiveProxy:
         request = self._client.build_request(
             scope["method"], url, headers=forwardable(scope["headers"]), content=await read_body(receive)
         )
+        # As web frameworks do it: whichever ends first, the answer or the client, ends the other.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._answer, request, send, nursery.cancel_scope)
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            nursery.cancel_scope.cancel()
+
+    async def _answer(self, request: httpx.Request, send: Send, whole: trio.CancelScope) -> None:
         try:
             response = await self._client.send(request, stream=True)
         except httpx.TransportError:
             await send({"type": "http.response.start", "status": 502, "headers": [(b"content-length", b"0")]})
             await send({"type": "http.response.body"})
-            return
-        try:
-            headers = answerable(response.headers.raw)
-            await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
-            async for chunk in response.aiter_raw():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body"})
-        finally:
-            await response.aclose()
+        else:
+            try:
+                headers = answerable(response.headers.raw)
+                status = response.status_code
+                await send({"type": "http.response.start", "status": status, "headers": headers})
+                async for chunk in response.aiter_raw():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await send({"type": "http.response.body"})
+            finally:
+                with trio.CancelScope(shield=True):
+                    await response.aclose()
+        whole.cancel()
 
 
 async def answer_lifespan(receive: Receive, send: Send) -> None:
