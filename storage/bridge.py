@@ -193,8 +193,7 @@ class Database(Queries):
             self._nursery.start_soon(self._retire, lease.connection, None)
 
     async def _ask(self, lease: _Lease, method: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> Any:
-        """Runs one asyncpg coroutine on a lease, bounded, with its exceptions translated. Internal to this
-        module."""
+        """Runs one asyncpg coroutine on a lease, bounded, with its exceptions translated."""
         try:
             with trio.fail_after(self._query_seconds_max):
                 return await self._loop.run_aio_coroutine(method(*args))

@@ -36,6 +36,8 @@ CREATE TABLE provider_credentials (
     ciphertext         bytea CHECK (octet_length(ciphertext) <= 8192),
     -- True while pages of this table may still hold bytes of material that was replaced or revoked.
     shred_due          boolean NOT NULL DEFAULT false,
+    -- Counts how often this table's file was written anew: see shred_credentials.
+    file_generation    integer NOT NULL DEFAULT 0,
     created_at         timestamptz NOT NULL DEFAULT now(),
     revoked_at         timestamptz,
     -- A live credential has its material, a revoked one has none.
@@ -66,9 +68,9 @@ BEGIN
     END IF;
     LOCK TABLE public.provider_credentials IN ACCESS EXCLUSIVE MODE;
     UPDATE public.provider_credentials SET shred_due = false WHERE shred_due;
-    -- A USING expression that is not the bare column forces the rewrite; only rows that live now are carried over.
+    -- An expression that is not the bare column forces the rewrite; only rows that live now are carried over.
     ALTER TABLE public.provider_credentials
-        ALTER COLUMN ciphertext SET DATA TYPE bytea USING substring(ciphertext FROM 1);
+        ALTER COLUMN file_generation SET DATA TYPE integer USING file_generation + 1;
     RETURN true;
 END
 $$;

@@ -1,0 +1,273 @@
+"""The audit log: written in the transaction of the change it tells of, chained per organization, checkable
+off line.
+
+Strategy. `record` inserts; everything else is the database's doing (migrations/0002_audit_log.sql): the
+number, the time, the chain, and the refusal of any later change. Rows belong to an organization's chain, or
+to the system's (the nil UUID) when no organization is concerned.
+
+A chain of hashes shows a changed, missing or inserted row; `audit_heads` shows a tail that was cut off.
+Neither shows a whole rewrite by somebody who owns the database, which is why heads are worth keeping
+elsewhere: `verify_chain` returns the head.
+
+`record` takes a lock on the organization's chain until its transaction ends: make it the transaction's last
+statement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from storage.bridge import Transaction
+from storage.model import Actor
+from storage.queries import Queries, Record
+
+SYSTEM_CHAIN = UUID(int=0)
+"""Where rows without an organization go."""
+ACTOR_ID_CHARS_MAX = 200
+SUBJECT_CHARS_MAX = 200
+ADDRESS_CHARS_MAX = 64
+USER_AGENT_CHARS_MAX = 512
+REQUEST_ID_CHARS_MAX = 128
+PAGE_ROWS_MAX = 1000
+"""Rows read at once while verifying: bounds memory, whatever the log's length."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS = """
+    org_id, seq, created_at, event, actor_kind, actor_id, subject, address, user_agent, request_id,
+    details::text AS details, prev_hash, hash
+"""
+
+
+class Event(StrEnum):
+    """Everything that is ever recorded: what:happened. Never rename or reuse one: old rows keep theirs."""
+
+    ORGANIZATION_CREATED = "organization:created"
+    ORGANIZATION_PLAN_CHANGED = "organization:plan_changed"
+    ORGANIZATION_STATUS_CHANGED = "organization:status_changed"
+    USER_CREATED = "user:created"
+    MEMBER_ADDED = "member:added"
+    MEMBER_ROLE_CHANGED = "member:role_changed"
+    SIGN_IN_SUCCEEDED = "sign_in:succeeded"
+    SIGN_IN_FAILED = "sign_in:failed"
+    SESSION_CREATED = "session:created"
+    SESSION_ENDED = "session:ended"
+    KEY_MINTED = "api_key:minted"
+    KEY_REVOKED = "api_key:revoked"
+    KEY_ROTATED = "api_key:rotated"
+    CREDENTIAL_SET = "credential:set"
+    CREDENTIAL_REPLACED = "credential:replaced"
+    CREDENTIAL_ROTATED = "credential:rotated"
+    CREDENTIAL_REVOKED = "credential:revoked"
+
+
+class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One row as it is kept; `details` is PostgreSQL's text of the JSON, which the hash covers byte for
+    byte."""
+
+    org_id: UUID
+    seq: int
+    created_at: datetime
+    event: str
+    actor_kind: str
+    actor_id: str
+    subject: str
+    address: str | None
+    user_agent: str | None
+    request_id: str | None
+    details: str
+    prev_hash: bytes
+    hash: bytes
+
+
+class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What checking one chain found.
+
+    `first_seq` is above 1 when old months were dropped. `problem` says what is wrong first, at `problem_seq`.
+    """
+
+    org_id: UUID
+    rows: int
+    first_seq: int | None
+    head_seq: int
+    head_hash: bytes
+    problem: str | None = None
+    problem_seq: int | None = None
+
+    @property
+    def intact(self) -> bool:
+        """Whether every row is as it was written, and none is missing."""
+        return self.problem is None
+
+
+async def record(
+    tx: Transaction, actor: Actor, event: Event, org_id: UUID | None, subject: str, details: Mapping[str, Any]
+) -> None:
+    """Appends one row in the transaction of the change.
+
+    Args:
+      org_id: whose chain; None for the system's.
+      subject: the id of what was changed. Never a secret.
+      details: JSON values; of secrets the last four characters at most.
+    """
+    await tx.execute(
+        """
+        INSERT INTO audit_log
+               (org_id, event, actor_kind, actor_id, subject, address, user_agent, request_id, details)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb)
+        """,
+        org_id or SYSTEM_CHAIN,
+        event.value,
+        actor.kind.value,
+        _printable(actor.actor_id, ACTOR_ID_CHARS_MAX),
+        _printable(subject, SUBJECT_CHARS_MAX),
+        _printable(actor.address, ADDRESS_CHARS_MAX),
+        _printable(actor.user_agent, USER_AGENT_CHARS_MAX),
+        _printable(actor.request_id, REQUEST_ID_CHARS_MAX),
+        msgspec.json.encode({name: _clean(value) for name, value in details.items()}).decode(),
+    )
+
+
+async def select_audit_rows(
+    db: Queries, org_id: UUID | None, *, after_seq: int = 0, limit: int = PAGE_ROWS_MAX
+) -> list[AuditRow]:
+    """One chain's rows in order, `limit` at most, from behind `after_seq`."""
+    rows = await db.fetch(
+        f"SELECT {_COLUMNS} FROM audit_log WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",  # noqa: S608
+        org_id or SYSTEM_CHAIN,
+        after_seq,
+        min(limit, PAGE_ROWS_MAX),
+    )
+    return [_to_row(row) for row in rows]
+
+
+async def verify_chain(db: Queries, org_id: UUID | None) -> ChainReport:
+    """Recomputes one chain from its first kept row to its head. Stops at the first problem."""
+    chain = org_id or SYSTEM_CHAIN
+    head = await db.fetch_row("SELECT seq, hash FROM audit_heads WHERE org_id = $1", chain)
+    head_seq, head_hash = (head["seq"], head["hash"]) if head else (0, first_hash(chain))
+    count, first_seq, seq, expected = 0, None, 0, first_hash(chain)
+
+    def report(problem: str | None, at: int | None) -> ChainReport:
+        return ChainReport(
+            org_id=chain,
+            rows=count,
+            first_seq=first_seq,
+            head_seq=head_seq,
+            head_hash=head_hash,
+            problem=problem,
+            problem_seq=at,
+        )
+
+    while page := await select_audit_rows(db, chain, after_seq=seq):
+        for row in page:
+            if row.seq > head_seq:
+                # Appended since the head was read; or written past it.
+                newest = await db.fetch_value("SELECT seq FROM audit_heads WHERE org_id = $1", chain)
+                if row.seq > (newest or 0):
+                    return report(f"row {row.seq} stands behind the chain's head", row.seq)
+                break
+            if first_seq is None:
+                first_seq, seq = row.seq, row.seq - 1
+                # Dropped months take their rows along: the oldest row left then vouches for what went before
+                # it.
+                expected = row.prev_hash if row.seq > 1 else expected
+            if row.seq != seq + 1:
+                return report(f"row {seq + 1} is missing", seq + 1)
+            if row.prev_hash != expected:
+                return report(f"row {row.seq} does not follow the row before it", row.seq)
+            if hash_row(row) != row.hash:
+                return report(f"row {row.seq} is not as it was written", row.seq)
+            count, seq, expected = count + 1, row.seq, row.hash
+        if page[-1].seq > head_seq:
+            break
+    if count and (seq, expected) != (head_seq, head_hash):
+        return report(
+            f"the newest rows are missing: the chain ends at {seq}, its head says {head_seq}", seq + 1
+        )
+    if not count and head_seq:
+        return report("all rows are missing", 1)
+    return report(None, None)
+
+
+def first_hash(org_id: UUID) -> bytes:
+    """What row 1 of a chain follows."""
+    return hashlib.sha256(_field("karta audit log") + _field(str(org_id))).digest()
+
+
+def hash_row(row: AuditRow) -> bytes:
+    """The hash a row must have: SHA-256 over its fields in canonical form, the previous row's hash first.
+
+    Each field is its length in bytes (4 bytes, big-endian, -1 for NULL) and its UTF-8 text; the time is
+    microseconds since 1970.
+    """
+    return hashlib.sha256(
+        _field(row.prev_hash)
+        + _field(str(row.org_id))
+        + _field(str(row.seq))
+        + _field(str((row.created_at - _EPOCH) // timedelta(microseconds=1)))
+        + _field(row.event)
+        + _field(row.actor_kind)
+        + _field(row.actor_id)
+        + _field(row.subject)
+        + _field(row.address)
+        + _field(row.user_agent)
+        + _field(row.request_id)
+        + _field(row.details)
+    ).digest()
+
+
+def _field(value: str | bytes | None) -> bytes:
+    if value is None:
+        return b"\xff\xff\xff\xff"
+    content = value.encode() if isinstance(value, str) else value
+    return len(content).to_bytes(4, "big") + content
+
+
+def _to_row(row: Record) -> AuditRow:
+    return AuditRow(
+        org_id=row["org_id"],
+        seq=row["seq"],
+        created_at=row["created_at"],
+        event=row["event"],
+        actor_kind=row["actor_kind"],
+        actor_id=row["actor_id"],
+        subject=row["subject"],
+        address=row["address"],
+        user_agent=row["user_agent"],
+        request_id=row["request_id"],
+        details=row["details"],
+        prev_hash=row["prev_hash"],
+        hash=row["hash"],
+    )
+
+
+def _printable(text: str | None, chars_max: int) -> Any:
+    r"""Text that cannot forge a line, reverse its neighbours or hide: such characters become `\u` escapes."""
+    if text is None:
+        return None
+    # Cut before escaping as well, so that a megabyte of header costs nothing.
+    shown = "".join(
+        char if char.isprintable() and unicodedata.category(char) != "Cf" else f"\\u{ord(char):04x}"
+        for char in text[:chars_max]
+    )
+    return shown[:chars_max]
+
+
+def _clean(value: Any) -> Any:
+    """Details as JSON holds them: jsonb takes neither NUL nor lone surrogates, and readers want no control
+    characters."""
+    if isinstance(value, str):
+        return _printable(value, SUBJECT_CHARS_MAX)
+    if isinstance(value, Mapping):
+        return {str(name): _clean(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(inner) for inner in value]
+    return value

@@ -1,0 +1,263 @@
+"""Provider keys that organizations bring: sealed before they are written, shredded when they go.
+
+Shredding has two halves. In the transaction of the change the old material is set to NULL: from its commit on
+no query can read it. But PostgreSQL keeps old row versions in the table's file, and VACUUM frees their space
+without clearing it; so right after the commit the file is written anew (`shred_credentials` in SQL), and the
+old one is emptied. When that cannot have the table to itself within a second, it stays due (`shred_due`) and
+is tried again by the next change and by `shred`. Write-ahead log, replicas and backups hold copies until they
+are recycled; those open only with the master key.
+
+No role that writes here can read sealed material back: only the data plane can.
+"""
+
+from __future__ import annotations
+
+import logging
+from uuid import UUID, uuid4
+
+from storage import audit, sealing
+from storage.audit import Event
+from storage.bridge import Database, Transaction
+from storage.errors import Conflict, DatabaseUnavailable, InvalidValue, NotFound, PlanRefused
+from storage.model import Actor, Plan, ProviderCredential
+from storage.queries import Queries, Record
+from storage.sealing import PLAINTEXT_BYTES_MAX, MasterKeys
+
+CREDENTIALS_MAX = 1000
+"""The most that one listing returns."""
+SECRET_BYTES_MIN = 12
+"""Shorter, and the last four shown would tell a good part of it."""
+
+_COLUMNS = "credential_id, org_id, provider, last_four, created_at, revoked_at"
+_FORGET = "wrapped_key = NULL, ciphertext = NULL, revoked_at = now(), shred_due = true"
+_log = logging.getLogger("karta.storage")
+
+
+async def set_credential(
+    db: Database, actor: Actor, master_keys: MasterKeys, *, org_id: UUID, provider: str, secret: bytearray
+) -> ProviderCredential:
+    """Seals an organization's key of one provider, in place of the one it had. Wipes `secret` in any case.
+
+    Raises PlanRefused for the Free plan, NotFound for an unknown organization, InvalidValue for a secret that
+    could not be sent in a header, CheckFailed for a malformed provider name.
+    """
+    try:
+        last_four = _last_four(secret)
+        credential_id = uuid4()
+        async with db.transaction() as tx:
+            # Locked, so that two of these do not both find nothing to replace.
+            salt = await _require_byok(tx, org_id)
+            version, wrapped_key, ciphertext = sealing.seal(
+                master_keys,
+                org_id=org_id,
+                org_salt=salt,
+                provider=provider,
+                credential_id=credential_id,
+                plaintext=secret,
+            )
+            replaced = await tx.fetch_row(
+                f"""
+                UPDATE provider_credentials SET {_FORGET}
+                 WHERE org_id = $1 AND provider = $2 AND revoked_at IS NULL
+                RETURNING credential_id, last_four
+                """,  # noqa: S608
+                org_id,
+                provider,
+            )
+            row = await tx.fetch_row(
+                f"""
+                INSERT INTO provider_credentials
+                       (credential_id, org_id, provider, last_four, master_key_version,
+                        wrapped_key, ciphertext)
+                VALUES ($1, $2, $3, $4, $5, $6, $7)
+                RETURNING {_COLUMNS}
+                """,  # noqa: S608
+                credential_id,
+                org_id,
+                provider,
+                last_four,
+                version,
+                wrapped_key,
+                ciphertext,
+            )
+            details = {"provider": provider, "last_four": last_four, "master_key_version": version}
+            if replaced is not None:
+                old = {"credential_id": str(replaced["credential_id"]), "last_four": replaced["last_four"]}
+                details["replaces"] = old
+            event = Event.CREDENTIAL_SET if replaced is None else Event.CREDENTIAL_REPLACED
+            await audit.record(tx, actor, event, org_id, str(credential_id), details)
+    finally:
+        sealing.wipe(secret)
+    if replaced is not None:
+        await _shred_now(db)
+    assert row is not None
+    return _to_credential(row)
+
+
+async def rotate_credential(
+    db: Database,
+    actor: Actor,
+    master_keys: MasterKeys,
+    credential_id: UUID,
+    secret: bytearray,
+    *,
+    org_id: UUID | None = None,
+) -> ProviderCredential:
+    """Puts a new secret into a live credential, which keeps its id; the old material is shredded. Wipes
+    `secret`.
+
+    Raises NotFound (also when `org_id` is given and the credential is not that organization's), Conflict when
+    it was revoked, PlanRefused and InvalidValue as `set_credential`.
+    """
+    try:
+        last_four = _last_four(secret)
+        async with db.transaction() as tx:
+            before = await _lock_credential(tx, credential_id, org_id)
+            if before.revoked_at is not None:
+                raise Conflict(
+                    f"credential {credential_id} was revoked: set a new one instead of rotating it"
+                )
+            salt = await _require_byok(tx, before.org_id)
+            version, wrapped_key, ciphertext = sealing.seal(
+                master_keys,
+                org_id=before.org_id,
+                org_salt=salt,
+                provider=before.provider,
+                credential_id=credential_id,
+                plaintext=secret,
+            )
+            row = await tx.fetch_row(
+                f"""
+                UPDATE provider_credentials
+                   SET last_four = $2, master_key_version = $3, wrapped_key = $4, ciphertext = $5,
+                       shred_due = true
+                 WHERE credential_id = $1
+                RETURNING {_COLUMNS}
+                """,  # noqa: S608
+                credential_id,
+                last_four,
+                version,
+                wrapped_key,
+                ciphertext,
+            )
+            details = {
+                "provider": before.provider,
+                "before": before.last_four,
+                "after": last_four,
+                "master_key_version": version,
+            }
+            await audit.record(
+                tx, actor, Event.CREDENTIAL_ROTATED, before.org_id, str(credential_id), details
+            )
+    finally:
+        sealing.wipe(secret)
+    await _shred_now(db)
+    assert row is not None
+    return _to_credential(row)
+
+
+async def revoke_credential(
+    db: Database, actor: Actor, credential_id: UUID, *, org_id: UUID | None = None
+) -> ProviderCredential:
+    """Ends a credential and shreds its material. Revoking it again changes nothing.
+
+    Raises NotFound, also when `org_id` is given and the credential is not that organization's.
+    """
+    async with db.transaction() as tx:
+        before = await _lock_credential(tx, credential_id, org_id)
+        if before.revoked_at is not None:
+            return before
+        row = await tx.fetch_row(
+            f"UPDATE provider_credentials SET {_FORGET} WHERE credential_id = $1 RETURNING {_COLUMNS}",  # noqa: S608
+            credential_id,
+        )
+        details = {"provider": before.provider, "last_four": before.last_four}
+        await audit.record(tx, actor, Event.CREDENTIAL_REVOKED, before.org_id, str(credential_id), details)
+    await _shred_now(db)
+    assert row is not None
+    return _to_credential(row)
+
+
+async def select_credentials(db: Queries, org_id: UUID) -> list[ProviderCredential]:
+    """An organization's credentials as they may be shown, oldest first, revoked ones too."""
+    rows = await db.fetch(
+        f"""
+        SELECT {_COLUMNS}
+          FROM provider_credentials
+         WHERE org_id = $1
+         ORDER BY created_at, credential_id
+         LIMIT $2
+        """,  # noqa: S608
+        org_id,
+        CREDENTIALS_MAX,
+    )
+    return [_to_credential(row) for row in rows]
+
+
+async def shred(db: Queries) -> bool:
+    """Writes the table's file anew if any replaced or revoked material may linger in it; whether there was
+    any.
+
+    Raises DatabaseBusy when the table could not be had within a second: try again later.
+    """
+    done: bool = await db.fetch_value("SELECT shred_credentials()")
+    return done
+
+
+async def _shred_now(db: Database) -> None:
+    try:
+        await shred(db)
+    except DatabaseUnavailable as exc:
+        # The change itself is committed and in force; what is late is due, and stays due.
+        _log.warning("old credential material is still to be shredded: %s", exc)
+
+
+async def _require_byok(tx: Transaction, org_id: UUID) -> bytes:
+    """The organization's salt, its row locked. Raises PlanRefused where the plan has no provider keys of its
+    own."""
+    row = await tx.fetch_row(
+        "SELECT plan, salt FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org_id
+    )
+    if row is None:
+        raise NotFound(f"there is no organization {org_id}: see `karta org list`")
+    if not Plan(row["plan"]).allows_byok:
+        raise PlanRefused(
+            "your own provider keys come with the Pro and Enterprise plans: change the plan first"
+        )
+    salt: bytes = row["salt"]
+    return salt
+
+
+async def _lock_credential(tx: Transaction, credential_id: UUID, org_id: UUID | None) -> ProviderCredential:
+    row = await tx.fetch_row(
+        f"""
+        SELECT {_COLUMNS}
+          FROM provider_credentials
+         WHERE credential_id = $1 AND ($2::uuid IS NULL OR org_id = $2)
+           FOR NO KEY UPDATE
+        """,  # noqa: S608
+        credential_id,
+        org_id,
+    )
+    if row is None:
+        raise NotFound(f"there is no credential {credential_id}: see `karta byok list --org ORG`")
+    return _to_credential(row)
+
+
+def _last_four(secret: bytearray) -> str:
+    if not SECRET_BYTES_MIN <= len(secret) <= PLAINTEXT_BYTES_MAX:
+        raise InvalidValue(f"a provider key is {SECRET_BYTES_MIN} to {PLAINTEXT_BYTES_MAX} characters")
+    if not all(0x21 <= byte <= 0x7E for byte in secret):
+        raise InvalidValue("a provider key is printable ASCII without spaces or line ends")
+    return secret[-4:].decode()
+
+
+def _to_credential(row: Record) -> ProviderCredential:
+    return ProviderCredential(
+        credential_id=row["credential_id"],
+        org_id=row["org_id"],
+        provider=row["provider"],
+        last_four=row["last_four"],
+        created_at=row["created_at"],
+        revoked_at=row["revoked_at"],
+    )

@@ -1,0 +1,130 @@
+"""Organizations: the tenants. Everything that is limited, billed or kept secret belongs to exactly one."""
+
+from __future__ import annotations
+
+import secrets
+from uuid import UUID, uuid4
+
+from storage import audit
+from storage.audit import Event
+from storage.bridge import Database
+from storage.errors import NotFound
+from storage.model import Actor, Organization, OrgStatus, Plan, Role
+from storage.queries import Queries, Record
+from storage.sealing import SALT_BYTES
+
+PAGE_ROWS_MAX = 1000
+"""The most that one listing returns, whatever was asked."""
+
+
+async def create_organization(db: Database, actor: Actor, *, name: str, plan: Plan) -> Organization:
+    """A new, active organization with a salt of its own. Raises CheckFailed for a name that is empty or over
+    200."""
+    org_id = uuid4()
+    async with db.transaction() as tx:
+        row = await tx.fetch_row(
+            """
+            INSERT INTO organizations (org_id, name, plan, salt)
+            VALUES ($1, $2, $3, $4)
+            RETURNING org_id, name, plan, status, created_at
+            """,
+            org_id,
+            name,
+            plan.value,
+            secrets.token_bytes(SALT_BYTES),
+        )
+        details = {"name": name, "plan": plan.value}
+        await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
+    assert row is not None
+    return _to_organization(row)
+
+
+async def select_organization(db: Queries, org_id: UUID) -> Organization:
+    """Raises NotFound."""
+    row = await db.fetch_row(
+        "SELECT org_id, name, plan, status, created_at FROM organizations WHERE org_id = $1", org_id
+    )
+    return _to_organization(_require(row, org_id))
+
+
+async def select_organizations(
+    db: Queries, limit: int = PAGE_ROWS_MAX, after: UUID | None = None
+) -> list[Organization]:
+    """Oldest first; `after` is the last organization of the page before."""
+    rows = await db.fetch(
+        """
+        SELECT org_id, name, plan, status, created_at
+          FROM organizations
+         WHERE $2::uuid IS NULL
+            OR (created_at, org_id) > (SELECT created_at, org_id FROM organizations WHERE org_id = $2)
+         ORDER BY created_at, org_id
+         LIMIT $1
+        """,
+        min(limit, PAGE_ROWS_MAX),
+        after,
+    )
+    return [_to_organization(row) for row in rows]
+
+
+async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple[Organization, Role]]:
+    """The organizations a user is a member of, oldest first, with the role in each."""
+    rows = await db.fetch(
+        """
+        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, m.role
+          FROM memberships m
+          JOIN organizations o USING (org_id)
+         WHERE m.user_id = $1
+         ORDER BY o.created_at, o.org_id
+         LIMIT $2
+        """,
+        user_id,
+        PAGE_ROWS_MAX,
+    )
+    return [(_to_organization(row), Role(row["role"])) for row in rows]
+
+
+async def set_plan(db: Database, actor: Actor, org_id: UUID, plan: Plan) -> Organization:
+    """Changes the plan; gateways learn of it at once. Raises NotFound. The same plan again changes
+    nothing."""
+    return await _set(db, actor, org_id, "plan", plan.value, Event.ORGANIZATION_PLAN_CHANGED)
+
+
+async def set_status(db: Database, actor: Actor, org_id: UUID, status: OrgStatus) -> Organization:
+    """Suspends or reactivates; gateways learn of it at once. Raises NotFound."""
+    return await _set(db, actor, org_id, "status", status.value, Event.ORGANIZATION_STATUS_CHANGED)
+
+
+async def _set(
+    db: Database, actor: Actor, org_id: UUID, column: str, value: str, event: Event
+) -> Organization:
+    async with db.transaction() as tx:
+        before = await tx.fetch_value(
+            f"SELECT {column} FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE",  # noqa: S608
+            org_id,
+        )
+        row = await tx.fetch_row(
+            f"UPDATE organizations SET {column} = $2 WHERE org_id = $1"  # noqa: S608
+            " RETURNING org_id, name, plan, status, created_at",
+            org_id,
+            value,
+        )
+        organization = _to_organization(_require(row, org_id))
+        if before != value:
+            await audit.record(tx, actor, event, org_id, str(org_id), {"before": before, "after": value})
+    return organization
+
+
+def _require(row: Record | None, org_id: UUID) -> Record:
+    if row is None:
+        raise NotFound(f"there is no organization {org_id}: see `karta org list`")
+    return row
+
+
+def _to_organization(row: Record) -> Organization:
+    return Organization(
+        org_id=row["org_id"],
+        name=row["name"],
+        plan=Plan(row["plan"]),
+        status=OrgStatus(row["status"]),
+        created_at=row["created_at"],
+    )

@@ -1,0 +1,102 @@
+"""People: who may sign in, and what they may do in which organization."""
+
+from __future__ import annotations
+
+import re
+from uuid import UUID, uuid4
+
+from storage import audit
+from storage.audit import Event
+from storage.bridge import Database
+from storage.errors import InvalidValue, NotFound
+from storage.model import Actor, Membership, Role, User
+from storage.queries import Queries, Record
+
+EMAIL_CHARS_MAX = 254
+"""RFC 5321's longest path, without the brackets."""
+ORGANIZATIONS_PER_SIGN_IN_MAX = 100
+"""A sign-in is recorded in each of a user's organizations, up to this many."""
+
+_EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]{1,253}")
+
+
+async def create_user(db: Database, actor: Actor, *, email: str, password_digest: bytes) -> User:
+    """A new user, in no organization yet. Raises Conflict when the address is taken, InvalidValue when it is
+    none."""
+    user_id = uuid4()
+    email = normalize_email(email)
+    async with db.transaction() as tx:
+        row = await tx.fetch_row(
+            """
+            INSERT INTO users (user_id, email, password_digest)
+            VALUES ($1, $2, $3)
+            RETURNING user_id, email, created_at
+            """,
+            user_id,
+            email,
+            password_digest,
+        )
+        await audit.record(tx, actor, Event.USER_CREATED, None, str(user_id), {"email": email})
+    assert row is not None
+    return to_user(row)
+
+
+async def select_user(db: Queries, user_id: UUID) -> User:
+    """Raises NotFound."""
+    row = await db.fetch_row("SELECT user_id, email, created_at FROM users WHERE user_id = $1", user_id)
+    if row is None:
+        raise NotFound(f"there is no user {user_id}")
+    return to_user(row)
+
+
+async def select_user_by_email(db: Queries, email: str) -> tuple[User, bytes] | None:
+    """The user and the password's digest; None for an unknown address and for what is no address."""
+    try:
+        email = normalize_email(email)
+    except InvalidValue:
+        return None
+    row = await db.fetch_row(
+        "SELECT user_id, email, created_at, password_digest FROM users WHERE email = $1", email
+    )
+    return None if row is None else (to_user(row), row["password_digest"])
+
+
+async def add_member(db: Database, actor: Actor, org_id: UUID, user_id: UUID, role: Role) -> Membership:
+    """Raises Conflict when the user is a member already, InvalidReference when either does not exist."""
+    async with db.transaction() as tx:
+        await tx.execute(
+            "INSERT INTO memberships (org_id, user_id, role) VALUES ($1, $2, $3)", org_id, user_id, role.value
+        )
+        await audit.record(tx, actor, Event.MEMBER_ADDED, org_id, str(user_id), {"role": role.value})
+    return Membership(org_id=org_id, user_id=user_id, role=role)
+
+
+async def record_sign_in(db: Database, actor: Actor, user_id: UUID | None, ok: bool) -> None:
+    """Tells the audit log of each of the user's organizations; the system's when there is none, or no such
+    user.
+
+    Never give what was typed as an address as the actor's id: people type passwords there.
+    """
+    event = Event.SIGN_IN_SUCCEEDED if ok else Event.SIGN_IN_FAILED
+    async with db.transaction() as tx:
+        # In one order everywhere: each row locks its organization's chain.
+        rows = await tx.fetch(
+            "SELECT org_id FROM memberships WHERE user_id = $1 ORDER BY org_id LIMIT $2",
+            user_id,
+            ORGANIZATIONS_PER_SIGN_IN_MAX,
+        )
+        for org_id in [row["org_id"] for row in rows] or [None]:
+            await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {})
+
+
+def normalize_email(email: str) -> str:
+    """The form in which addresses are stored and compared. Raises InvalidValue when it cannot be one."""
+    email = email.strip().lower()
+    if len(email) > EMAIL_CHARS_MAX or not _EMAIL.fullmatch(email) or not email.isprintable():
+        raise InvalidValue("that is not an email address")
+    return email
+
+
+def to_user(row: Record) -> User:
+    """From any row with the user's three columns."""
+    return User(user_id=row["user_id"], email=row["email"], created_at=row["created_at"])
