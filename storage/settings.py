@@ -23,6 +23,8 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from storage.errors import SealError
+
 if TYPE_CHECKING:
     from storage.sealing import MasterKeys
 
@@ -263,9 +265,6 @@ class CommonSettings(BaseSettings):
         return problems
 
     def _master_key_problems(self) -> list[str]:
-        # Sealing brings in cryptography; a program that has no master key does not pay for it.
-        from storage.sealing import SealError
-
         try:
             self.load_master_keys()
         except SealError as error:
@@ -274,6 +273,7 @@ class CommonSettings(BaseSettings):
 
     def load_master_keys(self) -> MasterKeys | None:
         """The master keys, or None when no key is configured. Raises `SealError` that names the mend."""
+        # Sealing brings in cryptography; a program that has no master key does not pay for it.
         from storage.sealing import MasterKeys
 
         if self.master_keys is not None:

@@ -1,0 +1,88 @@
+"""The one command line: `karta …`.
+
+Here the parser is put together, and here alone errors become one line on stderr and an exit code: 1 when a
+command could not do what was asked, 2 when it was called wrongly, 130 on Ctrl-C. An exception that nobody
+foresaw is a bug, so it keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+from karta.commands import bench, byok, doctor, keys, master_key, migrate, org, servers, up
+from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
+
+EXIT_INTERRUPTED = 130
+GROUPS = (up, servers, migrate, doctor, org, keys, byok, master_key, bench)
+DESCRIPTION = """\
+Karta: a gateway between SDK traffic and LLM providers, with its control plane.
+
+Start everything on this machine with `karta up`; every other command then finds it by itself.
+Every command has --help. With --json it prints exactly one JSON document on stdout."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        given = build_parser().parse_args(arguments)
+        given.run(given)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has gone (`karta keys list | head`): nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except BaseException as error:
+        foreseen = find_foreseen(error)
+        if foreseen is None:
+            raise
+        print_error(str(foreseen))
+        return foreseen.exit_code if isinstance(foreseen, CommandError) else EXIT_FAILED
+    return 0
+
+
+def build_parser() -> Parser:
+    """The whole command line."""
+    parser = Parser(
+        prog="karta", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, dest="command")
+    for group in GROUPS:
+        group.register(commands)
+    return parser
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **_: object) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="print the version and end")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version
+
+        print(version("karta"))
+        parser.exit()
+
+
+def find_foreseen(error: BaseException) -> Exception | None:
+    """The error to tell of, out of what was raised: a lone foreseen one, or the first of a group of such.
+
+    None when anything in it was not foreseen.
+    """
+    from storage.errors import StorageError
+    from storage.settings import SettingsError
+
+    leaves = list(_leaves(error))
+    foreseen = [leaf for leaf in leaves if isinstance(leaf, CommandError | StorageError | SettingsError)]
+    return foreseen[0] if foreseen and len(foreseen) == len(leaves) else None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

@@ -1,0 +1,154 @@
+"""`karta keys mint | list | revoke | rotate`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from karta import database_choice
+from karta.terminal import print_error, print_json, print_table
+
+if TYPE_CHECKING:
+    from karta.terminal import Commands
+    from storage.model import APIKey
+
+PAGE_KEYS_MAX = 200
+"""How many keys a query fetches; `list` goes on until it has them all."""
+
+
+def register(commands: Commands) -> None:
+    group = commands.add_parser("keys", help="customer keys: mint, list, revoke, rotate")
+    actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
+    mint = actions.add_parser(
+        "mint",
+        help="make a key",
+        description="Make a key and print it. It is shown this once and kept nowhere.",
+    )
+    mint.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
+    mint.add_argument("--name", required=True, help="what the key is for, to tell it from others")
+    mint.add_argument(
+        "--test",
+        action="store_true",
+        help="a kt_test_ key: it reaches the simulated provider and is never billed",
+    )
+    mint.set_defaults(run=run_mint)
+    listed = actions.add_parser("list", help="list an organization's keys")
+    listed.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
+    listed.set_defaults(run=run_list)
+    revoke = actions.add_parser("revoke", help="refuse a key from now on, everywhere")
+    revoke.add_argument("key_id", metavar="KEY_ID", help="the 12 characters after kt_live_")
+    revoke.set_defaults(run=run_revoke)
+    rotate = actions.add_parser(
+        "rotate",
+        help="replace a key by a new one",
+        description="Make a new key with the settings of an old one, and print it. The old one is refused after "
+        "the overlap.",
+    )
+    rotate.add_argument("key_id", metavar="KEY_ID", help="the old key's id")
+    rotate.add_argument(
+        "--overlap", type=seconds, default=0, metavar="SECONDS", help="how long both work (default 0)"
+    )
+    rotate.set_defaults(run=run_rotate)
+    for action in (mint, listed, revoke, rotate):
+        database_choice.add_arguments(action)
+        action.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def seconds(text: str) -> int:
+    """argparse's type for a duration."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return int(text)
+
+
+def run_mint(given: argparse.Namespace) -> None:
+    from storage.api_keys import mint_key
+    from storage.bridge import Database
+    from storage.model import Mode
+
+    async def mint(db: Database) -> tuple[APIKey, str]:
+        mode = Mode.TEST if given.test else Mode.LIVE
+        return await mint_key(db, database_choice.actor(), org_id=given.org, name=given.name, mode=mode)
+
+    _print_minted(given, *database_choice.run(given, mint))
+
+
+def run_rotate(given: argparse.Namespace) -> None:
+    from storage.api_keys import rotate_key
+    from storage.bridge import Database
+
+    async def rotate(db: Database) -> tuple[APIKey, str]:
+        return await rotate_key(db, database_choice.actor(), given.key_id, given.overlap)
+
+    _print_minted(given, *database_choice.run(given, rotate))
+
+
+def run_revoke(given: argparse.Namespace) -> None:
+    from storage.api_keys import revoke_key
+    from storage.bridge import Database
+
+    async def revoke(db: Database) -> APIKey:
+        return await revoke_key(db, database_choice.actor(), given.key_id)
+
+    key = database_choice.run(given, revoke)
+    if given.json:
+        print_json(describe(key))
+    else:
+        print(f"{key.key_id} ({key.name}) is revoked.")
+
+
+def run_list(given: argparse.Namespace) -> None:
+    from storage.api_keys import select_keys
+    from storage.bridge import Database
+    from storage.organizations import select_organization
+
+    async def select(db: Database) -> list[APIKey]:
+        await select_organization(db, given.org)  # an unknown organization is an error, not an empty list
+        keys: list[APIKey] = []
+        while True:
+            page = await select_keys(db, given.org, PAGE_KEYS_MAX, keys[-1].key_id if keys else None)
+            keys += page
+            if len(page) < PAGE_KEYS_MAX:
+                return keys
+
+    keys = database_choice.run(given, select)
+    if given.json:
+        print_json({"keys": [describe(key) for key in keys]})
+    elif keys:
+        rows = [(key.key_id, key.name, key.mode.value, f"…{key.last_four}", _status(key)) for key in keys]
+        print_table(("KEY_ID", "NAME", "MODE", "ENDS", "STATUS"), rows)
+    else:
+        print(f"No keys yet. Make one: karta keys mint --org {given.org} --name NAME")
+
+
+def describe(key: APIKey) -> dict[str, object]:
+    """A key as JSON."""
+    return {
+        "key_id": key.key_id,
+        "org_id": key.org_id,
+        "name": key.name,
+        "mode": key.mode.value,
+        "last_four": key.last_four,
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "revoked_at": key.revoked_at,
+        "last_used_at": key.last_used_at,
+        "allowed_models": None if key.allowed_models is None else list(key.allowed_models),
+    }
+
+
+def _status(key: APIKey) -> str:
+    if key.revoked_at is not None:
+        return f"revoked {key.revoked_at:%Y-%m-%d}"
+    if key.expires_at is not None:
+        return f"until {key.expires_at:%Y-%m-%d %H:%M} UTC"
+    return "active"
+
+
+def _print_minted(given: argparse.Namespace, key: APIKey, token: str) -> None:
+    if given.json:
+        print_json({"key": token, **describe(key)})
+    else:
+        print_error(f"key {key.key_id} ({key.name}); shown this once:")
+        print(token)

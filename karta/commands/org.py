@@ -1,0 +1,75 @@
+"""`karta org create | set-plan`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from karta import database_choice
+from karta.terminal import print_json
+
+if TYPE_CHECKING:
+    from karta.terminal import Commands
+    from storage.model import Organization
+
+PLANS = ("free", "pro", "enterprise")
+# As text, since to import the storage model for a help page would cost more than to repeat three words;
+# a test compares them.
+
+
+def register(commands: Commands) -> None:
+    group = commands.add_parser("org", help="organizations: create, change plan")
+    actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser("create", help="make an organization")
+    create.add_argument("--name", required=True)
+    create.add_argument("--plan", choices=PLANS, default="free", help="default: free")
+    create.set_defaults(run=run_create)
+    set_plan = actions.add_parser("set-plan", help="change an organization's plan")
+    set_plan.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
+    set_plan.add_argument("plan", choices=PLANS)
+    set_plan.set_defaults(run=run_set_plan)
+    for action in (create, set_plan):
+        database_choice.add_arguments(action)
+        action.add_argument(
+            "--json", action="store_true", help="print {org_id, name, plan, status, created_at}"
+        )
+
+
+def run_create(given: argparse.Namespace) -> None:
+    from storage.bridge import Database
+    from storage.model import Plan
+    from storage.organizations import create_organization
+
+    async def create(db: Database) -> Organization:
+        actor = database_choice.actor()
+        return await create_organization(db, actor, name=given.name, plan=Plan(given.plan))
+
+    _print(given, database_choice.run(given, create))
+
+
+def run_set_plan(given: argparse.Namespace) -> None:
+    from storage.bridge import Database
+    from storage.model import Plan
+    from storage.organizations import select_organization, set_plan
+
+    async def change(db: Database) -> Organization:
+        await set_plan(db, database_choice.actor(), given.org, Plan(given.plan))
+        return await select_organization(db, given.org)
+
+    _print(given, database_choice.run(given, change))
+
+
+def _print(given: argparse.Namespace, organization: Organization) -> None:
+    if given.json:
+        print_json(
+            {
+                "org_id": organization.org_id,
+                "name": organization.name,
+                "plan": organization.plan.value,
+                "status": organization.status.value,
+                "created_at": organization.created_at,
+            }
+        )
+    else:
+        print(f"{organization.org_id}  {organization.name}  {organization.plan.value}")

@@ -1,0 +1,119 @@
+"""`karta gateway`, `karta admin`, `karta sim`: one program each, in this process."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from karta import database_choice, lifeline
+from karta.commands.up import port
+from karta.terminal import CommandError, print_error, print_json
+
+if TYPE_CHECKING:
+    from karta.terminal import Commands
+
+
+def register(commands: Commands) -> None:
+    gateway = commands.add_parser(
+        "gateway",
+        help="serve SDK traffic",
+        description="Serve SDK traffic until SIGTERM. Settings come from KARTA_… variables and karta.toml: see "
+        "`karta doctor`.",
+    )
+    database_choice.add_arguments(gateway)
+    gateway.set_defaults(run=run_gateway)
+    admin = commands.add_parser(
+        "admin",
+        help="serve the admin pages",
+        description="Serve the admin pages until SIGTERM. Settings come from KARTA_… variables and karta.toml: "
+        "see `karta doctor`.",
+    )
+    database_choice.add_arguments(admin)
+    admin.set_defaults(run=run_admin)
+    simulated = commands.add_parser(
+        "sim",
+        help="run the simulated provider",
+        description="Run a simulated LLM provider on 127.0.0.1: the Anthropic and OpenAI APIs, with no real "
+        "model behind them. It accepts the keys of KARTA_SIM_KEYS (comma list) or KARTA_SIM_KEYS_FILE; without "
+        "these, any key that is not Karta's own. GET /_sim/ledger tells what it saw.",
+    )
+    simulated.add_argument(
+        "--port", type=port, default=0, metavar="PORT", help="default 0, which takes a free one"
+    )
+    simulated.set_defaults(run=run_simulated)
+    for parser in (gateway, admin, simulated):
+        parser.add_argument("--json", action="store_true", help="print one JSON line when ready")
+        parser.add_argument(
+            lifeline.FLAG,
+            action="store_true",
+            help="stop when stdin ends, as after the death of a supervisor",
+        )
+
+
+def run_gateway(given: argparse.Namespace) -> None:
+    _hold_lifeline(given)
+    from gateway.settings import GatewaySettings
+    from gateway.worker import main
+
+    settings = GatewaySettings.load(**_database_overrides(given))
+    with _port_errors(str(settings.gateway_bind), "KARTA_GATEWAY_BIND"):
+        main(settings, on_ready=_announce(given, "gateway_url"))
+
+
+def run_admin(given: argparse.Namespace) -> None:
+    _hold_lifeline(given)
+    from admin.server import main
+    from admin.settings import AdminSettings
+
+    settings = AdminSettings.load(**_database_overrides(given))
+    with _port_errors(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
+        main(settings, on_ready=_announce(given, "admin_url"))
+
+
+def run_simulated(given: argparse.Namespace) -> None:
+    _hold_lifeline(given)
+    from bench.sim.command import keys_from_environment, main
+
+    with _port_errors(f"127.0.0.1:{given.port}", "--port"):
+        main(given.port, keys=keys_from_environment(), json_output=given.json)
+
+
+def _hold_lifeline(given: argparse.Namespace) -> None:
+    # Before the imports of a program: its parent may go while they run.
+    if given.stop_with_stdin:
+        lifeline.hold()
+
+
+def _database_overrides(given: argparse.Namespace) -> dict[str, object]:
+    """What the command line says of the database; without a word there, the settings say it."""
+    if given.database_url is None and given.data_dir is None:
+        return {}
+    return {"database_url": database_choice.choose(given).owner_url}
+
+
+def _announce(given: argparse.Namespace, key: str) -> Callable[[str], None]:
+    def ready(url: str) -> None:
+        if given.json:
+            print_json({key: url})
+        else:
+            print_error(f"ready on {url}")
+
+    return ready
+
+
+class _port_errors:  # noqa: N801 (used as a function)
+    """Turns a port that cannot be had into one clear line."""
+
+    def __init__(self, bind: str, mend: str) -> None:
+        self.bind = bind
+        self.mend = mend
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise CommandError(
+                f"cannot listen on {self.bind} ({error.strerror}): choose another by {self.mend}"
+            ) from None
