@@ -86,7 +86,9 @@ class RequestReader:
             except httptools.HttpParserUpgrade as upgrade:
                 data = self._without_upgrade(data[upgrade.args[0] :])
             except httptools.HttpParserInvalidMethodError:
-                raise Refusal(Kind.MALFORMED, "The request method is not one of HTTP's.", close=True) from None
+                raise Refusal(
+                    Kind.MALFORMED, "The request method is not one of HTTP's.", close=True
+                ) from None
             except httptools.HttpParserError as error:
                 reason = str(error).rstrip(".") or "it does not parse"
                 raise Refusal(Kind.MALFORMED, f"This is not valid HTTP/1.1: {reason}.", close=True) from None

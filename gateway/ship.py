@@ -32,6 +32,7 @@ class Shipper:
         self._db = db
         self._offset = 0
         self._segment = spool.current
+        self._lock = trio.Lock()
         self.shipped = 0
         self.refused = 0
         """Records Postgres will not take: each a bug, kept in a file set aside."""
@@ -50,6 +51,10 @@ class Shipper:
 
     async def ship_all(self) -> None:
         """Everything there is now. Raises `StorageError` where Postgres stops."""
+        async with self._lock:
+            await self._ship_all()
+
+    async def _ship_all(self) -> None:
         while self._spool.finished:
             segment = self._spool.finished[0]
             offset = self._offset if segment == self._segment else 0

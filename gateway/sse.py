@@ -1,9 +1,11 @@
 """Server-sent events, read from the side as they pass (sans-IO).
 
-`forward` sends the provider's bytes on untouched; a `Splitter` sees a copy and says where events end, whatever the read boundaries: CR, LF or CRLF line
-ends, data over several lines, comments, a byte order mark, an event without a last blank line. Strategy: nearly every read ends where an event
-ends, so the common case is one `rfind` and no copy; what is left over is carried to the next read. An event larger than
-`EVENT_BYTES_MAX` is not kept: only its first and last bytes are, which is where its type and its usage stand.
+`forward` sends the provider's bytes on untouched; a `Splitter` sees a copy and says where events end, whatever
+the read boundaries: CR, LF or CRLF line ends, data over several lines, comments, a byte order mark, an event
+without a last blank line. Strategy: nearly every read ends where an event ends, so the common case is one
+`rfind` and no copy; what is left over is carried to the next read. A long event is collected in pieces, and of
+one larger than `EVENT_BYTES_MAX` only the first and last bytes are kept, which is where its model and its
+usage stand.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
@@ -15,12 +17,17 @@ EVENT_BYTES_MAX = 1024 * 1024
 # What is kept of a larger one.
 HEAD_BYTES_KEPT = 4 * 1024
 TAIL_BYTES_KEPT = 256 * 1024
+# An unfinished event is copied into the next read up to here and collected in pieces beyond: copying a long
+# one again with each of many small reads would take time that grows with its square.
+CARRY_BYTES_MAX = 16 * 1024
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Window:
     """The beginning and the end of something that may be too large to keep whole."""
 
-    __slots__ = ("_pieces", "_size", "_tail", "head", "overflowed")
+    __slots__ = ("_pieces", "_size", "_tail", "ends_line", "head", "overflowed")
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -28,8 +35,11 @@ class Window:
         self._tail = bytearray()
         self.head = b""
         self.overflowed = False
+        self.ends_line = False
+        """The last byte is a line feed."""
 
     def add(self, piece: bytes) -> None:
+        self.ends_line = piece.endswith(b"\n")
         if not self.overflowed:
             self._pieces.append(piece)
             self._size += len(piece)
@@ -57,16 +67,18 @@ class Window:
 class Splitter:
     """Feed it pieces of the body; it gives back complete events.
 
-    `feed` returns the bytes of all events completed by this piece as one block (b"" for none), line ends as LF; an oversized event comes
-    through `oversized` as a `Window` instead.
+    `feed` returns the bytes of all events completed by this piece as one block (b"" for none), line ends as LF;
+    an oversized event comes through `oversized` as a `Window` instead, and precedes that block.
     """
 
-    __slots__ = ("_carry", "_started", "_uses_cr", "_window", "oversized")
+    __slots__ = ("_after_cr", "_carry", "_started", "_uses_cr", "_window", "oversized")
 
     def __init__(self) -> None:
         self._carry = b""
         self._started = False
         self._uses_cr = False
+        self._after_cr = False
+        """The last byte was a CR, so that an LF now is the second half of that line end."""
         self._window: Window | None = None
         self.oversized: list[Window] = []
 
@@ -76,14 +88,24 @@ class Splitter:
         return not self._carry.strip(b"\n") and self._window is None
 
     def feed(self, piece: bytes) -> bytes:
-        if not self._started and piece:
-            self._started = True
-            piece = piece.removeprefix(b"\xef\xbb\xbf")
+        if not self._started:
+            piece = self._without_mark(piece)
+        if not piece:
+            return b""
+        if self._uses_cr or b"\r" in piece:
+            piece = self._with_line_feeds(piece)
+        return self._split(piece)
+
+    def finish(self) -> bytes:
+        """The body ended: an event that lacks its blank line still counts (the SDKs take it)."""
+        rest, self._carry = self._carry, b""
+        window, self._window = self._window, None
+        return rest if window is None else self._close(window)
+
+    def _split(self, piece: bytes) -> bytes:
         if self._window is not None:
-            return self._feed_window(self._window, piece)
+            return self._split_in_window(self._window, piece)
         data = self._carry + piece if self._carry else piece
-        if self._uses_cr or b"\r" in data:
-            data = self._with_line_feeds(data)
         end = data.rfind(b"\n\n")
         if end < 0:
             self._keep(data)
@@ -91,45 +113,50 @@ class Splitter:
         self._keep(data[end + 2 :])
         return data[: end + 2]
 
-    def finish(self) -> bytes:
-        """The body ended: an event that lacks its blank line still counts (the SDKs take it)."""
-        rest, self._carry = self._carry, b""
-        if self._window is not None:
-            self.oversized.append(self._window)
-            self._window = None
-        return rest.replace(b"\r", b"\n")
+    def _split_in_window(self, window: Window, piece: bytes) -> bytes:
+        if window.ends_line and piece.startswith(b"\n"):
+            end = 1
+        else:
+            end = piece.find(b"\n\n") + 2
+            if end < 2:
+                window.add(piece)
+                return b""
+        window.add(piece[:end])
+        self._window = None
+        return self._close(window) + self._split(piece[end:])
+
+    def _close(self, window: Window) -> bytes:
+        """A long event is complete: given back whole if it was kept whole."""
+        if not window.overflowed:
+            return window.whole()
+        self.oversized.append(window)
+        return b""
 
     def _keep(self, data: bytes) -> None:
-        if len(data) <= EVENT_BYTES_MAX:
+        if len(data) <= CARRY_BYTES_MAX:
             self._carry = data
             return
         self._carry = b""
         self._window = Window()
         self._window.add(data)
 
-    def _with_line_feeds(self, data: bytes) -> bytes:
-        """CRLF and CR become LF. A CR at the very end waits for what follows: it may be half a line end."""
-        self._uses_cr = True
-        waiting = data.endswith(b"\r")
-        if waiting:
-            data = data[:-1]
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        # A lone CR that ended an event is told apart from half a CRLF only by the next byte; nothing waits on it.
-        return data + b"\r" if waiting else data
-
-    def _feed_window(self, window: Window, piece: bytes) -> bytes:
-        if self._uses_cr:
-            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        seam = window.tail()[-1:]
-        end = (seam + piece).find(b"\n\n")
-        if end < 0:
-            window.add(piece)
+    def _without_mark(self, piece: bytes) -> bytes:
+        """Drop a byte order mark at the very beginning, however it is cut; b"" while it may still be one."""
+        piece = self._carry + piece
+        self._carry = b""
+        if len(piece) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(piece):
+            self._carry = piece
             return b""
-        end += 2 - len(seam)
-        window.add(piece[:end])
-        self.oversized.append(window)
-        self._window = None
-        return self.feed(piece[end:])
+        self._started = True
+        return piece.removeprefix(_BYTE_ORDER_MARK)
+
+    def _with_line_feeds(self, piece: bytes) -> bytes:
+        """CRLF and CR become LF. A CR counts at once; an LF that follows it, even in the next read, is part of it."""
+        self._uses_cr = True
+        if self._after_cr:
+            piece = piece.removeprefix(b"\n")
+        self._after_cr = piece.endswith(b"\r")
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def event_data(event: bytes) -> bytes:

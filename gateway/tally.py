@@ -1,13 +1,14 @@
 """What an answer used, read from the bytes going by (sans-IO).
 
-A `Tally` is fed the body of one answer, streamed or not, of either dialect, and knows at any moment what has been used so far. Rules, from
-both APIs' own behaviour:
+A `Tally` is fed the body of one answer, streamed or not, of either dialect, and knows at any moment what has
+been used so far. Rules, from both APIs' own behaviour:
 
-- Anthropic's figures in `message_delta` are running totals: each that is present overwrites, the rest stay. Input excludes the cache.
+- Anthropic's figures in `message_delta` are running totals: each that is present overwrites, the rest stay.
+  Input excludes the cache.
 - OpenAI's input includes cached tokens; they are taken out here, so that token classes are disjoint for both.
 - Details (reasoning, audio) are parts of output and are never added to it.
 - A figure that cannot be true (negative, not a number) is ignored, and the tally is no longer complete.
-- A later event never lowers the count of completeness: what follows `[DONE]` is not read.
+- What follows `[DONE]` is not read.
 
 Without the provider's final figures the output is estimated by counting delta events, and `complete` is False.
 """
@@ -15,6 +16,7 @@ Without the provider's final figures the output is estimated by counting delta e
 from __future__ import annotations
 
 import json
+import re
 
 import msgspec
 
@@ -29,6 +31,12 @@ _TOKENS_MAX = 1_000_000_000
 
 # A token of English is about four bytes of text.
 BYTES_PER_TOKEN = 4
+
+# In what is too large to keep whole: where a usage object may begin, and how far one is looked at. Real ones are
+# under a kilobyte; a stranger's file full of the word must not cost more than a glance.
+_USAGE_TRIES_MAX = 8
+_USAGE_BYTES_MAX = 16 * 1024
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
 
 
 class _CacheCreation(msgspec.Struct, gc=False):
@@ -85,7 +93,9 @@ class _Answer(msgspec.Struct, gc=False):
 
 _answer_decoder = msgspec.json.Decoder(_Answer)
 
-_FINAL_EVENTS = {"message_delta", "response.completed", "response.incomplete", "response.failed"}
+# The ends of the types of events whose usage is the answer's last word, in all streaming endpoints. Not among
+# them: message_start, whose output figure is a placeholder.
+_FINAL_TYPES = ("message_delta", ".completed", ".incomplete", ".failed", ".done")
 
 
 class Tally:
@@ -94,6 +104,8 @@ class Tally:
     __slots__ = (
         "_body",
         "_done",
+        "_fetches",
+        "_searches",
         "_splitter",
         "_wrong",
         "audio_tokens",
@@ -107,7 +119,6 @@ class Tally:
         "model",
         "output_tokens",
         "reasoning_tokens",
-        "server_tool_calls",
         "streamed",
     )
 
@@ -130,11 +141,16 @@ class Tally:
         self.cache_write_1h_tokens = 0
         self.reasoning_tokens = 0
         self.audio_tokens = 0
-        self.server_tool_calls = 0
+        self._searches = 0
+        self._fetches = 0
 
     @property
     def complete(self) -> bool:
         return self.final and not self._wrong
+
+    @property
+    def server_tool_calls(self) -> int:
+        return self._searches + self._fetches
 
     @property
     def between_events(self) -> bool:
@@ -146,18 +162,18 @@ class Tally:
             self._body.add(piece)
             return
         block = self._splitter.feed(piece)
-        if block and not self._done:
-            self._read_block(block)
         if self._splitter.oversized:
             self._read_oversized()
+        if block and not self._done:
+            self._read_block(block)
 
     def finish(self) -> None:
         """The body ended, cleanly or not."""
         if self._splitter is not None:
             block = self._splitter.finish()
+            self._read_oversized()
             if block and not self._done:
                 self._read_block(block)
-            self._read_oversized()
         elif self._body is not None:
             if self._body.overflowed:
                 self._read_window(self._body)
@@ -168,13 +184,11 @@ class Tally:
     def _read_block(self, block: bytes) -> None:
         """Most blocks hold no usage, and one search tells; only then are the events taken apart."""
         self.deltas += block.count(b"\n\n")
-        if self.model is not None and not _has_usage(block):
-            if b"[DONE]" in block and block.rstrip(b"\n").endswith(b"data: [DONE]"):
-                self._done = True
+        if self.model is not None and not _has_usage(block) and b"[DONE]" not in block:
             return
         for event in block.split(b"\n\n"):
             data = event_data(event)
-            if data == b"[DONE]":
+            if data.startswith(b"[DONE]"):
                 self._done = True
                 return
             if data and (self.model is None or _has_usage(data)):
@@ -185,23 +199,26 @@ class Tally:
         windows, self._splitter.oversized = self._splitter.oversized, []
         for window in windows:
             self.deltas += 1
-            self._read_window(window)
+            # Anthropic's events with usage are small; a large one is content, whatever it says.
+            if not self._done and self.dialect is not _ANTHROPIC:
+                self._read_window(window)
 
     def _read_window(self, window: Window) -> None:
-        """Of something too large only the end is read, where both APIs put the usage."""
+        """Of something too large only the ends are read: both APIs put the usage last, the model first or last."""
         tail = window.tail()
-        at = tail.rfind(b'"usage"')
-        while at >= 0:
-            try:
-                text = tail[at + 7 :].decode("utf-8", "replace").lstrip(" \t\r\n:")
-                found, _ = json.JSONDecoder().raw_decode(text)
-                usage = msgspec.convert(found, _Usage)
-            except (ValueError, msgspec.ValidationError, RecursionError):
-                at = tail.rfind(b'"usage"', 0, at)
-                continue
-            self._merge(usage)
-            self.final = True
-            return
+        if self.model is None:
+            found = _MODEL.findall(window.head)[:1] or _MODEL.findall(tail)[-1:]
+            self.model = found[0].decode("utf-8", "replace") if found else None
+        at = len(tail)
+        for _ in range(_USAGE_TRIES_MAX):
+            at = tail.rfind(b'"usage"', 0, at)
+            if at < 0:
+                return
+            usage = _usage_at(tail[at + 7 : at + 7 + _USAGE_BYTES_MAX])
+            if usage is not None:
+                self._merge(usage)
+                self.final = True
+                return
 
     def _read(self, data: bytes, *, unary: bool) -> None:
         try:
@@ -219,8 +236,9 @@ class Tally:
             self.model = answer.model
         if answer.usage is not None:
             self._merge(answer.usage)
-        if unary or answer.type in _FINAL_EVENTS or answer.type is None:
-            self.final = self.final or answer.usage is not None or (inner is not None and inner.usage is not None)
+        if unary or answer.type is None or answer.type.endswith(_FINAL_TYPES):
+            told = answer.usage is not None or (inner is not None and inner.usage is not None)
+            self.final = self.final or told
 
     def _merge(self, usage: _Usage) -> None:
         """Lay newer figures over older ones."""
@@ -241,30 +259,29 @@ class Tally:
             self.cache_write_5m_tokens = self._figure(
                 split.ephemeral_5m_input_tokens, self.cache_write_5m_tokens
             )
-        if usage.cache_creation_input_tokens is not None:
-            # The total may grow after the split was told (only message_start has it): the growth is the cheaper class.
-            total = self._figure(usage.cache_creation_input_tokens, 0)
+        total = self._figure(usage.cache_creation_input_tokens, -1)
+        if total >= 0:
+            # It may grow after the split was told (only message_start has it): the growth is the cheaper class.
             self.cache_write_5m_tokens = max(0, total - self.cache_write_1h_tokens)
         if usage.output_tokens_details is not None:
             self.reasoning_tokens = self._figure(
                 usage.output_tokens_details.thinking_tokens, self.reasoning_tokens
             )
         if (tools := usage.server_tool_use) is not None:
-            self.server_tool_calls = self._figure(tools.web_search_requests, 0) + self._figure(
-                tools.web_fetch_requests, 0
-            )
+            self._searches = self._figure(tools.web_search_requests, self._searches)
+            self._fetches = self._figure(tools.web_fetch_requests, self._fetches)
 
     def _merge_openai(self, usage: _Usage) -> None:
         inputs = usage.input_tokens_details or usage.prompt_tokens_details or _NO_DETAILS
         outputs = usage.output_tokens_details or usage.completion_tokens_details or _NO_DETAILS
         asked = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
         answered = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-        total = self._figure(asked, 0)
-        self.cache_read_tokens = min(total, self._figure(inputs.cached_tokens, 0))
-        self.cache_write_5m_tokens = min(
-            total - self.cache_read_tokens, self._figure(inputs.cache_write_tokens, 0)
-        )
-        self.input_tokens = total - self.cache_read_tokens - self.cache_write_5m_tokens
+        total = self._figure(asked, -1)
+        if total >= 0:
+            self.cache_read_tokens = min(total, self._figure(inputs.cached_tokens, 0))
+            total -= self.cache_read_tokens
+            self.cache_write_5m_tokens = min(total, self._figure(inputs.cache_write_tokens, 0))
+            self.input_tokens = total - self.cache_write_5m_tokens
         self.output_tokens = self._figure(answered, self.output_tokens)
         self.reasoning_tokens = self._figure(outputs.reasoning_tokens, self.reasoning_tokens)
         self.audio_tokens = self._figure(outputs.audio_tokens, self.audio_tokens)
@@ -286,14 +303,27 @@ class Tally:
 
 
 _NO_DETAILS = _Details()
+_NO_USAGE = _Usage()
+
+
+def _usage_at(data: bytes) -> _Usage | None:
+    """The usage object that `data` begins with, after a colon; None for anything else, or one without figures."""
+    text = data.decode("utf-8", "replace").lstrip(" \t\r\n:")
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text)
+        usage = msgspec.convert(found, _Usage)
+    except (ValueError, RecursionError):
+        return None
+    return usage if usage != _NO_USAGE else None
 
 
 def _has_usage(data: bytes) -> bool:
     """True when a `usage` key with an object stands in `data` (text cannot look so: its quotes are escaped)."""
     at = data.find(b'"usage"')
     while at >= 0:
-        rest = data[at + 7 : at + 16].lstrip(b" \t:")
-        if rest.startswith(b"{") or not rest:
+        rest = data[at + 7 : at + 16].lstrip(b" \t\n:")
+        # "d": the object stands on a `data:` line of its own.
+        if rest.startswith((b"{", b"d")) or not rest:
             return True
         at = data.find(b'"usage"', at + 7)
     return False

@@ -1,0 +1,130 @@
+"""A provider whose every byte the test decides, on a real socket, with a record of what it saw.
+
+A test gives a handler; each accepted connection runs it with a `Line`. What the gateway sent is kept per connection, also when the
+handler never reads, so that a test can prove that nothing was sent.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+
+RECEIVE_BYTES = 64 * 1024
+
+
+class Line:
+    """One connection at the provider's end."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream = stream
+        self.received = b""
+        """Everything the gateway sent that was read so far."""
+        self.closed = trio.Event()
+        """The gateway has closed or reset this connection (noticed by `wait_closed` or a read)."""
+        self._unread = b""
+
+    async def receive(self) -> bytes:
+        """Some bytes; b"" at the end."""
+        try:
+            data = bytes(await self.stream.receive_some(RECEIVE_BYTES))
+        except trio.BrokenResourceError:
+            data = b""
+        if not data:
+            self.closed.set()
+        self.received += data
+        return data
+
+    async def read_head(self) -> bytes:
+        """Up to and with the blank line; b"" when the gateway closed instead."""
+        while b"\r\n\r\n" not in self._unread:
+            data = await self.receive()
+            if not data:
+                return b""
+            self._unread += data
+        head, end, self._unread = self._unread.partition(b"\r\n\r\n")
+        return head + end
+
+    async def read_request(self) -> tuple[bytes, bytes]:
+        """Head and body of one request with a content-length (or none)."""
+        head = await self.read_head()
+        length = 0
+        for line in head.lower().split(b"\r\n"):
+            if line.startswith(b"content-length:"):
+                length = int(line.partition(b":")[2])
+        while len(self._unread) < length:
+            data = await self.receive()
+            if not data:
+                break
+            self._unread += data
+        body, self._unread = self._unread[:length], self._unread[length:]
+        return head, body
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def answer(self, body: bytes, *, status: str = "200 OK", headers: str = "") -> None:
+        """A complete JSON answer with a content-length."""
+        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
+        await self.send(head.encode() + body)
+
+    async def begin_stream(self) -> None:
+        await self.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+
+    async def send_chunk(self, data: bytes) -> None:
+        await self.send(b"%x\r\n%s\r\n" % (len(data), data))
+
+    async def wait_closed(self) -> None:
+        """Read until the gateway ends the connection."""
+        while await self.receive():
+            pass
+
+    async def reset(self) -> None:
+        """Die with a reset."""
+        self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await self.stream.aclose()
+
+
+Handler = Callable[[Line], Awaitable[None]]
+
+
+class ScriptedProvider:
+    """`lines` are the connections accepted so far, oldest first."""
+
+    def __init__(self, port: int) -> None:
+        self.base_url = f"http://127.0.0.1:{port}"
+        self.port = port
+        self.lines: list[Line] = []
+        self.accepted = trio.Event()
+
+    @property
+    def received(self) -> bytes:
+        """Every byte that reached the provider."""
+        return b"".join(line.received for line in self.lines)
+
+
+@asynccontextmanager
+async def scripted_provider(handler: Handler) -> AsyncIterator[ScriptedProvider]:
+    """Serve `handler` on a free port. An exception in it fails the test; the gateway hanging up on a send does not."""
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    provider = ScriptedProvider(listener.socket.getsockname()[1])
+
+    async def serve(stream: trio.SocketStream) -> None:
+        line = Line(stream)
+        provider.lines.append(line)
+        provider.accepted.set()
+        async with stream:
+            try:
+                await handler(line)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                line.closed.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        yield provider
+        nursery.cancel_scope.cancel()
