@@ -73,7 +73,7 @@ class DateLine:
     """The `date` header line, formatted once a second."""
 
     def __init__(self) -> None:
-        self._second = 0
+        self._second = -1
         self._line = b""
 
     def at(self, now: float) -> bytes:

@@ -73,8 +73,8 @@ shows."""
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 CREATED = 1_795_000_000
 """The moment (unix seconds) at which every simulated object was created: fixed, so that answers repeat."""
-CREATED_RFC3339 = "2026-11-18T13:06:40Z"
-EXPIRES_RFC3339 = "2026-11-19T13:06:40Z"
+CREATED_RFC3339 = "2026-11-18T11:06:40Z"
+EXPIRES_RFC3339 = "2026-11-19T11:06:40Z"
 BULK_PIECE_BYTES = 4_096
 """A piece of bulk text: about what one TLS record of a fast provider carries."""
 

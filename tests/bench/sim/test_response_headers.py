@@ -37,4 +37,4 @@ def test_a_status_of_ones_own() -> None:
 
 def test_the_date_is_formatted_once_a_second() -> None:
     assert date_line.at(0.9) == b"date: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
-    assert date_line.at(1_795_000_000) == b"date: Wed, 18 Nov 2026 13:06:40 GMT\r\n"
+    assert date_line.at(1_795_000_000) == b"date: Wed, 18 Nov 2026 11:06:40 GMT\r\n"
