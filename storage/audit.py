@@ -54,7 +54,6 @@ class Event(StrEnum):
     ORGANIZATION_STATUS_CHANGED = "organization:status_changed"
     USER_CREATED = "user:created"
     MEMBER_ADDED = "member:added"
-    MEMBER_ROLE_CHANGED = "member:role_changed"
     SIGN_IN_SUCCEEDED = "sign_in:succeeded"
     SIGN_IN_FAILED = "sign_in:failed"
     SESSION_CREATED = "session:created"

@@ -27,6 +27,10 @@ ROLES = ("karta_gateway", "karta_admin")
 
 LOCK_WAIT_SECONDS_MAX = 60
 """How long to wait for another migrator: it is doing our work."""
+LOCK_SECONDS_MAX = 4
+"""How long a migration may queue for a table, with all of its readers queueing up behind it."""
+STATEMENT_SECONDS_MAX = 5
+"""How long one statement of a migration may hold what it has locked."""
 POSTGRES_VERSION_MIN = 15
 """The first where triggers that are always on are passed to partitions as such."""
 PARTITION_MONTHS_AHEAD = 3
@@ -123,7 +127,10 @@ async def _require_version(db: Database) -> None:
 async def _lock(tx: Transaction) -> None:
     await tx.execute(f"SET LOCAL statement_timeout = '{LOCK_WAIT_SECONDS_MAX}s'")
     await tx.execute("SELECT pg_advisory_xact_lock($1)", _ADVISORY_LOCK)
-    await tx.execute("SET LOCAL statement_timeout = '5s'; SET LOCAL lock_timeout = '4s'")
+    await tx.execute(
+        f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS_MAX}s';"
+        f" SET LOCAL lock_timeout = '{LOCK_SECONDS_MAX}s'"
+    )
     await tx.execute(
         "CREATE TABLE IF NOT EXISTS schema_migrations ("
         " number integer PRIMARY KEY, name text NOT NULL, checksum bytea NOT NULL,"
