@@ -89,7 +89,7 @@ class Delivery:
         """Settle the framing lines, and give the body as events (of one piece each when it is no event
         stream)."""
         answer, behaviour = self._answer, self._behaviour
-        framing = "chunked" if behaviour.malformed in malformed.CHUNK_KINDS else behaviour.framing
+        framing = "chunked" if behaviour.malformed in malformed.CHUNKED_KINDS else behaviour.framing
         items: Iterator[Event]
         if answer.events is not None:
             items = answer.event_iterator()
@@ -160,7 +160,7 @@ class Delivery:
                 await self._write_piece(event.data)
                 pause_ms = self._behaviour.pace_ms
         if self._compressor is not None:
-            await self._write_framed(self._compressor.flush(zlib.Z_FINISH))
+            await self._write_chunk(self._compressor.flush(zlib.Z_FINISH))
 
     async def _write_events(self, items: Iterator[Event]) -> None:
         behaviour, entry = self._behaviour, self._entry
@@ -202,11 +202,15 @@ class Delivery:
         self._entry.tokens_sent = self._answer.tokens
 
     async def _write_framed(self, data: bytes) -> None:
-        """One piece as it goes on the wire: encoded, hashed, in a chunk of its own."""
+        """One piece of the body, encoded if so agreed."""
+        if self._compressor is not None:
+            data = self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
+        await self._write_chunk(data)
+
+    async def _write_chunk(self, data: bytes) -> None:
+        """Bytes as they go on the wire: counted, hashed, in a chunk of their own."""
         self._hasher.update(data)
         self._entry.bytes_sent += len(data)
-        if self._encoded and self._compressor is not None:
-            data = self._compressor.compress(data) + self._compressor.flush(zlib.Z_SYNC_FLUSH)
         if data:
             await self._write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 

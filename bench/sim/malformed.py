@@ -1,6 +1,7 @@
 """HTTP that is wrong on purpose, for the ways in which a provider, or something before it, can break."""
 
-CHUNK_KINDS = frozenset({"chunk", "chunk_size"})
+CHUNKED_KINDS = frozenset({"chunk", "chunk_size", "both"})
+"""Kinds that need a chunked body: `both` is a sound one under a head that also states a length."""
 HEAD_END = b"\r\n\r\n"
 
 

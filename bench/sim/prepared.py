@@ -31,7 +31,11 @@ Key = tuple[str, bytes, bytes, bytes | None]
 
 def is_calm(behaviour: Behaviour) -> bool:
     """True when the answer can be written at once: no delay, no fault, no special framing."""
-    return behaviour is PLAIN or all(getattr(behaviour, f) == getattr(PLAIN, f) for f in _DELIVERY_FIELDS)
+    if behaviour is PLAIN:
+        return True
+    # A status that forbids a body changes the framing.
+    bodiless = behaviour.status in (204, 304)
+    return not bodiless and all(getattr(behaviour, f) == getattr(PLAIN, f) for f in _DELIVERY_FIELDS)
 
 
 class Prepared(NamedTuple):

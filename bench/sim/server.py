@@ -8,6 +8,7 @@ import asyncio
 import json
 import logging
 import signal
+import socket
 from collections.abc import Sequence
 
 from bench.sim.app import Simulator
@@ -31,14 +32,16 @@ async def serve(
         loop.add_signal_handler(number, ended.set)
     # A client that vanishes while it is written to is everyday here, not worth uvloop's warning.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    # Bound before anything else starts, so that a taken port is a plain OSError.
+    listener = socket.create_server((ADDRESS, port), backlog=BACKLOG)
     open_connections: set[Connection] = set()
     async with asyncio.TaskGroup() as deliveries:
 
         def accept() -> Connection:
             return Connection(simulator, deliveries, open_connections)
 
-        server = await loop.create_server(accept, ADDRESS, port, backlog=BACKLOG)
-        base_url = f"http://{ADDRESS}:{server.sockets[0].getsockname()[1]}"
+        server = await loop.create_server(accept, sock=listener, backlog=BACKLOG)
+        base_url = f"http://{ADDRESS}:{listener.getsockname()[1]}"
         simulator.state.origin = base_url
         if json_output:
             print(json.dumps({"base_url": base_url}), flush=True)

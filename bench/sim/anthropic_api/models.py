@@ -15,7 +15,6 @@ MODELS = {
     "claude-sonnet-4-5-20250929": "Claude Sonnet 4.5",
     "claude-haiku-4-5-20251001": "Claude Haiku 4.5",
 }
-_CAPABILITIES = ("batch", "citations", "code_execution", "image_input", "pdf_input", "structured_outputs")
 
 
 def listed(state: State, request: Request, behaviour: Behaviour) -> Answer:
@@ -42,5 +41,5 @@ def _model(model_id: str) -> dict[str, Any]:
         "line": None,
         "max_input_tokens": 200_000,
         "max_tokens": 64_000,
-        "capabilities": {name: {"supported": True} for name in _CAPABILITIES},
+        "capabilities": None,
     }

@@ -42,10 +42,15 @@ class SimProcess:
                     return entry
                 await trio.sleep(0.01)
 
-    async def latest(self) -> dict[str, Any]:
-        """The newest ledger entry."""
-        entry: dict[str, Any] = (await self.look("/_sim/ledger?headers=1"))["entries"][-1]
-        return entry
+    async def latest(self, until: Callable[[dict[str, Any]], bool] = lambda _: True) -> dict[str, Any]:
+        """The newest ledger entry, once `until` holds of it."""
+        with trio.fail_after(DEADLINE_SECONDS):
+            while True:
+                found = (await self.look("/_sim/ledger?headers=1"))["entries"]
+                if found and until(found[-1]):
+                    entry: dict[str, Any] = found[-1]
+                    return entry
+                await trio.sleep(0.01)
 
     async def dial(self) -> trio.SocketStream:
         """A raw connection; the caller closes it."""
@@ -61,14 +66,14 @@ class SimProcess:
 
 async def read_to_end(raw: trio.SocketStream) -> bytes:
     """All bytes until the other side closes; a reset is noted as `RESET` at the end."""
-    received = b""
+    received = bytearray()
     with trio.fail_after(DEADLINE_SECONDS):
         try:
             while data := await raw.receive_some():
                 received += data
         except trio.BrokenResourceError:
             received += RESET
-    return received
+    return bytes(received)
 
 
 async def read_until(raw: trio.SocketStream, mark: bytes) -> bytes:
