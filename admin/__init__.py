@@ -1,1 +1,19 @@
-"""Karta."""
+"""The control plane: the pages on which people run their organizations. A Quart app, served by Hypercorn
+on Trio.
+
+A request goes through these, in order:
+
+1. `server`: Hypercorn inside storage's loop. One process, one `Database` under the role karta_admin.
+2. `app.create_app`: puts the app together: what stands before every view, the features, the error pages.
+3. `transport`: HTTPS, the canonical host, and the security headers that go on every answer, errors too.
+4. `web_session`: the cookie, the session behind it, and the proof that a form was ours (`csrf`).
+5. A feature folder's `views`: reads the form, calls one function of `storage`, renders one template.
+
+Features: `accounts` (sign in, sign out), `keys` (an organization, its plan and its keys). A feature is a
+folder with its views, its templates and whatever only it needs; it never imports another feature. What
+views share comes through `services`. There is no SQL here, and no state in the process beyond what
+bounds work.
+
+Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and
+`static/karta.css` are the whole design system: custom properties, light and dark, small screens.
+"""

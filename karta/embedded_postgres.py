@@ -123,8 +123,7 @@ async def prepare(data_dir: DataDir) -> Cluster:
     pgdata = data_dir.postgres
     run_as = choose_user(pgdata)
     programs = find_programs(run_as)
-    await stop_leftover(pgdata)
-    if not await trio.Path(pgdata).exists():
+    if not (await trio.Path(pgdata).exists()):
         passwords = {role: secrets.token_urlsafe(PASSWORD_BYTES) for role in (OWNER, *LOGIN_ROLES)}
         data_dir.write("passwords", passwords)
         await _make(pgdata, programs, run_as, passwords[OWNER])
@@ -146,7 +145,7 @@ async def stop_leftover(pgdata: Path) -> None:
         return
     pid = int(lines[0])
     if not _runs_in(pid, pgdata):
-        if Path(f"/proc/{pid}").exists():
+        if _exists(pid):
             # The number belongs to some other process by now, which PostgreSQL would take for a server.
             (pgdata / "postmaster.pid").unlink(missing_ok=True)
         return
@@ -179,9 +178,20 @@ async def _make(pgdata: Path, programs: Path, run_as: RunAs, owner_password: str
         f"ALTER ROLE {OWNER} SET createrole_self_grant = 'set';\n"
         f"CREATE DATABASE {DATABASE} OWNER {OWNER};\n"
     )
-    await _run(
-        [str(programs / "postgres"), "--single", "-D", location, "postgres"], building, run_as, statements
-    )
+    single_user = [str(programs / "postgres"), "--single", "-D", location, "postgres"]
+    await _run(single_user, building, run_as, statements)
+    _finish(building, pgdata)
+
+
+def _begin_anew(building: Path, run_as: RunAs) -> Path:
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(mode=0o700)
+    if run_as.uid is not None and run_as.gid is not None:
+        os.chown(building, run_as.uid, run_as.gid)
+    return building
+
+
+def _finish(building: Path, pgdata: Path) -> None:
     (building / "pg_hba.conf").write_text(f"host all all {HOST}/32 scram-sha-256\n")
     building.rename(pgdata)
 
@@ -200,7 +210,7 @@ async def _run(command: list[str], directory: Path, run_as: RunAs, stdin: str = 
         extra_groups=None if run_as.uid is None else [],
     )
     said = finished.stderr.decode(errors="replace")
-    # A single-user server goes on after an error and ends well: what it said counts as much as its exit code.
+    # A single-user server goes on after an error and ends well: what it said counts as much as its code.
     if finished.returncode != 0 or "ERROR:" in said or "FATAL:" in said:
         last = said.strip().splitlines()[-1:] or [f"exit code {finished.returncode}"]
         raise CommandError(f"cannot make the embedded database: {Path(command[0]).name} said: {last[0]}")
@@ -215,8 +225,8 @@ def _check_usable(pgdata: Path, run_as: RunAs) -> None:
     made_by = (pgdata / "PG_VERSION").read_text().strip()
     if made_by != (ours := version(WHEEL).partition(".")[0]):
         raise CommandError(
-            f"{pgdata} was made by PostgreSQL {made_by} and this Karta brings {ours}: install the older Karta, "
-            "dump the database, and restore it into a new data directory"
+            f"{pgdata} was made by PostgreSQL {made_by} and this Karta brings {ours}: install the older "
+            "Karta, dump the database, and restore it into a new data directory"
         )
 
 
@@ -229,6 +239,10 @@ def _read_pid_file(pgdata: Path) -> list[str]:
         return (pgdata / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return []
+
+
+def _exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
 
 
 def _runs_in(pid: int, directory: Path) -> bool:

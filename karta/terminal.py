@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
     """argparse, but a wrong call is one line on stderr, as every other error is."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{self.prog}: {message} (see `{self.prog} --help`)")
+        raise UsageError(f"{message} (see `{self.prog} --help`)")
 
 
 def print_error(message: str) -> None:

@@ -48,12 +48,12 @@ def format_welcome(ready: Ready) -> str:
     if ready.owner_password:
         parts.append("Shown this once; keep them:\n" + _secrets(ready))
     elif not ready.api_key:
-        parts.append("Keys and password were shown at the first start. A new key: `karta keys mint --help`.")
+        parts.append("Keys and password were shown at the first start; for a new key see `karta keys mint`.")
     parts += [_curl(ready, key), _anthropic(ready, key), _openai(ready, key)]
     if ready.simulated:
         parts.append(
-            "Answers come from the simulated provider. For real ones set KARTA_PROVIDER_ANTHROPIC_API_KEY or\n"
-            "KARTA_PROVIDER_OPENAI_API_KEY and start again."
+            "Answers come from the simulated provider. For real ones set KARTA_PROVIDER_ANTHROPIC_API_KEY\n"
+            "or KARTA_PROVIDER_OPENAI_API_KEY and start again."
         )
     parts.append("Ctrl-C stops everything.")
     return "\n\n".join(parts)

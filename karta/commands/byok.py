@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    group = commands.add_parser("byok", help="an organization's own provider keys: set, rotate, revoke, list")
+    group = commands.add_parser("byok", help="an organization's own provider keys")
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     added = actions.add_parser(
         "set",
         help="seal a provider key for an organization",
-        description="Seal a provider key, read from stdin, for an organization on the Pro or Enterprise plan. "
-        "It replaces the one the organization has for that provider, which is shredded.",
+        description="Seal a provider key, read from stdin, for an organization on the Pro or Enterprise "
+        "plan. It replaces the one the organization has for that provider, which is shredded.",
     )
     added.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
     added.add_argument("--provider", required=True, metavar="NAME", help="anthropic, openai, …")

@@ -42,8 +42,8 @@ def register(commands: Commands) -> None:
     rotate = actions.add_parser(
         "rotate",
         help="replace a key by a new one",
-        description="Make a new key with the settings of an old one, and print it. The old one is refused after "
-        "the overlap.",
+        description="Make a new key with the settings of an old one, and print it. The old one is refused "
+        "after the overlap.",
     )
     rotate.add_argument("key_id", metavar="KEY_ID", help="the old key's id")
     rotate.add_argument(

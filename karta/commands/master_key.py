@@ -19,8 +19,8 @@ def register(commands: Commands) -> None:
     generate = actions.add_parser(
         "generate",
         help="print a new master key",
-        description="Print a new master key for KARTA_MASTER_KEYS or the file of KARTA_MASTER_KEYS_FILE. Keep "
-        "it apart from the database: both together open every sealed credential.",
+        description="Print a new master key for KARTA_MASTER_KEYS or the file of KARTA_MASTER_KEYS_FILE. "
+        "Keep it apart from the database: both together open every sealed credential.",
     )
     generate.add_argument(
         "--version", type=int, default=1, metavar="N", help="its number (default 1); the highest one seals"

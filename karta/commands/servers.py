@@ -18,16 +18,16 @@ def register(commands: Commands) -> None:
     gateway = commands.add_parser(
         "gateway",
         help="serve SDK traffic",
-        description="Serve SDK traffic until SIGTERM. Settings come from KARTA_… variables and karta.toml: see "
-        "`karta doctor`.",
+        description="Serve SDK traffic until SIGTERM. Settings come from KARTA_… variables and karta.toml: "
+        "see `karta doctor`.",
     )
     database_choice.add_arguments(gateway)
     gateway.set_defaults(run=run_gateway)
     admin = commands.add_parser(
         "admin",
         help="serve the admin pages",
-        description="Serve the admin pages until SIGTERM. Settings come from KARTA_… variables and karta.toml: "
-        "see `karta doctor`.",
+        description="Serve the admin pages until SIGTERM. Settings come from KARTA_… variables and "
+        "karta.toml: see `karta doctor`.",
     )
     database_choice.add_arguments(admin)
     admin.set_defaults(run=run_admin)
@@ -35,8 +35,8 @@ def register(commands: Commands) -> None:
         "sim",
         help="run the simulated provider",
         description="Run a simulated LLM provider on 127.0.0.1: the Anthropic and OpenAI APIs, with no real "
-        "model behind them. It accepts the keys of KARTA_SIM_KEYS (comma list) or KARTA_SIM_KEYS_FILE; without "
-        "these, any key that is not Karta's own. GET /_sim/ledger tells what it saw.",
+        "model behind them. It accepts the keys of KARTA_SIM_KEYS (comma list) or KARTA_SIM_KEYS_FILE; "
+        "without these, any key that is not Karta's own. GET /_sim/ledger tells what it saw.",
     )
     simulated.add_argument(
         "--port", type=port, default=0, metavar="PORT", help="default 0, which takes a free one"

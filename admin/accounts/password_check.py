@@ -1,0 +1,47 @@
+"""Checks a password without blocking the loop, a few at a time, and no more than can be answered in good
+time.
+
+bcrypt fills a core for a quarter of a second. So at most `THREADS_MAX` run at once and `WAITING_MAX`
+wait; the next one is refused at once, which is what a flood of sign-ins meets. The gateway on the same
+machine keeps the other cores.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from storage.passwords import REFERENCE_DIGEST, verify_password
+
+THREADS_MAX = 2
+WAITING_MAX = 16
+"""With two threads the last one waits some two seconds; longer, and people press the button again."""
+
+
+class TooManyChecks(Exception):
+    """More sign-ins at once than can be checked: try again in `retry_after_seconds`."""
+
+    retry_after_seconds = 5
+
+
+class PasswordCheck:
+    """Made once for a process."""
+
+    def __init__(self, threads_max: int = THREADS_MAX, waiting_max: int = WAITING_MAX) -> None:
+        self._limiter = trio.CapacityLimiter(threads_max)
+        self._under_way_max = threads_max + waiting_max
+        self._under_way = 0
+
+    async def verify(self, password: str, digest: bytes | None) -> bool:
+        """Whether `digest` is of `password`; for an unknown user pass None, which takes as long and is False.
+
+        Raises `TooManyChecks`.
+        """
+        if self._under_way >= self._under_way_max:
+            raise TooManyChecks
+        self._under_way += 1
+        try:
+            known = REFERENCE_DIGEST if digest is None else digest
+            matches = await trio.to_thread.run_sync(verify_password, password, known, limiter=self._limiter)
+        finally:
+            self._under_way -= 1
+        return matches and digest is not None

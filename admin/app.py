@@ -1,0 +1,93 @@
+"""Puts the app together: what stands before and after every view, the features, and the error pages."""
+
+from __future__ import annotations
+
+from quart import redirect, render_template, url_for
+from quart.typing import ResponseReturnValue
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from admin import transport, web_session
+from admin.accounts import views as accounts
+from admin.accounts.password_check import TooManyChecks
+from admin.keys import views as keys
+from admin.services import Services
+from storage.errors import DatabaseUnavailable
+
+FORM_BYTES_MAX = 64 * 1024
+"""The largest form is a sign-in with the longest password, percent-encoded: about 15 KiB."""
+BODY_SECONDS_MAX = 10
+STATIC_SECONDS = 3600
+
+ERRORS = {
+    400: (
+        "That did not arrive whole",
+        "Something in the request was not as expected. Go back and try again.",
+    ),
+    403: (
+        "That form is no longer valid",
+        "Open the page again and repeat what you did. Cookies must be allowed.",
+    ),
+    404: ("There is nothing here", "The address may be mistyped, or what was here belongs to somebody else."),
+    405: ("That cannot be done here", "Go back and use the buttons of the page."),
+    408: ("That took too long", "Try again."),
+    413: ("That is too large", "Shorten what you entered, and try again."),
+    429: ("Too many sign-ins at once", "Wait a few seconds, and try again."),
+    503: ("The database does not answer", "Nothing was changed. Try again in a moment."),
+}
+"""What went wrong, in words, and the mend."""
+
+
+def create_app(services: Services) -> QuartTrio:
+    """The ASGI app."""
+    app = QuartTrio("admin")
+    app.config.update(
+        MAX_CONTENT_LENGTH=FORM_BYTES_MAX,
+        MAX_FORM_MEMORY_SIZE=FORM_BYTES_MAX,
+        BODY_TIMEOUT=BODY_SECONDS_MAX,
+        SEND_FILE_MAX_AGE_DEFAULT=STATIC_SECONDS,
+    )
+    services.attach(app.extensions)
+    app.jinja_env.globals.update(
+        nonce=transport.nonce, form_token=web_session.form_token, current_user=web_session.current_user
+    )
+    app.before_request(transport.require_transport)
+    app.before_request(web_session.load_user)
+    app.before_request(web_session.require_proof)
+    app.after_request(web_session.keep_visitor)
+    app.after_request(transport.add_headers)
+    for feature in (transport.blueprint, accounts.blueprint, keys.blueprint):
+        app.register_blueprint(feature)
+    _register_errors(app)
+    return app
+
+
+def _register_errors(app: QuartTrio) -> None:
+    @app.errorhandler(web_session.SignedOut)
+    async def signed_out(_: Exception) -> ResponseReturnValue:
+        return redirect(url_for("accounts.show_sign_in"), code=303)
+
+    @app.errorhandler(web_session.Forged)
+    async def forged(_: Exception) -> ResponseReturnValue:
+        return await _render(403)
+
+    @app.errorhandler(TooManyChecks)
+    async def busy(error: TooManyChecks) -> ResponseReturnValue:
+        return *(await _render(429)), {"Retry-After": str(error.retry_after_seconds)}
+
+    @app.errorhandler(DatabaseUnavailable)
+    async def no_database(_: Exception) -> ResponseReturnValue:
+        return *(await _render(503)), {"Retry-After": "5"}
+
+    @app.errorhandler(HTTPException)
+    async def refused(error: HTTPException) -> ResponseReturnValue:
+        if isinstance(error, InternalServerError):
+            return await _render(500)
+        response = error.get_response()
+        kept = {name: value for name, value in response.headers.items() if name in ("Allow", "Location")}
+        return *(await _render(error.code or 500)), kept
+
+
+async def _render(code: int) -> tuple[str, int]:
+    title, mend = ERRORS.get(code, ("Something went wrong", "It has been noted. Try again in a moment."))
+    return await render_template("error.html", title=title, mend=mend), code

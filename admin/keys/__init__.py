@@ -1,0 +1,1 @@
+"""An organization with its plan and its API keys."""

@@ -1,0 +1,208 @@
+"""What `karta doctor` finds out: the settings as they are, and checks of what they name.
+
+A check never raises and never shows a secret: what went wrong becomes its detail. Each is bounded in
+time by what it uses (the database by storage's deadlines, a provider by `CONNECT_SECONDS_MAX`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+import trio
+from pydantic import SecretStr
+
+from admin.settings import AdminSettings
+from gateway.settings import GatewaySettings
+from karta import database_choice
+from karta.database_choice import Choice
+from karta.terminal import CommandError
+from storage.bridge import open_database
+from storage.errors import StorageError
+from storage.migrate import ROLES, check_schema
+from storage.settings import PREFIX, ServerSettings, SettingsError, Variable, read_variables
+
+PROGRAMS: tuple[type[ServerSettings], ...] = (GatewaySettings, AdminSettings)
+# Read by what is no settings class: the settings file's own name, `karta up`'s worker count, the simulator.
+OTHER_VARIABLES = frozenset({"KARTA_CONFIG", "KARTA_WORKERS", "KARTA_SIM_KEYS", "KARTA_SIM_KEYS_FILE"})
+CONNECT_SECONDS_MAX = 3.0
+HIDDEN = "(hidden)"
+State = Literal["ok", "warning", "failed"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    name: str
+    value: str
+    origin: str
+    description: str
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: State
+    detail: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    settings: list[Setting]
+    checks: list[Check]
+
+    @property
+    def failed(self) -> bool:
+        return any(check.state == "failed" for check in self.checks)
+
+    def document(self) -> dict[str, object]:
+        return {
+            "ok": not self.failed,
+            "settings": [asdict(setting) for setting in self.settings],
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+async def diagnose(given: argparse.Namespace) -> Diagnosis:
+    """All there is to say. Raises `SettingsError` only when the settings file itself cannot be read."""
+    variables = read_variables()
+    checks = list(_unknown(variables))
+    try:
+        choice = database_choice.choose(given)
+    except CommandError as error:
+        choice = None
+        checks.append(Check("database", "failed", str(error)))
+    overrides = {} if choice is None else {"database_url": choice.owner_url}
+    loaded: list[ServerSettings] = []
+    problems: list[str] = []
+    for program in PROGRAMS:
+        try:
+            loaded.append(program.load(**overrides))
+        except SettingsError as error:
+            problems += error.problems
+    checks += [Check("settings", "failed", problem) for problem in dict.fromkeys(problems)]
+    if not problems:
+        checks.append(Check("settings", "ok", "every setting is sound, and the rules between them are kept"))
+    if choice is not None:
+        checks += [check async for check in _database(choice)]
+        checks.append(_master_key(choice))
+    for settings in loaded:
+        if isinstance(settings, GatewaySettings):
+            checks += [check async for check in _providers(settings)]
+    return Diagnosis(list_settings(variables), checks)
+
+
+def list_settings(variables: dict[str, Variable]) -> list[Setting]:
+    """Every setting of every program, sorted by name, once each."""
+    found: dict[str, Setting] = {}
+    for program in PROGRAMS:
+        for field, info in program.model_fields.items():
+            name = PREFIX + field.upper()
+            if _is_family(info.annotation):
+                found |= _list_family(variables)
+                continue
+            variable = variables.get(name)
+            default = info.get_default(call_default_factory=True)
+            value = _show(name, info.annotation, default if variable is None else variable.value)
+            if variable is None and info.is_required():
+                value = "(not set)"
+            origin = "default" if variable is None else variable.origin
+            found[name] = Setting(name, value, origin, info.description or "")
+    return [found[name] for name in sorted(found)]
+
+
+def _is_family(annotation: object) -> bool:
+    return annotation == dict[str, SecretStr]
+
+
+def _list_family(variables: dict[str, Variable]) -> dict[str, Setting]:
+    return {
+        name: Setting(
+            name,
+            HIDDEN if name.endswith("_API_KEY") else str(variable.value),
+            variable.origin,
+            "An upstream provider.",
+        )
+        for name, variable in variables.items()
+        if name.startswith(f"{PREFIX}PROVIDER_")
+    }
+
+
+def _show(name: str, annotation: object, value: Any) -> str:
+    if value is None or value == ():
+        return "(none)"
+    if name == "KARTA_DATABASE_URL":
+        return _without_password(str(value))
+    if annotation is SecretStr or SecretStr in get_args(annotation):
+        return HIDDEN
+    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
+
+
+def _without_password(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        if parts.password is None and "password" not in parts.query:
+            return url
+        return f"{parts.scheme}://{parts.username}:…@{parts.hostname}:{parts.port or 5432}{parts.path}"
+    except ValueError:
+        return HIDDEN
+
+
+def _unknown(variables: dict[str, Variable]) -> Iterator[Check]:
+    """Variables nobody reads, which are most often a misspelt one."""
+    known = set(OTHER_VARIABLES)
+    for program in PROGRAMS:
+        known |= {PREFIX + field.upper() for field in program.model_fields}
+    for name, variable in variables.items():
+        if name in known or name.startswith(f"{PREFIX}PROVIDER_"):
+            continue
+        close = difflib.get_close_matches(name, known, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        yield Check("settings", "warning", f"nothing reads {name} (from {variable.origin}){meant}")
+
+
+async def _database(choice: Choice) -> AsyncIterator[Check]:
+    try:
+        async with open_database(choice.owner_url, role=None, connections_max=1) as db:
+            version = await db.fetch_value("SHOW server_version")
+            yield Check("database", "ok", f"PostgreSQL {version} answers (chosen by {choice.origin})")
+            await check_schema(db)
+            yield Check("schema", "ok", "is this release's")
+    except StorageError as error:
+        yield Check("database", "failed", str(error))
+        return
+    for role in ROLES:
+        try:
+            async with open_database(choice.owner_url, role=role, connections_max=1) as db:
+                await db.fetch_value("SELECT 1")
+            yield Check("roles", "ok", f"statements can run as {role}")
+        except StorageError as error:
+            yield Check("roles", "failed", f"{role}: {error}")
+
+
+def _master_key(choice: Choice) -> Check:
+    try:
+        master_keys = choice.load_master_keys()
+    except (StorageError, SettingsError) as error:
+        return Check("master key", "failed", str(error))
+    if master_keys is None:
+        return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
+    versions = ", ".join(str(version) for version in master_keys.versions)
+    return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
+
+
+async def _providers(settings: GatewaySettings) -> AsyncIterator[Check]:
+    for name, provider in settings.providers().items():
+        origin = provider.origin
+        place = f"{'https' if origin.tls else 'http'}://{origin.host}:{origin.port}"
+        key = "with a platform key" if provider.platform_key else "without a platform key"
+        try:
+            with trio.fail_after(CONNECT_SECONDS_MAX):
+                stream = await trio.open_tcp_stream(origin.host, origin.port)
+                await stream.aclose()
+            yield Check(f"provider {name}", "ok", f"{place} can be reached, {key}")
+        except (OSError, trio.TooSlowError):
+            yield Check(f"provider {name}", "warning", f"{place} cannot be reached from here, {key}")
