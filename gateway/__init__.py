@@ -11,15 +11,18 @@ Read this, then `pipeline`, then the stages in the order a request passes them::
     forward       the answer, byte for byte                        → UpstreamResponse …
     meter         what it used, whatever its end                   → UsageRecord
 
-Each stage takes what the one before it made, so a stage cannot be left out without a type error. `pipeline` owns all control flow: the order, what
-runs at the same time, the retry, and which exception becomes which answer. A stage that says no raises `refusal.Refusal`.
+Each stage takes what the one before it made, so a stage cannot be left out without a type error. `pipeline`
+owns all control flow: the order, what runs at the same time, the retry, and which exception becomes which
+answer. A stage that says no raises `refusal.Refusal`.
 
-Around the stages: `request_reader`, `response_reader`, `sse` and `tally` are sans-IO (bytes in, facts out); `wire` is the two sockets; `hangup` notices clients
-that left and `watchdog` every over-long wait; `request_head` and `response_head` decide what becomes of each header; `operations` and `provider` are tables, as
-data; `snapshot` keeps keys and organizations in memory and true; `spool` and `ship` bring usage to Postgres; `worker` puts one process together.
+Around the stages: `request_reader`, `response_reader`, `sse` and `tally` are sans-IO (bytes in, facts out);
+`wire` is the two sockets; `hangup` notices clients that left and `watchdog` every over-long wait;
+`request_head` and `response_head` decide what becomes of each header; `operations` and `provider` are tables,
+as data; `snapshot` keeps keys and organizations in memory and true; `spool` and `ship` bring usage to
+Postgres; `worker` puts one process together.
 
-In the steady state a request costs no database query, no task, no thread, and four system calls of its own besides Trio's: receive, send, receive,
-send, and one write to the journal.
+In the steady state a request costs no database query, no task, no thread, and four system calls of its own
+besides Trio's: receive, send, receive, send, and one write to the journal.
 
 Imports `storage` only; never `admin` (they meet as rows and NOTIFY) and never `bench` or `karta`.
 """

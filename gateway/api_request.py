@@ -1,8 +1,8 @@
-"""Stage 2: `Inbound → APIRequest`. What is being asked, of which API, with which key; and the few fields Karta must know.
+"""Stage 2: `Inbound → APIRequest`. What is asked, of which API, with which key, and the few fields needed.
 
-Order: `recognise` works on the head alone, so that a wrong path or an over-long body is refused before a byte of the body is read;
-`take_body` looks into the body once it is there. The body itself is never changed: msgspec reads the fields named here and skips the rest, and the
-bytes that came are the bytes that go.
+Order: `recognise` works on the head alone, so that a wrong path or an over-long body is refused before a byte
+of the body is read; `take_body` looks into the body once it is there. The body itself is never changed:
+msgspec reads the fields named here and skips the rest, and the bytes that came are the bytes that go.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ _CONTENT_TYPE = Field.CONTENT_TYPE
 _API_KEY = Field.API_KEY
 _AUTHORIZATION = Field.AUTHORIZATION
 _CONTENT_LENGTH = Field.CONTENT_LENGTH
-_EXPECT = Field.EXPECT
+_TRANSFER_ENCODING = Field.TRANSFER_ENCODING
 _HOST = Field.HOST
 _CONNECTION = Field.CONNECTION
 _DROP = Field.DROP
 
 _EXPLICIT = ((b"/anthropic/v1/", Dialect.ANTHROPIC), (b"/openai/v1/", Dialect.OPENAI))
-_TARGET = re.compile(rb"/[!-~]*\Z")
+# Printable ASCII without "#": a fragment is for the client alone, and one more way to disguise a path.
+_TARGET = re.compile(rb'/[!"$-~]*\Z')
 _NO_LENGTH = -1
 _KEY_PREFIX = b"kt_"
 
 
 class BodyFields(msgspec.Struct, gc=False):
-    """What Karta reads of a JSON body, of whatever type the client made it: judging types is the provider's business."""
+    """What Karta reads of a JSON body, of whatever type it is: judging types is the provider's business."""
 
     model: object = None
     stream: object = None
@@ -84,7 +85,7 @@ class APIRequest:
         """The body is JSON, as far as its content type says."""
         self.expects_continue = False
         self.buffered = False
-        """The body is read whole before it goes up, because its fields matter (or it is small and here already)."""
+        """The body is read whole before it goes up: its fields matter, or it is small and here already."""
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = _NO_FIELDS
@@ -107,10 +108,13 @@ def recognise(inbound: Inbound, operations: Operations, limits: Limits) -> APIRe
     if inbound.version not in ("1.1", "1.0"):
         raise Refusal(Kind.VERSION_UNSUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are spoken here.", close=True)
     if inbound.upgrade:
-        raise Refusal(Kind.NOT_SUPPORTED, "WebSocket connections are not supported by this gateway.", close=True)
+        raise Refusal(
+            Kind.NOT_SUPPORTED, "WebSocket and CONNECT are not supported by this gateway.", close=True
+        )
     target = inbound.target
     explicit = _UNKNOWN
-    # Nearly every request asks for a path without parameters, prefix or query: then there is nothing to examine.
+    # Nearly every request asks for a path without parameters, prefix or query: then there is nothing to
+    # examine.
     found = operations.static.get(target)
     if found is None:
         explicit, target = _split_prefix(target)
@@ -181,7 +185,7 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
         if field is _FORWARD or field is _ANTHROPIC_VERSION:
             forward.append(name + b": " + value)
         elif field is _CONTENT_TYPE:
-            content_type = value
+            content_type = _only(content_type, value)
             forward.append(name + b": " + value)
         elif field is _API_KEY:
             _take_token(request, value, bearer=False)
@@ -191,18 +195,18 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
                 _take_token(request, credentials.strip(), bearer=True)
         elif field is _CONTENT_LENGTH:
             request.content_length = int(value)
-        elif field is _EXPECT:
-            _expect(request, value)
         elif field is _HOST:
             hosts += 1
         elif field is _CONNECTION:
-            dropped.update(one.strip().lower() for one in value.split(b","))
-    if hosts > 1:
-        raise Refusal(Kind.MALFORMED, "More than one Host header.", close=True)
-    dropped -= {b"close", b"keep-alive"}
+            dropped.update(value.translate(None, b" \t").lower().split(b","))
+        elif field is _TRANSFER_ENCODING:
+            _check_transfer_encoding(inbound, value)
+        else:
+            _expect(request, value)
+    if hosts != 1 and (hosts or inbound.version == "1.1"):
+        raise Refusal(Kind.MALFORMED, "HTTP/1.1 needs one Host header, and no more.", close=True)
     if dropped:
-        # A field named by Connection is meant for this hop only (RFC 9110 section 7.6.1).
-        request.lines = [line for line in forward if line.partition(b":")[0].lower() not in dropped]
+        _drop_named(request, dropped)
     request.json = not content_type or b"json" in content_type.lower()
     request.buffered = inbound.complete or (request.operation.metered and request.json)
     bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
@@ -211,14 +215,37 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
 
 
 def _take_token(request: APIRequest, token: bytes, *, bearer: bool) -> None:
-    """Of two different keys the Karta key is meant (an SDK may find a second one in its environment); two of those are one too many."""
+    """Of two different keys the Karta key is meant (an SDK may find a second one in its environment); two of
+    those are one too many.
+    """
     if request.token and request.token != token:
         if not token.startswith(_KEY_PREFIX):
             return
         if request.token.startswith(_KEY_PREFIX):
-            raise Refusal(Kind.MALFORMED, "Two different keys: send either x-api-key or Authorization, not both.")
+            raise Refusal(Kind.MALFORMED, "Two different keys: send one, in x-api-key or Authorization.")
     request.token = token
     request.bearer = bearer
+
+
+def _drop_named(request: APIRequest, names: set[bytes]) -> None:
+    """A field named by Connection is meant for this hop only (RFC 9110 section 7.6.1)."""
+    if names - {b"close", b"keep-alive"}:
+        request.lines = [line for line in request.lines if line.partition(b":")[0].lower() not in names]
+
+
+def _only(earlier: bytes, value: bytes) -> bytes:
+    """Of two content types Karta would judge the body by one and the provider by the other."""
+    if earlier:
+        raise Refusal(Kind.MALFORMED, "More than one Content-Type header.", close=True)
+    return value
+
+
+def _check_transfer_encoding(inbound: Inbound, value: bytes) -> None:
+    """The parser undoes chunks only, and HTTP/1.0 knows none: a hop that disagrees would see another body."""
+    if inbound.version == "1.0":
+        raise Refusal(Kind.MALFORMED, "Transfer-Encoding needs HTTP/1.1.", close=True)
+    if value.strip().lower() != b"chunked":
+        raise Refusal(Kind.NOT_SUPPORTED, "The only transfer coding taken here is chunked.", close=True)
 
 
 def _expect(request: APIRequest, value: bytes) -> None:
@@ -228,13 +255,17 @@ def _expect(request: APIRequest, value: bytes) -> None:
 
 
 def take_body(request: APIRequest) -> None:
-    """Take the complete body and look into it. An empty one has no fields; a malformed one is refused, not sent on."""
+    """Take the complete body and look into it. An empty one has no fields; a malformed one is refused."""
     body = request.body = request.inbound.take_body()
     if not request.operation.metered or not body:
         return
     try:
         request.fields = _fields_decoder.decode(body)
     except msgspec.ValidationError:
+        if body.lstrip()[:1] == b"{":
+            # Nothing is demanded of the fields' types, so this is a number beyond all bounds: what it was
+            # meant to be nobody can tell, and two readers would tell it differently.
+            raise Refusal(Kind.MALFORMED, "A number in the request body is out of range.") from None
         # JSON, but not an object: the provider has its own words for that.
         return
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -1,9 +1,10 @@
 """Notices at once that a client has gone, whatever its connection is doing.
 
-One epoll set per worker watches every client socket for the peer's end only (EPOLLRDHUP, edge-triggered). It is itself a file descriptor, so
-one task waits on it with Trio. Compared with a reader task a connection this costs one system call a connection
-instead of one a request, half the memory an idle stream, and it also sees a client that left behind a pipelined byte, which
-a reader that has stopped reading cannot. Linux only: see docs/decisions/0002.
+One epoll set per worker watches every client socket for the peer's end only (EPOLLRDHUP, edge-triggered). It
+is itself a file descriptor, so one task waits on it with Trio. Compared with a reader task a connection this
+costs one system call a connection instead of one a request, half the memory an idle stream, and it also sees
+a client that left behind a pipelined byte, which a reader that has stopped reading cannot. Linux only: see
+docs/decisions/0002.
 
 Bound: one entry an open connection, taken out before its socket closes (file descriptor numbers are reused).
 """
@@ -29,11 +30,13 @@ class HangupWatch:
 
     def add(self, descriptor: int, on_hangup: Callable[[], None]) -> None:
         self._callbacks[descriptor] = on_hangup
-        self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLET)
+        # One-shot: a reset after an end is no second departure.
+        self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLET | select.EPOLLONESHOT)
 
     def discard(self, descriptor: int) -> None:
         if self._callbacks.pop(descriptor, None) is not None:
-            with contextlib.suppress(OSError):
+            # ValueError: the watch has ended before its connections, as in a cancelled worker.
+            with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(descriptor)
 
     async def run(self) -> None:

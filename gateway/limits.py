@@ -1,6 +1,7 @@
 """Every bound a stranger meets, in one place, each with its unit last and its reason.
 
-The settings of the same names (`KARTA_BODY_BYTES_MAX` …) override them; `docs/reference/settings.md` lists them.
+The settings of the same names (`KARTA_BODY_BYTES_MAX` …) override them; `docs/reference/settings.md` lists
+them.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ _MIB = 1024 * 1024
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_max: int = 32 * _MIB
-    """A body that is read whole. 32 MiB is Anthropic's own limit for messages; smaller ones surprise users."""
+    """A body that is read whole. 32 MiB is Anthropic's own limit for messages; a smaller one surprises."""
 
     upload_bytes_max: int = 544 * _MIB
-    """A body that streams through. The largest upload of either API is 512 MB, and multipart adds a little."""
+    """A body that streams through. The largest upload of either API is 512 MB; multipart adds a little."""
 
     answer_rewrite_bytes_max: int = 4 * _MIB
-    """An answer Karta must change (batch objects) is held whole; a list of 1,000 of them is under a megabyte."""
+    """An answer Karta must change (batch objects) is held whole; a list of 1,000 is under a megabyte."""
 
     connections_max: int = 16_000
-    """Client connections of one worker. Each needs two descriptors; the usual hard limit leaves room for fewer."""
+    """Client connections of one worker. Each needs two descriptors; the usual hard limit allows fewer."""
 
     upstream_connections_max: int = 16_000
     """Connections of one worker to one provider, busy and idle together."""
 
     upstream_idle_max: int = 512
-    """Idle connections kept to one provider: more than a worker can have in use at once for short requests."""
+    """Idle connections kept to one provider: more than a worker has in use at once for short requests."""
 
     upstream_idle_seconds: float = 55.0
     """Kept below the usual 60 s of load balancers, so that it is Karta that ends an idle connection."""

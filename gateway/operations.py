@@ -1,13 +1,16 @@
 """Which operations exist: the tables in `operation_tables/`, read once, matched per request.
 
-Order: `load()` at start, `Operations.match(path)` for each request. A path both APIs have gives two answers, and
-`api_request` chooses. Static paths are one dict look-up; templates walk a tree by segment, a literal segment winning over a parameter.
-A parameter may hold anything percent-encoded but nothing that an upstream could take for a way to another path
-(empty, dots, an encoded slash next to dots): such a path is simply unknown.
+Order: `load()` at start, `Operations.match(path)` for each request. A path both APIs have gives two answers,
+and `api_request` chooses. Static paths are one dict look-up; templates walk a tree by segment, a literal
+segment winning over a parameter. A parameter may hold anything percent-encoded, but the path must mean one
+thing only: what a lenient upstream could take for a way to another path (empty or dot segments, encoded once
+more) or for another operation (an encoded slash or letter, `;`) is simply unknown, since it would go up under
+the wrong rules.
 """
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -15,6 +18,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from gateway.refusal import Dialect
+
+# What a path with a second reading has somewhere.
+_DISGUISE = re.compile(rb"[%;\\]|/\.")
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
+# As it is written, decoded, and decoded once more, as chains of servers do.
+_READINGS = 3
 
 
 class OperationKind(StrEnum):
@@ -24,7 +33,7 @@ class OperationKind(StrEnum):
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):
-    """One method on one path of one API. `path` is the template, which also names the endpoint in usage rows."""
+    """One method on one path of one API. `path` is the template, which also names the endpoint in usage."""
 
     dialect: Dialect
     kind: OperationKind
@@ -89,9 +98,24 @@ class Operations:
         if found is not None:
             return found
         segments = path.split(b"/")
-        if segments[0] or not all(_harmless(segment) for segment in segments[1:]):
+        if segments[0] or b"" in segments[1:]:
             return None
-        return _walk(self._root, segments, 1)
+        found = _walk(self._root, segments, 1)
+        if found is not None and _DISGUISE.search(path) and not self._means_only(found, path):
+            return None
+        return found
+
+    def _means_only(self, found: PathOperations, path: bytes) -> bool:
+        """True when each reading of `path`, also the most lenient, leads to the same operations or none."""
+        for _ in range(_READINGS):
+            segments = [segment.partition(b";")[0] for segment in path.replace(b"\\", b"/").split(b"/")]
+            if b"." in segments or b".." in segments or _CONTROL.search(path):
+                return False
+            other = _walk(self._root, [b"", *filter(None, segments)], 1)
+            if other is not None and other is not found:
+                return False
+            path = unquote_to_bytes(path)
+        return True
 
 
 def _walk(node: _Node, segments: list[bytes], index: int) -> PathOperations | None:
@@ -104,16 +128,6 @@ def _walk(node: _Node, segments: list[bytes], index: int) -> PathOperations | No
     if node.parameter is not None:
         return _walk(node.parameter, segments, index + 1)
     return None
-
-
-def _harmless(segment: bytes) -> bool:
-    if not segment:
-        return False
-    decoded = unquote_to_bytes(segment) if b"%" in segment else segment
-    # Some servers decode twice and treat a backslash as a slash; judge what the most lenient one would see.
-    if b"%" in decoded:
-        decoded = unquote_to_bytes(decoded)
-    return not any(part in (b".", b"..") for part in decoded.replace(b"\\", b"/").split(b"/"))
 
 
 def load() -> Operations:

@@ -1,12 +1,14 @@
 """The upstream providers: a table, as data, joined with the operator's settings.
 
-`config/providers.toml` names each provider's dialect, base URL and header style; `KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY` and `_CA_FILE`
-override or add. A client can choose none of it: the upstream host comes from here only.
+`config/providers.toml` names each provider's dialect, base URL and header style;
+`KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY` and `_CA_FILE` override or add. A client can choose none of it:
+the upstream host comes from here only.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 import ssl
 import tomllib
 from collections.abc import Mapping
@@ -66,8 +68,16 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     auth: AuthStyle
 
 
+# Host and prefix stand in every request as they are: what is not plain ASCII must come encoded already.
+_PLAIN = re.compile(r"[!-~]*\Z")
+
+
 class ProviderError(ValueError):
-    """A provider's configuration cannot be used; the message names the setting and the mend."""
+    """A provider's configuration cannot be used; the message names the mend, `setting` the variable."""
+
+    def __init__(self, message: str, setting: str = "BASE_URL") -> None:
+        super().__init__(message)
+        self.setting = setting
 
 
 def read_table() -> dict[str, _Row]:
@@ -94,7 +104,7 @@ def load(environment: Mapping[str, str], *, development: bool) -> dict[str, Prov
                 development=development,
             )
         except ProviderError as error:
-            problems.append(f"{setting}_BASE_URL: {error}")
+            problems.append(f"{setting}_{error.setting}: {error}")
     if problems:
         raise ProviderError("\n".join(problems))
     return providers
@@ -121,6 +131,8 @@ def make_provider(
         raise ProviderError("give an http(s) URL such as https://api.anthropic.com")
     if parts.query or parts.fragment or parts.username or parts.password:
         raise ProviderError("give an origin and an optional path only: no user, query or fragment")
+    if not _PLAIN.match(host) or not _PLAIN.match(parts.path):
+        raise ProviderError("host and path must be plain ASCII: punycode the one, percent-encode the other")
     tls = parts.scheme == "https"
     if not tls and not development and not _is_loopback(host):
         raise ProviderError("plain http is allowed only to loopback; use https")
@@ -129,21 +141,33 @@ def make_provider(
         raise ProviderError("leave out /v1: it is part of each request's own path")
     default_port = 443 if tls else 80
     shown = f"[{host}]" if ":" in host else host
+    origin = Origin(host, port or default_port, tls, ca_file)
+    if ca_file is not None:
+        _try_authority(origin)
     return Provider(
         name=name,
         dialect=dialect,
         auth=auth,
-        origin=Origin(host, port or default_port, tls, ca_file),
+        origin=origin,
         prefix=prefix.encode(),
         host_header=(shown if port in (None, default_port) else f"{shown}:{port}").encode(),
         platform_key=_header_value(api_key) if api_key else None,
     )
 
 
+def _try_authority(origin: Origin) -> None:
+    """Say at the start what would otherwise break the first request."""
+    try:
+        origin.context()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it holds no certificate"
+        raise ProviderError(f"the file of certificates cannot be used: {reason}", "CA_FILE") from None
+
+
 def _header_value(secret: str) -> bytes:
     value = secret.strip().encode("ascii", "replace")
     if not value or any(byte < 0x21 or byte > 0x7E for byte in value) or value != secret.strip().encode():
-        raise ProviderError("its API key has characters that cannot stand in a header")
+        raise ProviderError("it has characters that cannot stand in a header", "API_KEY")
     return value
 
 

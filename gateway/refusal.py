@@ -1,9 +1,10 @@
 """The one error Karta itself makes, and how it is told to each SDK.
 
-A `Refusal` says what went wrong, whose fault it is and whether trying again can help. It is rendered in the dialect of the API that was
-called, so that the SDK raises its own exception class: Anthropic's `{"type": "error", ...}` with a `request-id` header,
-OpenAI's `{"error": {...}}` with `x-request-id`. Where the dialect cannot be known (the head did not parse), one body serves
-both: each SDK reads the keys it knows. Messages name the mend and never repeat a credential or a provider's text.
+A `Refusal` says what went wrong, whose fault it is and whether trying again can help. It is rendered in the
+dialect of the API that was called, so that the SDK raises its own exception class: Anthropic's `{"type":
+"error", ...}` with a `request-id` header, OpenAI's `{"error": {...}}` with `x-request-id`. Where the dialect
+cannot be known (the head did not parse), one body serves both: each SDK reads the keys it knows. Messages
+name the mend and never repeat a credential or a provider's text.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def _openai_error(meaning: _Meaning, message: str) -> dict[str, object]:
 
 
 def error_event(kind: Kind, message: str, dialect: Dialect, endpoint: str, request_id: str) -> bytes:
-    """The same error as one server-sent event, for a stream that already began (RFC-less: each API's own form).
+    """The same error as one server-sent event, for a stream that already began, in each API's own form.
 
     OpenAI's Responses API has a flat error event of its own.
     """

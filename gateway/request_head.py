@@ -1,9 +1,10 @@
 """What becomes of each request header: one table, one decision a name.
 
-The head that goes to the provider is built new. A field goes up only if a rule lets it: the API families (`anthropic-*`,
-`openai-*`, `x-*` with what SDKs and customers add) and the standard end-to-end fields listed here. Never: the customer's credential, cookies, what other
-proxies said about the client, and everything that is hop-by-hop. `accept-encoding` is replaced, because Karta reads the
-answer as it passes (RFC 9110 sections 7.6.1 and 12.5.3; the decision is docs/decisions/0003).
+The head that goes to the provider is built new. A field goes up only if a rule lets it: the API families
+(`anthropic-*`, `openai-*`, `x-*` with what SDKs and customers add) and the standard end-to-end fields listed
+here. Never: the customer's credential, cookies, what other proxies said about the client, and everything that
+is hop-by-hop. `accept-encoding` is replaced, because Karta reads the answer as it passes (RFC 9110 sections
+7.6.1 and 12.5.3; the decision is docs/decisions/0003).
 """
 
 from __future__ import annotations
@@ -70,7 +71,15 @@ _FORWARDED = {
 _FAMILIES = (b"anthropic-", b"openai-", b"x-")
 
 # Inside the x- family: what proxies say of a client, which the provider must not believe or learn.
-_NEVER_FAMILIES = (b"x-forwarded-", b"x-envoy-", b"x-amzn-", b"x-amz-cf-", b"x-original-", b"x-rewrite-", b"x-karta-")
+_NEVER_FAMILIES = (
+    b"x-forwarded-",
+    b"x-envoy-",
+    b"x-amzn-",
+    b"x-amz-cf-",
+    b"x-original-",
+    b"x-rewrite-",
+    b"x-karta-",
+)
 _NEVER = {
     b"x-forwarded",
     b"x-real-ip",
@@ -87,13 +96,14 @@ _NEVER = {
     b"x-goog-api-key",
 }
 
-# Decisions already made, by the name as it was written. Clients write few spellings; a stranger who writes many
-# only fills this.
+# Decisions already made, by the name as it was written. Clients write few spellings; a stranger who writes
+# many only makes this start anew.
 _decided: dict[bytes, Field] = {}
 _DECIDED_MAX = 4096
+_DECIDED_BYTES_MAX = 64
 
 forwarded: dict[bytes, bytes] = {}
-"""The beginning of the line (`name: `) of each name that is known to be forwarded: one look-up for most fields."""
+"""The beginning of the line (`name: `) of each name known to be forwarded: one look-up for most fields."""
 
 
 def decide(name: bytes) -> Field:
@@ -101,7 +111,10 @@ def decide(name: bytes) -> Field:
     found = _decided.get(name)
     if found is None:
         found = _decide(name.lower())
-        if len(_decided) < _DECIDED_MAX:
+        if len(name) <= _DECIDED_BYTES_MAX:
+            if len(_decided) >= _DECIDED_MAX:
+                _decided.clear()
+                forwarded.clear()
             _decided[name] = found
             if found in (Field.FORWARD, Field.ANTHROPIC_VERSION):
                 forwarded[name] = name + b": "
@@ -114,6 +127,10 @@ def _decide(name: bytes) -> Field:
         return special
     if name in _FORWARDED:
         return Field.FORWARD
+    if b"_" in name:
+        # Servers that fold names (CGI, WSGI) take `x-api_key` for `x-api-key`: a second name for what is
+        # dropped.
+        return Field.DROP
     if name in _NEVER or name.startswith(_NEVER_FAMILIES):
         return Field.DROP
     return Field.FORWARD if name.startswith(_FAMILIES) else Field.DROP

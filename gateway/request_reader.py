@@ -1,9 +1,10 @@
 """Bytes from a client become requests: the sans-IO half of `accept`.
 
-llhttp (through httptools) is the parser, in its strict mode: both framings at once, duplicate or malformed Content-Length, bare CR or LF, folded
-headers, NUL, unknown methods and HTTP/2's preface are errors there, which end the connection with a 400. What llhttp leaves
-unbounded is bounded here: the bytes and the number of header fields, and the length of the target. A request is handed on as soon as its head is
-complete; its body follows into the same `Inbound`. Several requests in one read (pipelining) queue up in `ready`; since the
+llhttp (through httptools) is the parser, in its strict mode: both framings at once, duplicate or malformed
+Content-Length, bare CR or LF, folded headers, NUL, unknown methods and HTTP/2's preface are errors there,
+which end the connection with a 400. What llhttp leaves unbounded is bounded here: the bytes and the number of
+header fields, and the length of the target. A request is handed on as soon as its head is complete; its body
+follows into the same `Inbound`. Several requests in one read (pipelining) queue up in `ready`; since the
 connection reads only when it has nothing to answer, that queue never holds more than one read's worth.
 """
 
@@ -61,7 +62,7 @@ class Inbound:
 
 
 class RequestReader:
-    """Feed it what the client sent; take requests from `ready`. Raises `Refusal` for what cannot be a request."""
+    """Feed it what the client sent; take requests from `ready`. Raises `Refusal` for what can be none."""
 
     __slots__ = ("_current", "_fields", "_head_done", "_parser", "_problem", "_reading", "_taken", "ready")
 

@@ -1,11 +1,13 @@
 """The head of the answer the client gets: the provider's, less what must not pass, plus Karta's request id.
 
-Dropped: hop-by-hop fields, cookies (never shared between tenants), what speaks for the provider's own edge (`server`, `alt-svc`, HSTS), and with a
-platform credential shared between tenants the provider's organization identifiers.
+Dropped: hop-by-hop fields, cookies (never shared between tenants), what speaks for the provider's own edge
+(`server`, `alt-svc`, HSTS), and with a platform credential shared between tenants the provider's organization
+identifiers.
 """
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 from gateway.provider import Provider
@@ -24,7 +26,15 @@ _HOP_BY_HOP = {
     b"content-length",
     b"upgrade",
 }
-_EDGE = {b"set-cookie", b"set-cookie2", b"server", b"alt-svc", b"strict-transport-security", b"clear-site-data"}
+_EDGE = {
+    b"set-cookie",
+    b"set-cookie2",
+    b"server",
+    b"alt-svc",
+    b"strict-transport-security",
+    b"clear-site-data",
+    b"x-karta-request-id",
+}
 _ACCOUNT = {
     b"openai-organization",
     b"openai-project",
@@ -39,11 +49,15 @@ _SPECIAL = _DROPPED | _ACCOUNT | _REQUEST_IDS | {b"content-type", b"location"}
 # Lower-case names by the spelling a provider used, so that each is folded once.
 _folded: dict[bytes, bytes] = {}
 _FOLDED_MAX = 4096
+_FOLDED_BYTES_MAX = 64
+
+# llhttp lets control characters through in the reason, where clients refuse them.
+_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
 def _fold(name: bytes) -> bytes:
     folded = name.lower()
-    if len(_folded) < _FOLDED_MAX:
+    if len(_folded) < _FOLDED_MAX and len(name) <= _FOLDED_BYTES_MAX:
         _folded[name] = folded
     return folded
 
@@ -56,7 +70,8 @@ class ClientHead:
     def __init__(self, reader: ResponseReader, provider: Provider, *, hide_account: bool) -> None:
         self.content_type = b""
         self.provider_request_id: bytes | None = None
-        self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reader.reason)
+        reason = reader.reason if _REASON.match(reader.reason) else b""
+        self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
         lines = self.lines = []
         dropped: set[bytes] = set()
         for name, value in reader.headers:
@@ -99,15 +114,21 @@ def _own_location(value: bytes, provider: Provider) -> bytes:
 
     SDKs follow redirects and send `x-api-key` along: a customer's Karta key must not go to a third party.
     """
-    parts = urlsplit(value.decode("latin-1"))
-    if not parts.scheme and not parts.netloc:
-        return value
-    default_port = 443 if parts.scheme == "https" else 80
+    elsewhere = Refusal(Kind.UPSTREAM_BROKEN, "The provider redirected to another host.")
     try:
-        same = (parts.hostname, parts.port or default_port) == (provider.origin.host, provider.origin.port)
+        parts = urlsplit(value.decode("latin-1"))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
     except ValueError:
-        same = False
-    if not same:
-        raise Refusal(Kind.UPSTREAM_BROKEN, "The provider redirected to another host.")
-    path = parts.path.encode("latin-1").removeprefix(provider.prefix) or b"/"
+        raise elsewhere from None
+    own = (parts.hostname, port) == (provider.origin.host.lower(), provider.origin.port)
+    if not own and (parts.scheme or parts.netloc or b"\\" in value):
+        raise elsewhere
+    if not own and not parts.path.startswith("/"):
+        # Relative to the path that was asked, which the client knows without the provider's prefix.
+        return value
+    path = parts.path.encode("latin-1")
+    if provider.prefix and path.startswith(provider.prefix + b"/"):
+        path = path[len(provider.prefix) :]
+    # Two slashes at the beginning would name another host.
+    path = b"/" + path.lstrip(b"/")
     return path + (b"?" + parts.query.encode("latin-1") if parts.query else b"")

@@ -1,8 +1,9 @@
 """Bytes from a provider become an answer: the sans-IO half of `forward`.
 
-One reader serves one upstream connection for all its answers. It keeps the framing honest (llhttp, strict) and hands out the body without its
-framing for the meter; the bytes that go to the client are the ones that came, not these. Anything an answer should not have (bytes after its
-end, two framings, too many interim responses) marks the connection as not to be used again.
+One reader serves one upstream connection for all its answers. It keeps the framing honest (llhttp, strict)
+and hands out the body without its framing for the meter; the bytes that go to the client are the ones that
+came, not these. Anything an answer should not have (bytes after its end, two framings, too many interim
+responses) marks the connection as not to be used again.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ class ResponseReader:
     """`begin` before each request, then `feed` what arrives until `done`."""
 
     __slots__ = (
+        "_bodiless_bytes",
         "_fields",
-        "_head_bytes",
         "_head_only",
         "_keeps_open",
         "_parser",
         "chunk_open",
-        "content_length",
         "chunked",
+        "content_length",
         "done",
         "head_done",
         "headers",
@@ -54,7 +55,7 @@ class ResponseReader:
         """A request has gone up; `head_only` for HEAD, whose answer has a body's headers but no body."""
         self._head_only = head_only
         self._keeps_open = False
-        self._head_bytes = 0
+        self._bodiless_bytes = 0
         self._fields = 0
         self.status = 0
         self.reason = b""
@@ -84,8 +85,6 @@ class ResponseReader:
         return self.done and not self.surplus and not self._head_only and self._keeps_open
 
     def feed(self, data: bytes) -> None:
-        if not self.head_done:
-            self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -95,11 +94,18 @@ class ResponseReader:
                 # The answer itself was whole; what follows it is nobody's.
                 self.surplus = True
                 return
-            raise UpstreamBroken(str(error)) from None
+            # A callback of ours may have raised: then the parser's own words are no help.
+            ours = error.__context__
+            raise UpstreamBroken(str(ours if isinstance(ours, UpstreamBroken) else error)) from None
         if self._fields > HEADER_COUNT_MAX or self.interim > INTERIM_MAX:
             raise UpstreamBroken("its head is too long")
-        if not self.head_done and self._head_bytes > HEAD_BYTES_MAX:
-            raise UpstreamBroken("its head is too long")
+        if self.pieces:
+            self._bodiless_bytes = 0
+        elif not self.done:
+            # One bound for a head, for trailers and for chunk extensions.
+            self._bodiless_bytes += len(data)
+            if self._bodiless_bytes > HEAD_BYTES_MAX:
+                raise UpstreamBroken("its head or its framing is too long")
 
     def end(self) -> None:
         """The provider closed. Raises `UpstreamBroken` unless that is how this answer ends."""
@@ -134,6 +140,8 @@ class ResponseReader:
         if self.done:
             return
         status = self._parser.get_status_code()
+        if not 100 <= status <= 599:
+            raise UpstreamBroken("its status is not one of HTTP's")
         if status < 200:
             self.interim += 1
             self.headers = []
@@ -146,20 +154,28 @@ class ResponseReader:
             if lowered == b"content-length":
                 self.content_length = int(value)
             elif lowered == b"transfer-encoding":
-                if value.strip().lower() != b"chunked":
+                if self.chunked or value.strip().lower() != b"chunked":
                     raise UpstreamBroken("it used a transfer coding other than chunked")
                 self.chunked = True
+        if status == 204:
+            # It has no body, whatever it announces (RFC 9110 section 8.6 forbids both).
+            self.chunked = False
+            self.content_length = None
         if self._head_only:
             self.done = True
 
     def on_chunk_header(self) -> None:
         self.chunk_open = True
+        if self.done:
+            self.surplus = True
 
     def on_chunk_complete(self) -> None:
         self.chunk_open = False
 
     def on_body(self, body: bytes) -> None:
-        if not self.surplus:
+        if self.done:
+            self.surplus = True
+        else:
             self.pieces.append(body)
 
     def on_message_complete(self) -> None:

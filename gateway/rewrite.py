@@ -1,7 +1,7 @@
 """The one change Karta makes to an answer: `results_url` of Anthropic's batch objects.
 
-It is an absolute URL of the provider, and the SDK calls it exactly as given, key and all: left alone, the customer's Karta key would go to the
-provider, past the gateway. Its origin becomes the gateway's own.
+It is an absolute URL of the provider, and the SDK calls it exactly as given, key and all: left alone, the
+customer's Karta key would go to the provider, past the gateway. Its origin becomes the gateway's own.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from gateway.api_request import APIRequest
-from gateway.refusal import Dialect
+from gateway.refusal import Dialect, Kind, Refusal
 from gateway.request_head import Field, decide
 from gateway.response_head import ClientHead
 from gateway.response_reader import ResponseReader
@@ -20,8 +20,8 @@ _HOST = re.compile(rb"[A-Za-z0-9.\-_:\[\]]{1,255}\Z")
 
 
 def needs_rewrite(request: APIRequest, reader: ResponseReader, head: ClientHead) -> bool:
-    """True for answers that hold batch objects."""
-    return (
+    """True for answers that hold batch objects. Raises `Refusal` for one that holds them unreadably."""
+    needed = (
         request.dialect is Dialect.ANTHROPIC
         and request.operation.path.startswith(_BATCHES)
         and not request.operation.path.endswith("/results")
@@ -29,11 +29,15 @@ def needs_rewrite(request: APIRequest, reader: ResponseReader, head: ClientHead)
         and not reader.status >= 300
         and request.inbound.method != b"HEAD"
     )
+    if needed and any(name.lower() == b"content-encoding" for name, _ in reader.headers):
+        # Karta asks for identity. Passing on what cannot be read would pass on the URL with it.
+        raise Refusal(Kind.UPSTREAM_BROKEN, "The provider compressed an answer that Karta must read.")
+    return needed
 
 
 def rewrite(body: bytes, request: APIRequest, public_url: str | None = None) -> bytes:
-    """`body` with each `results_url` at the gateway's origin: the configured one, else the one the client used."""
-    base = public_url.encode() if public_url else _own_origin(request)
+    """`body` with each `results_url` at the gateway's origin: the configured one, else the client's."""
+    base = public_url.rstrip("/").encode() if public_url else _own_origin(request)
     return _RESULTS_URL.sub(lambda match: match.group(1) + base, body)
 
 

@@ -55,6 +55,7 @@ class Shipper:
             await self._ship_all()
 
     async def _ship_all(self) -> None:
+        self._spool.retry()
         while self._spool.finished:
             segment = self._spool.finished[0]
             offset = self._offset if segment == self._segment else 0

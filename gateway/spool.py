@@ -1,11 +1,14 @@
 """The usage journal: a record is on file before the end of the answer is on the wire.
 
-One worker appends to one segment, a single `write` a record, so a record survives the worker's death (`kill -9`); what the machine loses with its
-power since the kernel last wrote back, it loses. `ship` moves segments to Postgres and deletes them. A segment is the magic line, then frames: length and
-CRC-32 (4 bytes each, big-endian) and a msgpack array. A torn or damaged tail ends the reading of a segment and is reported, never guessed at.
+One worker appends to one segment, a single `write` a record, so a record survives the worker's death (`kill
+-9`); what the machine loses with its power since the kernel last wrote back, it loses. `ship` moves segments
+to Postgres and deletes them. A segment is the magic line, then frames: length and CRC-32 (4 bytes each,
+big-endian) and a msgpack array. A torn or damaged tail ends the reading of a segment and is reported, never
+guessed at.
 
-Bounds: segments rotate at `SEGMENT_BYTES_MAX`; when all of them reach `spool_bytes_max`, or the disk refuses a record, `full` is set and
-admission stops: requests that could not be counted are not served.
+Bounds: segments rotate at `SEGMENT_BYTES_MAX`. When all of them reach `SPOOL_BYTES_MAX`, or the disk refuses
+a record, `full` is true and admission stops: requests that could not be counted are not served. What the disk
+refused is held in memory, at most `HELD_RECORDS_MAX` records, and written by `retry` once there is room.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import fcntl
 import os
 import struct
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +32,8 @@ SEGMENT_BYTES_MAX = 16 * 1024 * 1024
 SPOOL_BYTES_MAX = 2 * 1024 * 1024 * 1024
 # A frame larger than this is damage: records are under a kilobyte.
 FRAME_BYTES_MAX = 64 * 1024
+# Every request that can be running when admission stops (one a connection), twice over; under 16 MiB.
+HELD_RECORDS_MAX = 32_000
 
 _HEADER = struct.Struct(">II")
 _encoder = msgspec.msgpack.Encoder()
@@ -50,68 +56,102 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
-        # Segments of an earlier life come first; the numbering goes on after them.
+        # Segments of an earlier life come first; the numbering goes on after them, and after those set aside.
         self.finished = sorted(directory.glob("*.spool"))
-        self._number = int(self.finished[-1].stem) if self.finished else 0
+        self._number = max((int(path.stem) for path in directory.iterdir() if path.stem.isdigit()), default=0)
         self._stored = sum(path.stat().st_size for path in self.finished)
+        self._held: deque[bytes] = deque()
         self.appended = 0
-        self.full = False
-        self._descriptor = -1
-        self.current = directory
-        self._size = 0
-        self._open_segment()
-
-    def _open_segment(self) -> None:
-        self._number += 1
-        self.current = self._directory / f"{self._number:012}.spool"
-        self._descriptor = os.open(
-            self.current, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600
-        )
-        self._size = 0
-        self._write(MAGIC)
-
-    def _write(self, frame: bytes) -> None:
+        self.lost = 0
+        """Records the disk refused and memory had no room for."""
         try:
-            written = os.write(self._descriptor, frame)
+            self._descriptor, self.current = self._create_segment()
         except OSError:
-            written = 0
-        if written != len(frame):
-            # Disk full: take the torn part back, so that later records stay readable.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._descriptor, self._size)
-            self.full = True
-            return
-        self._size += written
+            os.close(self._lock)
+            raise
+        self._size = len(MAGIC)
+
+    @property
+    def full(self) -> bool:
+        """No more can be counted, so no more may be served."""
+        return bool(self._held) or self.bytes_waiting >= SPOOL_BYTES_MAX
+
+    @property
+    def bytes_waiting(self) -> int:
+        return self._stored + self._size
 
     def append(self, record: UsageRecord) -> None:
         payload = _encoder.encode(record)
-        self._write(_HEADER.pack(len(payload), zlib.crc32(payload)) + payload)
+        frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
         self.appended += 1
+        if self._held or not self._write(frame):
+            self._hold(frame)
+            self.retry()
         if self._size >= SEGMENT_BYTES_MAX:
             self.rotate()
 
+    def retry(self) -> None:
+        """Write what the disk refused, oldest first, as far as it takes it now."""
+        while self._held and self._write(self._held[0]):
+            self._held.popleft()
+
     def rotate(self) -> None:
-        """Finish the current segment, so that it can be shipped whole and deleted."""
+        """Finish the current segment, so that it can be shipped whole and deleted.
+
+        With no disk or descriptor left for another the current one simply goes on.
+        """
+        try:
+            descriptor, path = self._create_segment()
+        except OSError:
+            return
+        # Only now: a closed descriptor's number may be some client's socket a moment later.
         os.close(self._descriptor)
         self.finished.append(self.current)
         self._stored += self._size
-        self.full = self._stored >= SPOOL_BYTES_MAX
-        self._open_segment()
+        self._descriptor, self.current, self._size = descriptor, path, len(MAGIC)
 
     def remove(self, segment: Path) -> None:
         """A finished segment has been shipped."""
         self._stored -= segment.stat().st_size
         segment.unlink()
         self.finished.remove(segment)
-        self.full = self._stored >= SPOOL_BYTES_MAX
-
-    @property
-    def bytes_waiting(self) -> int:
-        return self._stored + self._size
 
     def close(self) -> None:
         os.close(self._descriptor)
         os.close(self._lock)
+
+    def _create_segment(self) -> tuple[int, Path]:
+        path = self._directory / f"{self._number + 1:012}.spool"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        try:
+            if os.write(descriptor, MAGIC) != len(MAGIC):
+                raise OSError("no room for a new segment of the usage journal")
+        except OSError:
+            os.close(descriptor)
+            path.unlink()
+            raise
+        self._number += 1
+        return descriptor, path
+
+    def _write(self, frame: bytes) -> bool:
+        try:
+            written = os.write(self._descriptor, frame)
+        except OSError:
+            return False
+        if written != len(frame):
+            # Disk full: take the torn part back, so that later records stay readable.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            return False
+        self._size += written
+        return True
+
+    def _hold(self, frame: bytes) -> None:
+        if len(self._held) < HELD_RECORDS_MAX:
+            self._held.append(frame)
+        else:
+            self.lost += 1
 
 
 class Damage(Exception):
@@ -126,8 +166,8 @@ class Damage(Exception):
 def read_frames(segment: Path, offset: int, records_max: int) -> tuple[list[UsageRecord], int, bool]:
     """Up to `records_max` records from `offset` on: (records, next offset, whether the file ends there).
 
-    A frame that is not whole yet ends the reading without complaint: the caller knows if the segment is still being written.
-    Raises `Damage` for bytes that are no frame.
+    A frame that is not whole yet ends the reading without complaint: the caller knows if the segment is still
+    being written. Raises `Damage` for bytes that are no frame.
     """
     with segment.open("rb") as file:
         if offset == 0:
@@ -141,7 +181,8 @@ def read_frames(segment: Path, offset: int, records_max: int) -> tuple[list[Usag
             file.seek(offset)
         records: list[UsageRecord] = []
         try:
-            for payload in _payloads(file.read(records_max * 1024), segment, offset):
+            data = file.read(max(records_max * 1024, FRAME_BYTES_MAX + _HEADER.size))
+            for payload in _payloads(data, segment, offset):
                 records.append(_decoder.decode(payload))
                 offset += _HEADER.size + len(payload)
                 if len(records) == records_max:

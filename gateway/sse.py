@@ -1,18 +1,19 @@
 """Server-sent events, read from the side as they pass (sans-IO).
 
-`forward` sends the provider's bytes on untouched; a `Splitter` sees a copy and says where events end, whatever
-the read boundaries: CR, LF or CRLF line ends, data over several lines, comments, a byte order mark, an event
-without a last blank line. Strategy: nearly every read ends where an event ends, so the common case is one
-`rfind` and no copy; what is left over is carried to the next read. A long event is collected in pieces, and of
-one larger than `EVENT_BYTES_MAX` only the first and last bytes are kept, which is where its model and its
-usage stand.
+`forward` sends the provider's bytes on untouched; a `Splitter` sees a copy and says where events end,
+whatever the read boundaries: CR, LF or CRLF line ends, data over several lines, comments, a byte order mark,
+an event without a last blank line. Strategy: nearly every read ends where an event ends, so the common case
+is one `rfind` and no copy; what is left over is carried to the next read. A long event is collected in
+pieces, and of one larger than `EVENT_BYTES_MAX` only the first and last bytes are kept, which is where its
+model and its usage stand.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
 from __future__ import annotations
 
-# A whole event kept for reading. Usage events are under 4 KiB but for response.completed, which repeats the answer.
+# A whole event kept for reading. Usage events are under 4 KiB but for response.completed, which repeats the
+# answer.
 EVENT_BYTES_MAX = 1024 * 1024
 # What is kept of a larger one.
 HEAD_BYTES_KEPT = 4 * 1024
@@ -67,8 +68,8 @@ class Window:
 class Splitter:
     """Feed it pieces of the body; it gives back complete events.
 
-    `feed` returns the bytes of all events completed by this piece as one block (b"" for none), line ends as LF;
-    an oversized event comes through `oversized` as a `Window` instead, and precedes that block.
+    `feed` returns the bytes of all events completed by this piece as one block (b"" for none), line ends as
+    LF; an oversized event comes through `oversized` as a `Window` instead, and precedes that block.
     """
 
     __slots__ = ("_after_cr", "_carry", "_started", "_uses_cr", "_window", "oversized")
@@ -151,7 +152,7 @@ class Splitter:
         return piece.removeprefix(_BYTE_ORDER_MARK)
 
     def _with_line_feeds(self, piece: bytes) -> bytes:
-        """CRLF and CR become LF. A CR counts at once; an LF that follows it, even in the next read, is part of it."""
+        """CRLF and CR become LF. A CR counts at once; an LF after it, even in the next read, is its own."""
         self._uses_cr = True
         if self._after_cr:
             piece = piece.removeprefix(b"\n")
@@ -161,8 +162,9 @@ class Splitter:
 
 def event_data(event: bytes) -> bytes:
     """The data of one event (LF line ends): its `data:` lines joined, b"" when it has none."""
-    lines = []
-    for line in event.split(b"\n"):
-        if line.startswith(b"data:"):
-            lines.append(line[6:] if line[5:6] == b" " else line[5:])
+    lines = [
+        line[6:] if line[5:6] == b" " else line[5:]
+        for line in event.split(b"\n")
+        if line.startswith(b"data:")
+    ]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)

@@ -10,7 +10,8 @@ been used so far. Rules, from both APIs' own behaviour:
 - A figure that cannot be true (negative, not a number) is ignored, and the tally is no longer complete.
 - What follows `[DONE]` is not read.
 
-Without the provider's final figures the output is estimated by counting delta events, and `complete` is False.
+Without the provider's final figures the output is estimated by counting delta events, and `complete` is
+False.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ _TOKENS_MAX = 1_000_000_000
 # A token of English is about four bytes of text.
 BYTES_PER_TOKEN = 4
 
-# In what is too large to keep whole: where a usage object may begin, and how far one is looked at. Real ones are
-# under a kilobyte; a stranger's file full of the word must not cost more than a glance.
+# In what is too large to keep whole: where a usage object may begin, and how far one is looked at. Real ones
+# are under a kilobyte; a stranger's file full of the word must not cost more than a glance.
 _USAGE_TRIES_MAX = 8
 _USAGE_BYTES_MAX = 16 * 1024
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
@@ -204,7 +205,7 @@ class Tally:
                 self._read_window(window)
 
     def _read_window(self, window: Window) -> None:
-        """Of something too large only the ends are read: both APIs put the usage last, the model first or last."""
+        """Of something too large the ends are read: both APIs put the usage last, the model first or last."""
         tail = window.tail()
         if self.model is None:
             found = _MODEL.findall(window.head)[:1] or _MODEL.findall(tail)[-1:]
@@ -261,7 +262,8 @@ class Tally:
             )
         total = self._figure(usage.cache_creation_input_tokens, -1)
         if total >= 0:
-            # It may grow after the split was told (only message_start has it): the growth is the cheaper class.
+            # It may grow after the split was told (only message_start has it): the growth is the cheaper
+            # class.
             self.cache_write_5m_tokens = max(0, total - self.cache_write_1h_tokens)
         if usage.output_tokens_details is not None:
             self.reasoning_tokens = self._figure(
@@ -295,7 +297,7 @@ class Tally:
         return value
 
     def estimate(self, request_bytes: int) -> None:
-        """Fill in what the provider did not get to say: called when the answer was cut before its final figures."""
+        """Fill in what the provider did not get to say: the answer was cut before its final figures."""
         if not self.input_tokens and not self.cache_read_tokens:
             self.input_tokens = request_bytes // BYTES_PER_TOKEN
         if self.streamed:
@@ -307,7 +309,7 @@ _NO_USAGE = _Usage()
 
 
 def _usage_at(data: bytes) -> _Usage | None:
-    """The usage object that `data` begins with, after a colon; None for anything else, or one without figures."""
+    """The usage object that `data` begins with, after a colon; None for anything else or without figures."""
     text = data.decode("utf-8", "replace").lstrip(" \t\r\n:")
     try:
         found, _ = json.JSONDecoder().raw_decode(text)
@@ -318,7 +320,7 @@ def _usage_at(data: bytes) -> _Usage | None:
 
 
 def _has_usage(data: bytes) -> bool:
-    """True when a `usage` key with an object stands in `data` (text cannot look so: its quotes are escaped)."""
+    """True when a `usage` key with an object stands in `data` (quotes in text are escaped)."""
     at = data.find(b'"usage"')
     while at >= 0:
         rest = data[at + 7 : at + 16].lstrip(b" \t\n:")

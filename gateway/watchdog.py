@@ -1,8 +1,9 @@
 """Deadlines for every connection, at the price of an attribute each.
 
-A request passes through many waits (head, body, first byte, each next byte, each write), each with its own limit. Arming a Trio deadline for
-each would cost more than the waits themselves; here a wait sets `deadline` on its connection and one task looks over all of them
-a few times a second. So a limit is exact to `PERIOD_SECONDS`, which is nothing beside limits of seconds and minutes.
+A request passes through many waits (head, body, first byte, each next byte, each write), each with its own
+limit. Arming a Trio deadline for each would cost more than the waits themselves; here a wait sets `deadline`
+on its connection and one task looks over all of them a few times a second. So a limit is exact to
+`PERIOD_SECONDS`, which is nothing beside limits of seconds and minutes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Watched(Protocol):
 
 
 class Watchdog:
-    """`now` is Trio's clock as of the last look: precise enough to compute deadlines from, and free to read."""
+    """`now` is Trio's clock as of the last look: precise enough for deadlines, and free to read."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,11 +1,12 @@
 """The two sockets of a request: bytes in, bytes out, nothing else.
 
-Karta owns its wire (docs/decisions/0001): non-blocking standard sockets and `trio.lowlevel.wait_readable`. A send is tried before it is
-waited for, since it nearly always fits; a receive is waited for before it is tried, since it nearly always would
-find nothing. That order is worth two system calls a request. TLS is `ssl.SSLSocket` in non-blocking mode: OpenSSL does its own I/O and no
-bytes are copied through memory BIOs.
+Karta owns its wire (docs/decisions/0001): non-blocking standard sockets and `trio.lowlevel.wait_readable`. A
+send is tried before it is waited for, since it nearly always fits; a receive is waited for before it is
+tried, since it nearly always would find nothing. That order is worth two system calls a request. TLS is
+`ssl.SSLSocket` in non-blocking mode: OpenSSL does its own I/O and no bytes are copied through memory BIOs.
 
-Errors: `OSError` (`ssl.SSLError` is one) when the connection broke, `trio.ClosedResourceError` when `interrupt` woke a waiting task.
+Errors: `OSError` (`ssl.SSLError` is one) when the connection broke, `trio.ClosedResourceError` when
+`interrupt` woke a waiting task.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ from typing import Protocol
 
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
-# One read. Large enough for a whole answer or a burst of events, small enough that 10,000 busy streams hold little.
+# One read. Large enough for a whole answer or a burst of events, small enough that 10,000 busy streams hold
+# little.
 RECEIVE_BYTES = 64 * 1024
 
-# Kernel buffers of one connection. Left alone Linux grows them to megabytes, and a reader that stops would leave
-# all of that queued: held down here, backpressure reaches the provider after at most about half a megabyte.
+# Kernel buffers of one connection. Left alone Linux grows them to megabytes, and a reader that stops would
+# leave all of that queued: held down here, backpressure reaches the provider after at most about half a
+# megabyte.
 SOCKET_BUFFER_BYTES = 128 * 1024
 
 _ABORT = struct.pack("ii", 1, 0)
@@ -46,7 +49,7 @@ class Transport(Protocol):
         """Send `data[sent:]`, waiting as long as it takes: the caller's watchdog bounds it."""
 
     def untouched(self) -> bool:
-        """True when no byte has arrived since the last receive. An end is not seen: the next request finds it."""
+        """True when no byte has arrived since the last receive. An end is seen by the next request."""
 
 
 class PlainTransport:
@@ -122,7 +125,8 @@ class TLSTransport:
         if not _bytes_waiting(self.sock):
             return True
         try:
-            # Session tickets arrive after the handshake and are no application data: reading them gives SSLWantRead.
+            # Session tickets arrive after the handshake and are no application data: reading them gives
+            # SSLWantRead.
             self.sock.recv(1)
         except ssl.SSLWantReadError:
             return True
@@ -132,7 +136,7 @@ class TLSTransport:
 
 
 def _bytes_waiting(sock: socket.socket) -> int:
-    """How many bytes the kernel holds for us: a third of the price of a `recv` that raises when it finds none."""
+    """How many bytes the kernel holds for us: a third of the price of a `recv` that finds none."""
     waiting = bytearray(4)
     fcntl.ioctl(sock, termios.FIONREAD, waiting)
     return int.from_bytes(waiting, sys.byteorder)
@@ -146,7 +150,10 @@ async def send(transport: Transport, data: bytes | bytearray) -> None:
 
 
 def prepare(sock: socket.socket) -> None:
-    """Make a connected TCP socket ours: non-blocking, no Nagle delay, bounded kernel buffers."""
+    """Make a connected socket ours: non-blocking, and for TCP no Nagle delay.
+
+    `SOCKET_BUFFER_BYTES` is set where it counts before the first packet: on the listener, and when dialling.
+    """
     sock.setblocking(False)
     if sock.family != socket.AF_UNIX:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
