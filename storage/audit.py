@@ -130,7 +130,7 @@ async def record(
         _printable(actor.address, ADDRESS_CHARS_MAX),
         _printable(actor.user_agent, USER_AGENT_CHARS_MAX),
         _printable(actor.request_id, REQUEST_ID_CHARS_MAX),
-        msgspec.json.encode({name: _clean(value) for name, value in details.items()}).decode(),
+        msgspec.json.encode(_clean(details)).decode(),
     )
 
 
@@ -266,7 +266,7 @@ def _clean(value: Any) -> Any:
     if isinstance(value, str):
         return _printable(value, SUBJECT_CHARS_MAX)
     if isinstance(value, Mapping):
-        return {str(name): _clean(inner) for name, inner in value.items()}
+        return {_printable(str(name), SUBJECT_CHARS_MAX): _clean(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_clean(inner) for inner in value]
     return value
