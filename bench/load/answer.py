@@ -62,6 +62,7 @@ class AnswerReader:
         "_feed",
         "_parser",
         "_stream",
+        "_surplus",
         "_tail",
         "_terminal",
         "_unfinished",
@@ -86,7 +87,7 @@ class AnswerReader:
 
     def expect(self) -> None:
         """Forget the answer before."""
-        self.complete = self.keeps_alive = False
+        self.complete = self.keeps_alive = self._surplus = False
         self.status = self.events = self.body_bytes = self._crc32 = 0
         self._unfinished = self._tail = b""
 
@@ -108,6 +109,8 @@ class AnswerReader:
             self._unfinished = b"" if body.endswith(_BLANK_LINES) else body[len(body.rstrip(b"\r\n")) :]
 
     def on_message_complete(self) -> None:
+        # A second answer to the same question: something is out of step.
+        self._surplus = self.complete
         self.status = self._parser.get_status_code()
         if self.status >= _FINAL_STATUS_MIN:
             self.complete = True
@@ -116,6 +119,8 @@ class AnswerReader:
     def failure(self, span_seconds: float = 0.0) -> Failure | None:
         """Say what is wrong with the complete answer, whose events spanned `span_seconds`; None: nothing."""
         expected = self._expectation
+        if self._surplus:
+            return Failure.MALFORMED
         if self.status != expected.status:
             return Failure.STATUS
         if self._stream and expected.status == 200:

@@ -28,6 +28,7 @@ _LOOK_SECONDS = 0.02
 _SWEEP_SECONDS = 0.25
 # How long an open loop waits for its connections before it begins without the rest.
 _CONNECT_SECONDS_MAX = 10.0
+# The schedule begins this much later, when its thread runs.
 _LEAD_NS = 20_000_000
 
 
@@ -39,9 +40,36 @@ class Progress(msgspec.Struct, omit_defaults=True):
     tally: TallyReport | None = None
 
 
-def tell(progress: Progress) -> None:
-    sys.stdout.buffer.write(msgspec.json.encode(progress) + b"\n")
-    sys.stdout.buffer.flush()
+class Parent:
+    """Whoever started the run: is told of its phases, and says when held streams may end.
+
+    This one hears nothing and never waits, for runs inside another program; `ParentProcess` is the real one.
+    """
+
+    def tell(self, progress: Progress) -> None:
+        """Take note of a phase."""
+
+    async def released(self) -> None:
+        """Return when held streams may end."""
+
+    def settle(self) -> None:
+        """Called when the warm-up is over, before the window opens."""
+
+
+class ParentProcess(Parent):
+    """The process at the other end of our stdin and stdout."""
+
+    def tell(self, progress: Progress) -> None:
+        sys.stdout.buffer.write(msgspec.json.encode(progress) + b"\n")
+        sys.stdout.buffer.flush()
+
+    async def released(self) -> None:
+        await asyncio.to_thread(sys.stdin.buffer.readline)
+
+    def settle(self) -> None:
+        # What is alive now lives till the end; walking it again would only add noise to the window.
+        gc.collect()
+        gc.freeze()
 
 
 async def _sweep(driver: LoadDriver) -> None:
@@ -72,19 +100,17 @@ async def _until(done: Callable[[], bool], seconds_max: float) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _window(plan: LoadPlan, tally: Tally) -> None:
+async def _window(plan: LoadPlan, tally: Tally, parent: Parent) -> None:
     """Warm up, count for the plan's seconds, then stop asking."""
     await asyncio.sleep(plan.ramp_seconds + plan.warmup_seconds)
-    # What is alive now lives till the end; walking it again would only add noise to the window.
-    gc.collect()
-    gc.freeze()
-    tell(Progress("open"))
+    parent.settle()
+    parent.tell(Progress("open"))
     cpu_seconds = time.process_time()
     tally.open_window(perf_counter_ns())
     await asyncio.sleep(plan.seconds)
     tally.close_window(perf_counter_ns())
     tally.cpu_seconds = time.process_time() - cpu_seconds
-    tell(Progress("closed"))
+    parent.tell(Progress("closed"))
 
 
 async def _drain(driver: LoadDriver) -> None:
@@ -93,49 +119,51 @@ async def _drain(driver: LoadDriver) -> None:
     await _until(lambda: not driver.in_flight, driver.plan.answer_seconds_max * 2)
 
 
-async def _drive_closed(plan: LoadPlan, tally: Tally) -> None:
+async def _drive_closed(plan: LoadPlan, tally: Tally, parent: Parent) -> None:
     driver = ClosedLoop(plan, tally)
     async with _running(driver):
-        await _window(plan, tally)
+        await _window(plan, tally, parent)
         await _drain(driver)
 
 
-async def _drive_open(plan: LoadPlan, tally: Tally) -> None:
+async def _drive_open(plan: LoadPlan, tally: Tally, parent: Parent) -> None:
     driver = OpenLoop(plan, tally)
     async with _running(driver):
         await _until(lambda: driver.ready, _CONNECT_SECONDS_MAX)
         start_ns = perf_counter_ns() + _LEAD_NS
         driver.begin(start_ns)
         with paced(plan.rate_per_second, start_ns, driver.arrive):
-            await _window(plan, tally)
+            await asyncio.sleep(_LEAD_NS / 1e9)
+            await _window(plan, tally, parent)
         await _drain(driver)
 
 
-async def _hold_open(plan: LoadPlan, tally: Tally) -> None:
+async def _hold_open(plan: LoadPlan, tally: Tally, parent: Parent) -> None:
     driver = HoldOpen(plan, tally)
     async with _running(driver):
         await _until(lambda: driver.held + tally.failed >= plan.connections, plan.answer_seconds_max)
-        tell(Progress("held", streams=driver.held))
-        await asyncio.to_thread(sys.stdin.buffer.readline)
+        parent.tell(Progress("held", streams=driver.held))
+        await parent.released()
 
 
-async def run_plan(plan: LoadPlan) -> TallyReport:
+async def run_plan(plan: LoadPlan, parent: Parent) -> TallyReport:
     """Do what the plan says and return what was seen."""
     tally = Tally(by_start=plan.driver == "open")
     match plan.driver:
         case "closed":
-            await _drive_closed(plan, tally)
+            await _drive_closed(plan, tally, parent)
         case "open":
-            await _drive_open(plan, tally)
+            await _drive_open(plan, tally, parent)
         case "hold":
-            await _hold_open(plan, tally)
+            await _hold_open(plan, tally, parent)
     return tally.report()
 
 
 def main() -> None:
     plan = msgspec.json.decode(sys.stdin.buffer.readline(), type=LoadPlan)
-    report = uvloop.run(run_plan(plan))
-    tell(Progress("done", tally=report))
+    parent = ParentProcess()
+    report = uvloop.run(run_plan(plan, parent))
+    parent.tell(Progress("done", tally=report))
 
 
 if __name__ == "__main__":

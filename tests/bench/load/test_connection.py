@@ -1,0 +1,106 @@
+"""One connection books what it saw, on real sockets: right answers, and each way to be wrong."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from bench.load.answer import Failure
+from bench.load.plan import Expectation, Question
+from tests.bench.load.driving import tally_against
+from tests.bench.scripted_server import CLOSE, RESET, Asked, chunk, events, stream_head, unary
+
+STREAM = Question(stream=True)
+WHOLE = [stream_head(), *(chunk(event) for event in events(4)), chunk(b"")]
+
+
+def test_unary_answers_are_counted_and_timed() -> None:
+    tally = tally_against(lambda _: [0.002, unary(b"{}")], expectation=Expectation(body_bytes=2))
+    assert tally.failed == 0
+    assert tally.requests == tally.latency.total == tally.first.total > 0
+    assert tally.body_bytes == 2 * tally.requests
+    assert tally.latency.percentile(1) >= 1_900_000
+    assert tally.seconds > 0.05
+    assert tally.cpu_seconds > 0
+
+
+def test_gaps_and_first_events_are_timed() -> None:
+    def script(_: Asked) -> Iterable[bytes | float]:
+        yield 0.004
+        for piece in WHOLE:
+            yield piece
+            yield 0.002
+
+    tally = tally_against(script, question=STREAM, expectation=Expectation(events=4), seconds=0.3)
+    assert tally.failed == 0
+    assert tally.requests > 0
+    assert tally.events >= 4 * tally.requests
+    assert tally.first.percentile(1) >= 3_900_000
+    # Neither the head nor the end of the stream is an event.
+    assert tally.gaps.total == pytest.approx(3 * tally.requests, abs=6)
+    assert tally.gaps.percentile(50) >= 1_900_000
+    assert tally.merged_events == 0
+
+
+def test_events_of_one_read_count_as_merged() -> None:
+    tally = tally_against(lambda _: [b"".join(WHOLE)], question=STREAM, expectation=Expectation(events=4))
+    assert tally.failed == 0
+    assert tally.merged_events == 3 * (tally.events // 4)
+    assert tally.gaps.percentile(100) == 0
+
+
+def test_a_collected_stream_is_caught() -> None:
+    expectation = Expectation(events=4, span_seconds_min=0.005)
+    tally = tally_against(lambda _: [0.01, b"".join(WHOLE)], question=STREAM, expectation=expectation)
+    assert set(tally.failures) == {Failure.BUFFERED}
+
+
+@pytest.mark.parametrize(
+    ("pieces", "failure"),
+    [
+        ([unary(b"{}", status="500 Oh")], Failure.STATUS),
+        ([b"hello there, no HTTP\r\n\r\n"], Failure.MALFORMED),
+        ([b"".join(WHOLE[:-2]), chunk(b"")], Failure.TERMINAL),
+        ([*WHOLE[:2], *WHOLE[3:]], Failure.EVENTS),
+        ([*WHOLE[:3], CLOSE], Failure.BROKEN),
+        ([*WHOLE[:3], RESET], Failure.BROKEN),
+        ([CLOSE], Failure.BROKEN),
+        ([stream_head(), 5.0], Failure.TIMEOUT),
+    ],
+)
+def test_each_way_to_be_wrong_is_a_failure_of_its_kind(
+    pieces: list[bytes | float | str], failure: Failure
+) -> None:
+    tally = tally_against(
+        lambda _: pieces,
+        question=STREAM,
+        expectation=Expectation(events=4),
+        answer_seconds_max=0.2,
+    )
+    assert failure in tally.failures
+    assert tally.requests == 0
+    assert tally.examples[failure]
+
+
+def test_two_answers_to_one_question_are_malformed() -> None:
+    tally = tally_against(lambda _: [unary(b"{}") * 2])
+    assert set(tally.failures) == {Failure.MALFORMED}
+    assert tally.requests == 0
+
+
+def test_one_dropped_event_in_many_answers_is_found() -> None:
+    answered = 0
+
+    def script(_: Asked) -> Iterable[bytes]:
+        nonlocal answered
+        answered += 1
+        return WHOLE if answered != 20 else [*WHOLE[:2], *WHOLE[3:]]
+
+    tally = tally_against(script, question=STREAM, expectation=Expectation(events=4), seconds=0.5)
+    assert tally.failures == {Failure.EVENTS: 1}
+    assert tally.answers_checked > 20
+
+
+def test_connection_close_after_an_answer_is_no_failure() -> None:
+    tally = tally_against(lambda _: [unary(b"{}", headers="connection: close\r\n"), CLOSE])
+    assert tally.failed == 0
+    assert tally.reconnects >= tally.answers_checked - 1 > 0

@@ -1,0 +1,50 @@
+"""The pacer wakes a loop as often as it was asked to, and ends."""
+
+import asyncio
+import threading
+from time import perf_counter_ns
+
+import uvloop
+
+from bench.load.pacer import paced
+
+DEADLINE_SECONDS = 10.0
+
+
+async def wake_ups(rate: float, count: int) -> list[int]:
+    """When (nanoseconds after the start) the first `count` calls came."""
+    moments: list[int] = []
+    done = asyncio.Event()
+    start_ns = perf_counter_ns() + 10_000_000
+
+    def on_due() -> None:
+        moments.append(perf_counter_ns() - start_ns)
+        if len(moments) == count:
+            done.set()
+
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with paced(rate, start_ns, on_due):
+            await done.wait()
+    return moments
+
+
+def test_it_keeps_to_its_schedule() -> None:
+    moments = uvloop.run(wake_ups(200, 20))
+    assert moments[0] >= 0
+    # A wake-up may be late on a busy machine but never early, and lateness does not add up.
+    assert all(moment >= number * 5_000_000 for number, moment in enumerate(moments[:2]))
+    assert moments == sorted(moments)
+
+
+def test_it_ends_with_its_body() -> None:
+    uvloop.run(wake_ups(5000, 3))
+    assert not [thread for thread in threading.enumerate() if thread.name == "pacer"]
+
+
+def test_it_ends_while_it_waits_for_a_far_moment() -> None:
+    async def never_due() -> None:
+        with paced(1, perf_counter_ns() + 10**12, lambda: None):
+            await asyncio.sleep(0)
+
+    uvloop.run(never_due())
+    assert not [thread for thread in threading.enumerate() if thread.name == "pacer"]

@@ -1,0 +1,42 @@
+"""Plans refuse what cannot be run, and survive the journey through JSON."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.load.plan import Expectation, LoadPlan, Question
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"keys": []}, "at least one key"),
+        ({"connections": 0}, "1 to"),
+        ({"connections": 10**6}, "1 to"),
+        ({"driver": "open"}, "rate"),
+        ({"seconds": 0}, "above 0"),
+        ({"answer_seconds_max": 0}, "above 0"),
+        ({"warmup_seconds": -1}, "not be below 0"),
+    ],
+)
+def test_impossible_plans_say_why(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        LoadPlan(**{"base_url": "http://127.0.0.1:1", "keys": ["k"], **wrong})
+
+
+def test_a_plan_survives_json() -> None:
+    plan = LoadPlan(
+        base_url="http://127.0.0.1:1",
+        keys=["a", "b"],
+        question=Question(stream=True, behaviour="tokens=5"),
+        expectation=Expectation(events=9, body_crc32=7, span_seconds_min=0.5),
+        driver="open",
+        rate_per_second=10,
+    )
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=LoadPlan) == plan
+
+
+def test_the_model_steers_the_simulated_provider_unless_named() -> None:
+    assert Question(behaviour="tokens=5").model_name == "sim:tokens=5"
+    assert Question(behaviour="tokens=5", model="claude").model_name == "claude"
