@@ -25,7 +25,6 @@ _CONTENT_TYPE = Field.CONTENT_TYPE
 _API_KEY = Field.API_KEY
 _AUTHORIZATION = Field.AUTHORIZATION
 _CONTENT_LENGTH = Field.CONTENT_LENGTH
-_TRANSFER_ENCODING = Field.TRANSFER_ENCODING
 _HOST = Field.HOST
 _CONNECTION = Field.CONNECTION
 _DROP = Field.DROP
@@ -199,10 +198,8 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
             hosts += 1
         elif field is _CONNECTION:
             dropped.update(value.translate(None, b" \t").lower().split(b","))
-        elif field is _TRANSFER_ENCODING:
-            _check_transfer_encoding(inbound, value)
         else:
-            _expect(request, value)
+            _read_rare(request, field, value)
     if hosts != 1 and (hosts or inbound.version == "1.1"):
         raise Refusal(Kind.MALFORMED, "HTTP/1.1 needs one Host header, and no more.", close=True)
     if dropped:
@@ -240,18 +237,19 @@ def _only(earlier: bytes, value: bytes) -> bytes:
     return value
 
 
-def _check_transfer_encoding(inbound: Inbound, value: bytes) -> None:
-    """The parser undoes chunks only, and HTTP/1.0 knows none: a hop that disagrees would see another body."""
-    if inbound.version == "1.0":
+def _read_rare(request: APIRequest, field: Field, value: bytes) -> None:
+    """Transfer-Encoding and Expect."""
+    if field is Field.EXPECT:
+        if value.strip().lower() != b"100-continue":
+            raise Refusal(
+                Kind.EXPECTATION_FAILED, "The only expectation met here is 100-continue.", close=True
+            )
+        request.expects_continue = request.inbound.version == "1.1"
+    elif request.inbound.version == "1.0":
+        # HTTP/1.0 knows no chunks: a hop that goes by that would see another body.
         raise Refusal(Kind.MALFORMED, "Transfer-Encoding needs HTTP/1.1.", close=True)
-    if value.strip().lower() != b"chunked":
+    elif value.strip().lower() != b"chunked":
         raise Refusal(Kind.NOT_SUPPORTED, "The only transfer coding taken here is chunked.", close=True)
-
-
-def _expect(request: APIRequest, value: bytes) -> None:
-    if value.strip().lower() != b"100-continue":
-        raise Refusal(Kind.EXPECTATION_FAILED, "The only expectation met here is 100-continue.", close=True)
-    request.expects_continue = request.inbound.version == "1.1"
 
 
 def take_body(request: APIRequest) -> None:
