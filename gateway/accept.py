@@ -116,7 +116,10 @@ class Connection:
         self.answered = False
         self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
-            data = await self._receive()
+            try:
+                data = await self.transport.receive()
+            except trio.ClosedResourceError:
+                raise self.overdue() or ConnectionResetError from None
             if not data:
                 return None
             if self._waiting is _REQUEST:
@@ -134,7 +137,10 @@ class Connection:
         Raises `Refusal` beyond `bytes_max`, and `trio.Cancelled` when the client goes.
         """
         self.begin_wait(_BODY, self._limits.body_stall_seconds)
-        data = await self._receive()
+        try:
+            data = await self.transport.receive()
+        except trio.ClosedResourceError:
+            raise self.overdue() or ConnectionResetError from None
         if not data:
             self.on_hangup()
             await trio.lowlevel.checkpoint()
@@ -146,12 +152,6 @@ class Connection:
         if inbound.body_bytes > bytes_max:
             raise Refusal(Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True)
 
-    async def _receive(self) -> bytes:
-        try:
-            return await self.transport.receive()
-        except trio.ClosedResourceError:
-            raise self.overdue() or ConnectionResetError from None
-
     # Writing.
 
     async def send(self, data: bytes | bytearray) -> None:
@@ -159,12 +159,16 @@ class Connection:
         self.answered = True
         sent = self.transport.send_now(data)
         if sent < len(data):
-            self.begin_wait(_WRITE, self._limits.write_stall_seconds)
-            try:
-                await self.transport.send_rest(data, sent)
-            except trio.ClosedResourceError:
-                raise self.overdue() or ConnectionResetError from None
-            self.deadline = NEVER
+            await self.send_rest(data, sent)
+
+    async def send_rest(self, data: bytes | bytearray, sent: int) -> None:
+        """Send what `transport.send_now` could not."""
+        self.begin_wait(_WRITE, self._limits.write_stall_seconds)
+        try:
+            await self.transport.send_rest(data, sent)
+        except trio.ClosedResourceError:
+            raise self.overdue() or ConnectionResetError from None
+        self.deadline = NEVER
 
     def close(self) -> None:
         wire.close(self.transport.sock)

@@ -136,9 +136,12 @@ async def _forward_verbatim(
         if reader.done:
             _check_end(connection, reader, data, metering.response_bytes)
             metering.settle(_COMPLETED)
-            await connection.send(data)
+        connection.answered = True
+        sent = connection.transport.send_now(data)
+        if sent < len(data):
+            await connection.send_rest(data, sent)
+        if reader.done:
             return
-        await connection.send(data)
         data = await _receive(connection, upstream, limits)
         metering.response_bytes += len(data)
 

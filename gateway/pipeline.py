@@ -22,7 +22,7 @@ import trio
 from gateway.accept import Connection
 from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
 from gateway.authenticate import Authenticator, Caller
-from gateway.authorize import Grant, Upstreams, authorize, check_standing, choose_credential
+from gateway.authorize import Upstreams, authorize, check_standing, choose_credential
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
 from gateway.forward import NothingReceived, UpstreamResponse, forward, receive_head
@@ -32,7 +32,7 @@ from gateway.operations import Operations
 from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
-from gateway.send_request import send_request
+from gateway.send_request import send_at_once, send_request
 from gateway.upload import upload
 from gateway.wait import Overdue, Waiting
 from storage.model import CredentialKind, Outcome
@@ -115,7 +115,10 @@ class Pipeline:
         upstream: Upstream | None = None
         if caller is not None:
             check_standing(caller, time.time())
-            await self._read_body(connection, request)
+            if request.inbound.complete:
+                take_body(request)
+            else:
+                await self._read_body(connection, request)
             opened = None
         else:
             caller, opened, upstream = await self._admit_cold(connection, request)
@@ -242,43 +245,36 @@ class Pipeline:
         answer.
         """
         grant = opened.grant
+        request = grant.request
+        limits = self._limits
+        hide_account = grant.kind is _PLATFORM and self._upstreams.shared_account
         pool = self._pools.of(grant.provider.origin)
         for attempt in range(_STALE_RETRIES + 1):
             if not used:
                 began = time.perf_counter()
                 # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
-                fresh = attempt > 0 or not grant.request.inbound.complete
+                fresh = attempt > 0 or not request.inbound.complete
                 used.append((None if fresh else pool.take()) or await pool.dial())
                 metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
             upstream = used[0]
-            upstream.reader.begin(head_only=grant.request.inbound.method == b"HEAD")
+            upstream.reader.begin(head_only=request.inbound.method == b"HEAD")
+            if not request.inbound.complete:
+                length = None if request.content_length < 0 else request.content_length
+                head = request_head(opened, length)
+                return await upload(
+                    connection, upstream, head, grant, metering, limits, hide_account=hide_account
+                )
+            head = request_head(opened, len(request.body))
+            if not send_at_once(upstream, head, request.body):
+                await send_request(connection, upstream, head, request.body, limits)
             try:
-                return await self._exchange(connection, upstream, opened, grant, metering)
+                return await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
             except NothingReceived:
-                if not upstream.reused or attempt == _STALE_RETRIES or not grant.request.inbound.complete:
+                if not upstream.reused or attempt == _STALE_RETRIES:
                     raise
                 used.clear()
                 pool.discard(upstream)
         raise AssertionError("the loop above returns or raises")
-
-    async def _exchange(
-        self,
-        connection: Connection,
-        upstream: Upstream,
-        opened: OpenedCredential,
-        grant: Grant,
-        metering: Metering,
-    ) -> UpstreamResponse:
-        hide_account = grant.kind is _PLATFORM and self._upstreams.shared_account
-        request = grant.request
-        streams = not request.inbound.complete
-        head = request_head(opened, None if streams and request.content_length < 0 else _length(request))
-        if not streams:
-            await send_request(connection, upstream, head, request.body, self._limits)
-            return await receive_head(connection, upstream, grant, self._limits, hide_account=hide_account)
-        return await upload(
-            connection, upstream, head, grant, metering, self._limits, hide_account=hide_account
-        )
 
     async def _refuse(
         self,
@@ -300,10 +296,6 @@ class Pipeline:
             connection.keep_alive = False
             if not inbound.complete:
                 await connection.linger()
-
-
-def _length(request: APIRequest) -> int:
-    return len(request.body) if request.inbound.complete else request.content_length
 
 
 def _too_late(overdue: Overdue) -> Refusal:

@@ -17,22 +17,40 @@ from storage.sealing import wipe
 _JOINED_BYTES_MAX = 32 * 1024
 
 
+def send_at_once(upstream: Upstream, head: bytearray, body: bytes) -> bool:
+    """Send head and body without waiting, as nearly every request can be; True when all of it went.
+
+    `head` is wiped when it has been sent. Otherwise nothing, or only a beginning of `head`, has gone out, and
+    `send_request` goes on from there: what was sent has been taken off `head`.
+
+    A failure to send is not raised, here or there: the provider may have answered early and closed, and what
+    it said (or that it said nothing) is what `receive_head` finds.
+    """
+    if len(body) > _JOINED_BYTES_MAX:
+        return False
+    head += body
+    try:
+        sent = upstream.transport.send_now(head)
+    except OSError:
+        upstream.spoiled = True
+        sent = len(head)
+    if sent < len(head):
+        head[:sent] = bytes(sent)
+        del head[:sent]
+        return False
+    wipe(head)
+    return True
+
+
 async def send_request(
     connection: Connection, upstream: Upstream, head: bytearray, body: bytes, limits: Limits
 ) -> None:
-    """Send `head` and `body`; `head`, which holds the key, is wiped whatever happens.
-
-    A failure to send is not raised: the provider may have answered early and closed, and what it said (or
-    that it said nothing) is what `receive_head` finds.
-    """
+    """Send what `send_at_once` could not, waiting for the provider. `head` is wiped whatever happens."""
     try:
-        if len(body) <= _JOINED_BYTES_MAX:
-            head += body
-            body = b""
         await _send(connection, upstream, head, limits)
     finally:
         wipe(head)
-    if body:
+    if len(body) > _JOINED_BYTES_MAX:
         await _send(connection, upstream, body, limits)
 
 
