@@ -46,10 +46,11 @@ _DROPPED = _HOP_BY_HOP | _EDGE
 _REQUEST_IDS = {b"request-id", b"x-request-id"}
 _SPECIAL = _DROPPED | _ACCOUNT | _REQUEST_IDS | {b"content-type", b"location"}
 
-# Lower-case names by the spelling a provider used, so that each is folded once.
-_folded: dict[bytes, bytes] = {}
-_FOLDED_MAX = 4096
-_FOLDED_BYTES_MAX = 64
+# The beginning of the line (`name: `) of each name that is known to pass as it is, by the spelling a provider
+# used: one look-up for most fields.
+_plain: dict[bytes, bytes] = {}
+_PLAIN_MAX = 4096
+_PLAIN_BYTES_MAX = 64
 
 # llhttp lets control characters through in the reason, where clients refuse them.
 _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
@@ -57,8 +58,8 @@ _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 
 def _fold(name: bytes) -> bytes:
     folded = name.lower()
-    if len(_folded) < _FOLDED_MAX and len(name) <= _FOLDED_BYTES_MAX:
-        _folded[name] = folded
+    if folded not in _SPECIAL and len(_plain) < _PLAIN_MAX and len(name) <= _PLAIN_BYTES_MAX:
+        _plain[name] = name + b": "
     return folded
 
 
@@ -75,7 +76,11 @@ class ClientHead:
         lines = self.lines = []
         dropped: set[bytes] = set()
         for name, value in reader.headers:
-            folded = _folded.get(name) or _fold(name)
+            line = _plain.get(name)
+            if line is not None:
+                lines.append(line + value)
+                continue
+            folded = _fold(name)
             if folded not in _SPECIAL:
                 lines.append(name + b": " + value)
                 continue

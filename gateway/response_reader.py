@@ -17,6 +17,8 @@ HEADER_COUNT_MAX = 200
 INTERIM_MAX = 8
 
 _BODILESS = {204, 304}
+_CONTENT_LENGTH_BYTES = len(b"content-length")
+_TRANSFER_ENCODING_BYTES = len(b"transfer-encoding")
 
 
 class UpstreamBroken(Exception):
@@ -150,10 +152,11 @@ class ResponseReader:
         self.status = status
         self.head_done = True
         for name, value in self.headers:
-            lowered = name.lower()
-            if lowered == b"content-length":
+            # Two names of thirty matter: their lengths tell most others apart without folding them.
+            length = len(name)
+            if length == _CONTENT_LENGTH_BYTES and name.lower() == b"content-length":
                 self.content_length = int(value)
-            elif lowered == b"transfer-encoding":
+            elif length == _TRANSFER_ENCODING_BYTES and name.lower() == b"transfer-encoding":
                 if self.chunked or value.strip().lower() != b"chunked":
                     raise UpstreamBroken("it used a transfer coding other than chunked")
                 self.chunked = True
