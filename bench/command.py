@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,7 @@ from bench.load.run import LoadFailed, run_load
 from bench.load.summary import Summary, summarize
 from bench.load.summary_table import print_summary
 from bench.process import StartFailed
-from bench.targets.base import PLACEHOLDER_KEY
+from bench.targets.base import PLACEHOLDER_KEY, Target
 from bench.targets.registry import TARGETS, targets_named
 
 KEY_VARIABLE = "KARTA_BENCH_KEY"
@@ -182,16 +183,24 @@ def _compare(options: argparse.Namespace) -> int:
     ):
         session = Session(chosen, Path(directory), status.update)
         seen = trio.run(session.run, targets)
-    to_stdout = options.json == "-"
-    print_comparison(seen, progress if to_stdout else Console())
-    if options.json is not None:
-        document = comparison_json(seen)
-        if to_stdout:
-            print(document)
-        else:
-            Path(options.json).write_text(document + "\n")
-    required = [target.name for target in targets if not target.optional]
-    missing = [name for name in required if name in seen.unavailable]
+    show(seen, options.json)
+    return exit_code(seen, targets)
+
+
+def show(seen: Comparison, json_to: str | None) -> None:
+    """Print the tables, and write the JSON document to a file or (`-`) to stdout, the tables then to
+    stderr."""
+    to_stdout = json_to == "-"
+    print_comparison(seen, Console(stderr=to_stdout))
+    if to_stdout:
+        print(comparison_json(seen))
+    elif json_to is not None:
+        Path(json_to).write_text(comparison_json(seen) + "\n")
+
+
+def exit_code(seen: Comparison, targets: Sequence[Target]) -> int:
+    """Return 1 if any answer was wrong or a target that has to be there was not, else 0."""
+    missing = [target.name for target in targets if target.name in seen.unavailable and not target.optional]
     return 1 if seen.broken or missing else 0
 
 

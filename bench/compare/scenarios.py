@@ -9,8 +9,8 @@ _UNARY_TOKENS = 60
 _BURST_TOKENS = 200
 _PACED_TOKENS = 100
 _PACED_MILLISECONDS = 20
-# A stream that comes in less than this share of its provider's time was collected and sent at once.  Low, so that a
-# busy machine which holds up the first event is not taken for it.
+# A stream that comes in less than this share of its provider's time was collected and sent at once.
+# Low, so that a busy machine which holds up the first event is not taken for it.
 _SPAN_SHARE_MIN = 0.1
 
 
@@ -18,6 +18,7 @@ class CompareOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What `karta bench compare` was asked for.
 
     `smoke` makes everything tiny: it proves that all targets answer right and says nothing about speed.
+    `idle_streams` 0 leaves memory unmeasured, `rounds` 0 everything else.
     """
 
     arms: list[str]
@@ -31,8 +32,8 @@ class CompareOptions(msgspec.Struct, frozen=True, kw_only=True):
     smoke: bool = False
 
     def __post_init__(self) -> None:
-        if min(self.rounds, self.connections, self.streams, self.idle_streams) < 1:
-            raise ValueError("rounds, connections, streams and idle streams must be 1 or more")
+        if min(self.connections, self.streams) < 1 or min(self.rounds, self.idle_streams) < 0:
+            raise ValueError("connections and streams must be 1 or more, rounds and idle streams not below 0")
         if self.seconds <= 0 or self.warmup_seconds < 0:
             raise ValueError("seconds must be above 0, the warm-up not below")
 
@@ -57,7 +58,7 @@ def smoke_options(arms: list[str]) -> CompareOptions:
         warmup_seconds=0.05,
         connections=4,
         streams=8,
-        idle_streams=8,
+        idle_streams=0,
         smoke=True,
     )
 

@@ -102,7 +102,7 @@ class Session:
                     PLACEHOLDER_KEY,
                     span_seconds_min=scenario.span_seconds_min,
                 )
-            if not self.options.smoke:
+            if self.options.idle_streams:
                 for target in targets:
                     await self._measure_memory(target, upstream_url)
             for target in targets:

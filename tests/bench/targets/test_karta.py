@@ -1,0 +1,116 @@
+"""The karta arm, played by a small stand-in for the `karta` command: the real one is compared by
+`bench-smoke`.
+
+The stand-in announces what `karta up --json` announces, runs a "gateway" child and records what it is
+told, so that this file tests what the arm does with it: key by stdin, gateway found, pinned, watched and
+ended.  Its children end with their stdin, which is the harness's.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.process_watch import command_line
+from bench.targets.base import TargetContext, TargetUnavailable
+from bench.targets.karta import KartaTarget, find_program, gateway_pids
+
+STAND_IN = """#!{python}
+import json, os, signal, subprocess, sys
+record = open({record!r}, "a")
+if sys.argv[1] == "byok":
+    secret = sys.stdin.read()
+    print(json.dumps({{"argv": sys.argv[1:], "secret": secret}}), file=record, flush=True)
+    sys.exit({byok_exit})
+base_url = os.environ["KARTA_PROVIDER_ANTHROPIC_BASE_URL"]
+assert base_url == os.environ["KARTA_PROVIDER_OPENAI_BASE_URL"]
+gateway = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "gateway", "--json"])
+other = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "admin"])
+print(json.dumps({{"argv": sys.argv[1:], "cpus": sorted(os.sched_getaffinity(0))}}), file=record, flush=True)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+print(json.dumps({announcement!r}), flush=True)
+try:
+    signal.pause()
+finally:
+    gateway.wait(), other.wait()
+"""
+ANNOUNCEMENT = {"gateway_url": "http://127.0.0.1:1", "api_key": "kt_live_x", "org_id": "org-1"}
+
+
+def stand_in(tmp_path: Path, announcement: dict[str, str | None], byok_exit: str = "0") -> Path:
+    program = tmp_path / "karta"
+    program.write_text(
+        STAND_IN.format(
+            python=sys.executable,
+            record=str(tmp_path / "record"),
+            announcement=announcement,
+            byok_exit=byok_exit,
+        )
+    )
+    program.chmod(0o700)
+    return program
+
+
+async def test_the_gateway_is_governed_pinned_and_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.targets.karta.find_program", lambda: str(stand_in(tmp_path, ANNOUNCEMENT)))
+    cores = sorted(os.sched_getaffinity(0))
+    context = TargetContext(
+        upstream_url="http://127.0.0.1:2", directory=tmp_path, target_cpus=cores[:1], harness_cpus=cores[-1:]
+    )
+    async with KartaTarget().open(context) as running:
+        assert running.base_url == "http://127.0.0.1:1"
+        assert running.keys == ["kt_live_x"]
+        [gateway] = running.pids
+        assert "gateway" in command_line(gateway)
+        assert os.sched_getaffinity(gateway) == {cores[0]}
+    assert command_line(gateway) == []
+    up, *byok = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
+    assert up["argv"][:2] == ["up", "--json"]
+    assert up["cpus"] == cores[-1:]
+    assert [told["argv"][:6] for told in byok] == [
+        ["byok", "set", "--org", "org-1", "--provider", provider] for provider in ("anthropic", "openai")
+    ]
+    for told in byok:
+        assert told["secret"]
+        assert told["secret"] not in told["argv"]
+
+
+@pytest.mark.parametrize(
+    ("announcement", "byok_exit", "says"),
+    [
+        (ANNOUNCEMENT | {"api_key": None}, "0", "announced no api_key"),
+        (ANNOUNCEMENT, "'plan refused'", "karta byok set failed: plan refused"),
+    ],
+)
+async def test_what_goes_wrong_is_told(
+    announcement: dict[str, str | None],
+    byok_exit: str,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = stand_in(tmp_path, announcement, byok_exit)
+    monkeypatch.setattr("bench.targets.karta.find_program", lambda: str(program))
+    with pytest.raises(TargetUnavailable, match=says):
+        async with KartaTarget().open(TargetContext(upstream_url="http://127.0.0.1:2", directory=tmp_path)):
+            raise AssertionError("it started")
+
+
+async def test_without_the_command_it_takes_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.targets.karta.find_program", lambda: None)
+    with pytest.raises(TargetUnavailable, match="pip install karta"):
+        async with KartaTarget().open(TargetContext(upstream_url="http://127.0.0.1:2", directory=tmp_path)):
+            raise AssertionError("it started")
+
+
+def test_the_command_of_this_environment_comes_first() -> None:
+    program = find_program()
+    assert program is None or Path(program).name == "karta"
+
+
+def test_no_gateway_below_us() -> None:
+    assert gateway_pids(os.getpid()) == []

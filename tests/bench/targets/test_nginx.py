@@ -1,0 +1,58 @@
+"""nginx is used where it is installed, with a configuration of its own, and missed politely where it is
+not."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from bench.load.learn import learn_expectation
+from bench.load.plan import Question
+from bench.process_watch import command_line
+from bench.targets.base import TargetContext, TargetUnavailable
+from bench.targets.nginx import PROGRAM_VARIABLE, NginxTarget, find_program, free_port, write_configuration
+
+
+def test_the_configuration_touches_only_its_own_folder(tmp_path: Path) -> None:
+    text = write_configuration(tmp_path, "http://127.0.0.1:9", 81).read_text()
+    assert "server 127.0.0.1:9;" in text
+    assert "listen 127.0.0.1:81 " in text
+    paths = [
+        line.split()[1] for line in text.splitlines() if line.strip().startswith(("pid", "client_body_temp"))
+    ]
+    assert all(path.startswith(str(tmp_path)) for path in paths)
+    assert "/var" not in text.replace(str(tmp_path), "")
+
+
+def test_a_free_port_is_free() -> None:
+    with socket.create_server(("127.0.0.1", free_port())):
+        pass
+
+
+async def test_it_is_missed_politely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PROGRAM_VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("bench.targets.nginx._SYSTEM_FOLDERS", ())
+    with pytest.raises(TargetUnavailable, match="apt install nginx"):
+        async with NginxTarget().open(TargetContext(upstream_url="http://127.0.0.1:1", directory=tmp_path)):
+            raise AssertionError("it started")
+
+
+async def test_a_program_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "nginx"
+    program.write_text("#!/bin/sh\necho 'no such directive' >&2\nexit 1\n")
+    program.chmod(0o700)
+    monkeypatch.setenv(PROGRAM_VARIABLE, str(program))
+    with pytest.raises(TargetUnavailable, match="no such directive"):
+        async with NginxTarget().open(TargetContext(upstream_url="http://127.0.0.1:1", directory=tmp_path)):
+            raise AssertionError("it started")
+
+
+@pytest.mark.skipif(find_program() is None, reason="nginx is not installed")
+async def test_it_answers_as_the_provider_does(provider_url: str, tmp_path: Path) -> None:
+    question = Question(behaviour="tokens=3", stream=True)
+    async with NginxTarget().open(TargetContext(upstream_url=provider_url, directory=tmp_path)) as running:
+        assert len(running.pids) == 2
+        through = await learn_expectation(running.base_url, question, running.keys[0])
+    assert through == await learn_expectation(provider_url, question, "sk-test")
+    assert all(command_line(pid) == [] for pid in running.pids)

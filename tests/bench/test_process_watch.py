@@ -1,0 +1,57 @@
+"""What /proc says of living processes, and nothing of dead ones."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from bench.process import child_process
+from bench.process_watch import command_line, cpu_seconds, descendants, pin, resident_bytes
+
+
+def dead_pid() -> int:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+def test_cpu_time_grows_with_work() -> None:
+    me = [os.getpid()]
+    before, watched = time.process_time(), cpu_seconds(me)
+    while time.process_time() - before < 0.05:
+        sum(range(1000))
+    assert cpu_seconds(me) - watched >= 0.04
+
+
+def test_memory_grows_with_use() -> None:
+    before = resident_bytes([os.getpid()])
+    held = b"x" * 30_000_000
+    assert resident_bytes([os.getpid()]) - before > 20_000_000
+    del held
+
+
+def test_the_dead_count_nothing() -> None:
+    pid = dead_pid()
+    assert cpu_seconds([pid]) == 0
+    assert resident_bytes([pid]) == 0
+    assert command_line(pid) == []
+    assert descendants(pid) == []
+    pin(pid, [0])
+
+
+async def test_children_and_grandchildren_are_found_and_pinned(tmp_path: Path) -> None:
+    grandchild = "import signal; print('{}', flush=True); signal.pause()"
+    child_code = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}, 'grand child'])"
+    )
+    argv = [sys.executable, "-c", child_code]
+    async with child_process(argv, stderr_path=tmp_path / "stderr") as child:
+        await child.announcement(10)
+        [below] = descendants(child.pid)
+        assert command_line(below)[-1] == "grand child"
+        assert {child.pid, below} <= set(descendants(os.getpid()))
+        core = min(os.sched_getaffinity(0))
+        pin(below, [core])
+        assert os.sched_getaffinity(below) == {core}
+        os.kill(below, 15)
