@@ -33,17 +33,6 @@ KEY_VARIABLE = "KARTA_BENCH_KEY"
 _USAGE_ERROR = 2
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the subcommands of `bench` to a parser."""
-    commands = parser.add_subparsers(dest="bench_command", required=True, metavar="COMMAND")
-    _configure_run(commands.add_parser("run", help="put load on a URL and check every answer"))
-    _configure_compare(
-        commands.add_parser(
-            "compare", help="compare Karta with a bare relay, nginx and others in one session"
-        )
-    )
-
-
 def _configure_run(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"Load on any Anthropic- or OpenAI-compatible URL.  The key comes from {KEY_VARIABLE} or --key-file; "
@@ -96,8 +85,25 @@ def _configure_compare(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(options: argparse.Namespace) -> int:
-    """Run what `configure`'s parser understood; return the exit code."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of `karta bench`."""
+    whole = argparse.ArgumentParser(prog="karta bench", description="Karta's load harness.")
+    commands = whole.add_subparsers(dest="bench_command", required=True, metavar="COMMAND")
+    _configure_run(commands.add_parser("run", help="put load on a URL and check every answer"))
+    _configure_compare(
+        commands.add_parser(
+            "compare", help="compare Karta with a bare relay, nginx and others in one session"
+        )
+    )
+    return whole
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that `arguments` (default: those of this process) ask for; return the exit code.
+
+    Arguments that cannot be parsed, and --help, end in argparse's SystemExit.
+    """
+    options = parser().parse_args(arguments)
     try:
         if options.bench_command == "run":
             return _run(options)

@@ -8,10 +8,10 @@ import pytest
 
 from bench.command import (
     KEY_VARIABLE,
-    configure,
     exit_code,
     main,
     options_from,
+    parser,
     plan_from,
     read_keys,
     show,
@@ -23,9 +23,7 @@ from tests.bench.scripted_server import scripted_server, unary
 
 
 def parsed(*arguments: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="karta bench")
-    configure(parser)
-    return parser.parse_args(arguments)
+    return parser().parse_args(arguments)
 
 
 def test_run_understands_its_arguments(tmp_path: Path) -> None:
@@ -80,14 +78,14 @@ def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: p
 def test_run_prints_json_and_exits_by_what_was_right(capfd: pytest.CaptureFixture[str]) -> None:
     with scripted_server(lambda _: [unary(b"{}")]) as server:
         arguments = ("run", server.base_url, "--connections", "2", "--seconds", "0.1", "--warmup", "0")
-        assert main(parsed(*arguments, "--json")) == 0
+        assert main([*arguments, "--json"]) == 0
         document = json.loads(capfd.readouterr().out)
         assert document["requests"] > 0
         assert document["failures"] == {}
-        assert main(parsed(*arguments)) == 0
+        assert main(arguments) == 0
         assert "requests/s" in capfd.readouterr().out
     with scripted_server(lambda _: [unary(b"no", status="401 Unauthorized")]) as server:
-        assert main(parsed("run", server.base_url, "--seconds", "0.1", "--warmup", "0", "--json")) == 1
+        assert main(["run", server.base_url, "--seconds", "0.1", "--warmup", "0", "--json"]) == 1
         assert json.loads(capfd.readouterr().out)["failures"]["status"] > 0
 
 
@@ -103,14 +101,14 @@ def test_run_prints_json_and_exits_by_what_was_right(capfd: pytest.CaptureFixtur
 def test_usage_errors_are_one_line_and_exit_2(
     arguments: tuple[str, ...], capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(parsed(*arguments)) == 2
+    assert main(arguments) == 2
     error = capfd.readouterr().err
     assert error.startswith("karta bench: ")
     assert error.count("\n") == 1
 
 
 def test_a_target_that_is_no_http_url_fails_with_its_reason(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(parsed("run", "ftp://h", "--seconds", "0.1")) == 1
+    assert main(["run", "ftp://h", "--seconds", "0.1"]) == 1
     assert "http:// or https://" in capfd.readouterr().err
 
 
@@ -124,7 +122,7 @@ def test_compare_understands_its_arguments() -> None:
 
 def test_compare_tells_people_and_programs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "seen.json"
-    assert main(parsed("compare", "--smoke", "--arms", "relay", "--json", str(path))) == 0
+    assert main(["compare", "--smoke", "--arms", "relay", "--json", str(path)]) == 0
     assert "unary requests/s" in capfd.readouterr().out
     document = json.loads(path.read_text())
     assert document["started"] == ["relay"]
