@@ -7,7 +7,7 @@ which credential, what it sent and when the other side left. It needs no account
 
 Run it by `karta sim --port N [--json]` or `python -m bench.sim`. It binds 127.0.0.1 only and takes any
 credential that is not one of Karta's own (`kt_…`), or only those in KARTA_SIM_KEYS (a comma list;
-KARTA_SIM_KEYS_FILE: one a line).
+KARTA_SIM_KEYS_FILE: one a line). With `--certificate` it speaks TLS.
 
 A request's way
 ===============

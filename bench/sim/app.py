@@ -44,6 +44,7 @@ class Simulator:
         self.connections = ConnectionLog()
         self.prepared = PreparedAnswers()
         self._key_rule = KeyRule(keys)
+        self.failures = 0
 
     # ---- at the head
 
@@ -152,9 +153,10 @@ class Simulator:
             return Answer(status=behaviour.redirect, headers=[location], behaviour=behaviour)
         return errors.error_answer(request.dialect, wanted, request.entry.request_id, behaviour)
 
-    @staticmethod
-    def log_failure() -> None:
-        """Tell of a bug in the simulator itself, from within an exception handler."""
+    def log_failure(self) -> None:
+        """Tell of a bug in the simulator itself, from within an exception handler; `/_sim/health` counts
+        them."""
+        self.failures += 1
         log.exception("the simulated provider failed to write an answer; this is a defect of bench.sim")
 
 

@@ -5,7 +5,9 @@ read them.
 """
 
 import argparse
+import errno
 import os
+import ssl
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,14 +20,27 @@ KEYS_VARIABLE = "KARTA_SIM_KEYS"
 KEYS_FILE_VARIABLE = "KARTA_SIM_KEYS_FILE"
 
 
-def main(port: int, *, keys: Sequence[str] | None, json_output: bool, ledger: bool = True) -> None:
+def main(
+    port: int,
+    *,
+    keys: Sequence[str] | None,
+    json_output: bool,
+    ledger: bool = True,
+    certificate: Path | None = None,
+    private_key: Path | None = None,
+) -> None:
     """Serve on 127.0.0.1 until SIGINT or SIGTERM.
 
     `port` 0 picks a free one. `keys` are the only credentials accepted; None accepts any that is not a Karta
-    key. With `json_output` prints one line `{"base_url": "http://127.0.0.1:PORT"}` once ready. Raises OSError
-    when the port is taken.
+    key. With `json_output` prints one line `{"base_url": "http://127.0.0.1:PORT"}` once ready. With a
+    `certificate` (PEM chain) and its `private_key` it speaks TLS. Raises OSError when the port is taken or a
+    file cannot be read.
     """
-    uvloop.run(serve(port, keys=keys, json_output=json_output, ledger_enabled=ledger))
+    tls = None
+    if certificate is not None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(certificate, private_key)
+    uvloop.run(serve(port, keys=keys, json_output=json_output, ledger_enabled=ledger, tls=tls))
 
 
 def keys_from_environment() -> list[str] | None:
@@ -50,13 +65,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON line with base_url when ready")
     parser.add_argument("--no-ledger", action="store_true", help="keep no ledger (a little faster)")
+    parser.add_argument("--certificate", type=Path, help="speak TLS with this certificate chain (PEM file)")
+    parser.add_argument("--private-key", type=Path, help="the certificate's key, when it is in another file")
     given = parser.parse_args(arguments)
     try:
-        main(given.port, keys=keys_from_environment(), json_output=given.json, ledger=not given.no_ledger)
-    except OSError as error:
-        print(
-            f"cannot serve on 127.0.0.1:{given.port}: {error.strerror}; choose another --port",
-            file=sys.stderr,
+        main(
+            given.port,
+            keys=keys_from_environment(),
+            json_output=given.json,
+            ledger=not given.no_ledger,
+            certificate=given.certificate,
+            private_key=given.private_key,
         )
+    except OSError as error:
+        mend = "choose another --port" if error.errno == errno.EADDRINUSE else "check the files named"
+        print(f"cannot serve on 127.0.0.1:{given.port}: {error}; {mend}", file=sys.stderr)
         return 1
     return 0

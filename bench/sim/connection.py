@@ -22,7 +22,7 @@ from bench.sim.connection_log import ConnectionRecord
 from bench.sim.delivery import Delivery
 from bench.sim.prepared import is_calm
 from bench.sim.request import Request
-from bench.sim.response_headers import date_line, head
+from bench.sim.response_headers import REASONS, date_line, head
 
 if TYPE_CHECKING:
     from bench.sim.app import Simulator
@@ -73,6 +73,7 @@ class Connection(asyncio.Protocol):
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and self._request is not None and not self._request.method:
+                self.record.malformed = True
                 self._refuse_bytes(431)
                 return
         try:
@@ -80,7 +81,12 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             # The request itself has been answered as an ordinary one; what follows is not HTTP.
             self._deaf = True
+        except httptools.HttpParserCallbackError:
+            # Not the sender's fault: a callback of ours raised.
+            self._simulator.log_failure()
+            self._refuse_bytes(500)
         except httptools.HttpParserError:
+            self.record.malformed = True
             self._refuse_bytes(400)
 
     def eof_received(self) -> None:
@@ -237,8 +243,7 @@ class Connection(asyncio.Protocol):
     def _refuse_bytes(self, status: int) -> None:
         """Answer what is not HTTP as an edge does, and hang up."""
         self._deaf = True
-        self.record.malformed = True
-        reason = b"Bad Request" if status == 400 else b"Request Header Fields Too Large"
+        reason = REASONS[status]
         page = b"<html><head><title>%d %s</title></head><body></body></html>\r\n" % (status, reason)
         date = date_line.at(time.time())
         if self._answering is None:

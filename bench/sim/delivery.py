@@ -28,7 +28,7 @@ PIECE_BYTES_MAX = 65_536
 """The most handed to the transport at once: its own high-water mark, so that the wait in between means
 something."""
 JOINED_EVENTS_BYTES_MAX = 67_108_864
-"""`framing=length` must know the length of a stream beforehand, so it holds it."""
+"""`framing=length` must know the length of a stream beforehand, so it holds it; a longer one is chunked."""
 
 
 class _Ended(Exception):
@@ -99,6 +99,8 @@ class Delivery:
             length = len(answer.body) if answer.pieces is None else answer.length
         if self._compressor is not None:
             length = None
+        if framing == "length" and behaviour.bytes > JOINED_EVENTS_BYTES_MAX:
+            framing = "auto"
         if framing == "length" and length is None:
             whole = list(items)
             if self._compressor is not None:

@@ -96,7 +96,10 @@ def error_answer(
         headers.append((b"retry-after", behaviour.retry_after.encode()))
     if behaviour.retry_after_ms is not None:
         headers.append((b"retry-after-ms", behaviour.retry_after_ms.encode()))
-    if behaviour.should_retry is not None:
+    if behaviour.should_retry is None and dialect == "anthropic" and status == 429:
+        # As recorded from the real one.
+        headers.append((b"x-should-retry", b"true"))
+    elif behaviour.should_retry is not None:
         headers.append((b"x-should-retry", b"true" if behaviour.should_retry else b"false"))
     return Answer(status=status, body=body, headers=headers, behaviour=behaviour)
 

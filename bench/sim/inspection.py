@@ -21,7 +21,7 @@ def answer(simulator: "Simulator", request: Request) -> Answer:
     try:
         match request.method, request.path.removeprefix("/_sim/"):
             case (("GET" | "HEAD"), "health"):
-                return json_answer({"ok": True})
+                return json_answer({"ok": simulator.failures == 0, "failures": simulator.failures})
             case (("GET" | "HEAD"), "ledger"):
                 return _ledger(simulator, asked)
             case (("GET" | "HEAD"), "connections"):

@@ -7,8 +7,10 @@ looks like, and the process exits with 0.
 import asyncio
 import json
 import logging
+import resource
 import signal
 import socket
+import ssl
 from collections.abc import Sequence
 
 from bench.sim.app import Simulator
@@ -21,7 +23,12 @@ BACKLOG = 4_096
 
 
 async def serve(
-    port: int, *, keys: Sequence[str] | None, json_output: bool, ledger_enabled: bool = True
+    port: int,
+    *,
+    keys: Sequence[str] | None,
+    json_output: bool,
+    ledger_enabled: bool = True,
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; says where once connections are taken. OSError when the port is
     taken."""
@@ -32,6 +39,7 @@ async def serve(
         loop.add_signal_handler(number, ended.set)
     # A client that vanishes while it is written to is everyday here, not worth uvloop's warning.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
+    _raise_descriptor_limit()
     # Bound before anything else starts, so that a taken port is a plain OSError.
     listener = socket.create_server((ADDRESS, port), backlog=BACKLOG)
     open_connections: set[Connection] = set()
@@ -40,8 +48,8 @@ async def serve(
         def accept() -> Connection:
             return Connection(simulator, deliveries, open_connections)
 
-        server = await loop.create_server(accept, sock=listener, backlog=BACKLOG)
-        base_url = f"http://{ADDRESS}:{listener.getsockname()[1]}"
+        server = await loop.create_server(accept, sock=listener, backlog=BACKLOG, ssl=tls)
+        base_url = f"http{'s' if tls else ''}://{ADDRESS}:{listener.getsockname()[1]}"
         simulator.state.origin = base_url
         if json_output:
             print(json.dumps({"base_url": base_url}), flush=True)
@@ -54,3 +62,9 @@ async def serve(
         server.close()
         for connection in tuple(open_connections):
             connection.die(abruptly=True)
+
+
+def _raise_descriptor_limit() -> None:
+    """Take as many descriptors as the system allows: a load test holds thousands of streams open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

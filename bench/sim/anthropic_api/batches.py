@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.answer import Answer, json_answer
 from bench.sim.anthropic_api.messages import whole_message
 from bench.sim.anthropic_api.plan import plan_message
@@ -27,8 +27,8 @@ REQUESTS_MAX = 100_000
 
 def create(state: State, request: Request, behaviour: Behaviour) -> Answer:
     """`POST /v1/messages/batches`."""
-    requests = request.document.get("requests")
-    if not isinstance(requests, list) or not 0 < len(requests) <= REQUESTS_MAX:
+    requests = fields.items(request.document, "requests")
+    if not 0 < len(requests) <= REQUESTS_MAX:
         raise Invalid("requests: Field required")
     if not all(isinstance(one, dict) and isinstance(one.get("custom_id"), str) for one in requests):
         raise Invalid("requests.0.custom_id: Field required")
@@ -101,10 +101,9 @@ def results(state: State, request: Request, behaviour: Behaviour) -> Answer:
 def _result(one: dict[str, Any], header: bytes | None, *, canceled: bool) -> dict[str, Any]:
     if canceled:
         return {"type": "canceled"}
-    params = one.get("params")
-    document = params if isinstance(params, dict) else {}
+    document = fields.nested(one, "params")
     try:
-        behaviour = of_request(document.get("model"), header)
+        behaviour = of_request(fields.string(document, "model"), header)
         plan = plan_message(Request.inner("/v1/messages", document), document, behaviour)
     except ValueError as error:
         refused = {"type": "invalid_request_error", "message": str(error)}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.behaviour import Behaviour
 from bench.sim.errors import Invalid
 from bench.sim.json_example import example
@@ -50,9 +50,8 @@ def plan_message(request: Request, document: dict[str, Any], behaviour: Behaviou
     model, tokens_max = _checked(document)
     seed = behaviour.seed
     blocks: list[Block] = []
-    thinking = document.get("thinking")
     thinks = behaviour.thinking
-    if not thinks and isinstance(thinking, dict) and thinking.get("type") in ("enabled", "adaptive"):
+    if not thinks and fields.nested(document, "thinking").get("type") in ("enabled", "adaptive"):
         thinks = THINKING_TOKENS
     if thinks:
         blocks.append(_thinking_block(seed, thinks))
@@ -69,10 +68,10 @@ def plan_message(request: Request, document: dict[str, Any], behaviour: Behaviou
 
 
 def _checked(document: dict[str, Any]) -> tuple[str, int]:
-    model, tokens_max = document.get("model"), document.get("max_tokens")
-    if not isinstance(model, str) or not model:
+    model, tokens_max = fields.string(document, "model"), fields.number(document, "max_tokens")
+    if not model:
         raise Invalid("model: Field required")
-    if not isinstance(tokens_max, int) or isinstance(tokens_max, bool):
+    if tokens_max is None:
         raise Invalid("max_tokens: Field required")
     if tokens_max < 1:
         raise Invalid("max_tokens: must be greater than or equal to 1")
@@ -112,15 +111,12 @@ def _search_blocks(seed: int, index: int) -> list[Block]:
 
 def _tool_blocks(document: dict[str, Any], behaviour: Behaviour, request: Request) -> list[Block]:
     """Tool calls, when the request demands one or the behaviour makes one; else nothing."""
-    tools = [
-        tool for tool in document.get("tools") or [] if isinstance(tool, dict) and "input_schema" in tool
-    ]
-    choice = document.get("tool_choice")
-    demanded = isinstance(choice, dict) and choice.get("type") in ("any", "tool")
+    tools = [tool for tool in fields.objects(document, "tools") if "input_schema" in tool]
+    choice = fields.nested(document, "tool_choice")
+    demanded = choice.get("type") in ("any", "tool")
     if behaviour.refusal or not tools or not (demanded or behaviour.tool):
         return []
-    named = choice.get("name") if isinstance(choice, dict) else None
-    tool = next((tool for tool in tools if tool.get("name") == named), tools[0])
+    tool = next((tool for tool in tools if tool.get("name") == choice.get("name")), tools[0])
     given = example(tool["input_schema"])
     written = _encode(given).decode()
     size = ARGUMENT_PIECE_CHARACTERS
@@ -155,9 +151,9 @@ def _text_blocks(document: dict[str, Any], behaviour: Behaviour, count: int) -> 
 
 def _output_schema(document: dict[str, Any]) -> object:
     """The JSON schema of structured output, in the place either generation of the API has it."""
-    config = document.get("output_config")
-    wanted = config.get("format") if isinstance(config, dict) else document.get("output_format")
-    return wanted.get("schema") if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else None
+    wanted = fields.nested(fields.nested(document, "output_config"), "format")
+    wanted = wanted or fields.nested(document, "output_format")
+    return wanted.get("schema") if wanted.get("type") == "json_schema" else None
 
 
 def _stop(behaviour: Behaviour, blocks: list[Block], *, cut: bool) -> tuple[str, dict[str, Any] | None]:

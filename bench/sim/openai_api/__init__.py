@@ -9,6 +9,7 @@ from bench.sim.openai_api import (
     files,
     images,
     models,
+    realtime,
     responses,
     vector_stores,
 )
@@ -36,6 +37,7 @@ ENDPOINTS = {
     ("POST", "/v1/audio/speech"): audio.speak,
     ("POST", "/v1/audio/transcriptions"): audio.transcribe,
     ("POST", "/v1/audio/translations"): audio.translate,
+    ("POST", "/v1/realtime/calls"): realtime.create_call,
     ("POST", "/v1/files"): files.create,
     ("GET", "/v1/files"): files.listed,
     ("GET", "/v1/files/{file_id}"): files.retrieved,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.answer import Answer, json_answer
 from bench.sim.behaviour import Behaviour, of_request
 from bench.sim.openai_api import chat, completions, embeddings, responses
@@ -85,7 +85,7 @@ def _call(state: State, line: bytes, index: int) -> dict[str, Any]:
         custom_id = document.get("custom_id")
         asked = document["body"]
         answer = CALLS[document["url"]](
-            state, Request.inner(document["url"], asked), of_request(asked.get("model"), None)
+            state, Request.inner(document["url"], asked), of_request(fields.string(asked, "model"), None)
         )
         body = answer.body
     except (ValueError, KeyError, AttributeError, TypeError) as error:

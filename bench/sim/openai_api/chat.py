@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.sim import sse, text
+from bench.sim import fields, sse, text
 from bench.sim.answer import EVENT_STREAM, Answer, json_answer
 from bench.sim.behaviour import Behaviour
 from bench.sim.errors import Invalid
@@ -73,15 +73,14 @@ def bulk_answer(document: dict[str, Any], size: int) -> Answer:
 
 
 def _plan(request: Request, document: dict[str, Any], behaviour: Behaviour) -> Plan:
-    model = document.get("model")
-    if not isinstance(model, str) or not model:
+    model = fields.string(document, "model")
+    if not model:
         raise Invalid("you must provide a model parameter")
     if not isinstance(document.get("messages"), list):
         raise Invalid("Missing required parameter: 'messages'.")
-    asked = document.get("n")
-    count = min(asked, CHOICES_MAX) if isinstance(asked, int) and asked > 0 else 1
-    limit = document.get("max_completion_tokens") or document.get("max_tokens")
-    tokens = min(behaviour.tokens, limit) if isinstance(limit, int) and limit > 0 else behaviour.tokens
+    count = max(1, min(fields.number(document, "n") or 1, CHOICES_MAX))
+    limit = fields.number(document, "max_completion_tokens") or fields.number(document, "max_tokens") or 0
+    tokens = min(behaviour.tokens, limit) if limit > 0 else behaviour.tokens
     base = {
         "id": text.identifier("chatcmpl-", 29, behaviour.seed, request.body),
         "object": "chat.completion",
@@ -123,13 +122,12 @@ def _choice(
 
 
 def _tool_calls(document: dict[str, Any], behaviour: Behaviour, index: int) -> list[dict[str, Any]]:
-    tools = [t["function"] for t in document.get("tools") or [] if isinstance(t, dict) and "function" in t]
-    choice = document.get("tool_choice")
-    demanded = choice == "required" or (isinstance(choice, dict) and "function" in choice)
+    tools = [t["function"] for t in fields.objects(document, "tools") if fields.nested(t, "function")]
+    chosen = fields.nested(fields.nested(document, "tool_choice"), "function")
+    demanded = document.get("tool_choice") == "required" or bool(chosen)
     if not tools or not (demanded or behaviour.tool):
         return []
-    named = choice["function"].get("name") if isinstance(choice, dict) and "function" in choice else None
-    tool = next((t for t in tools if t.get("name") == named), tools[0])
+    tool = next((t for t in tools if t.get("name") == chosen.get("name")), tools[0])
     arguments = _encode(example(tool.get("parameters"))).decode()
     return [
         {
@@ -152,11 +150,9 @@ def _call_deltas(calls: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], 
 
 
 def _output_schema(document: dict[str, Any]) -> object:
-    wanted = document.get("response_format")
-    if not isinstance(wanted, dict) or wanted.get("type") != "json_schema":
-        return None
-    described = wanted.get("json_schema")
-    return described.get("schema") if isinstance(described, dict) else None
+    wanted = fields.nested(document, "response_format")
+    described = fields.nested(wanted, "json_schema")
+    return described.get("schema") if wanted.get("type") == "json_schema" else None
 
 
 def _whole(plan: Plan, behaviour: Behaviour) -> dict[str, Any]:
@@ -184,8 +180,7 @@ def _whole(plan: Plan, behaviour: Behaviour) -> dict[str, Any]:
 
 def _events(plan: Plan, document: dict[str, Any], behaviour: Behaviour) -> Iterator[sse.Event]:
     """All chunks, the choices interleaved, then the usage chunk if asked for, then [DONE]."""
-    options = document.get("stream_options")
-    options = options if isinstance(options, dict) else {}
+    options = fields.nested(document, "stream_options")
     reports = options.get("include_usage") is True
     obfuscates = options.get("include_obfuscation") is not False
     base = {

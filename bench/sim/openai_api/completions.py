@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from bench.sim import sse, text
+from bench.sim import fields, sse, text
 from bench.sim.answer import EVENT_STREAM, Answer, json_answer
 from bench.sim.behaviour import Behaviour
 from bench.sim.errors import Invalid
@@ -18,14 +18,14 @@ def create(state: State, request: Request, behaviour: Behaviour) -> Answer:
     """`POST /v1/completions`: `n` choices for each prompt."""
     del state
     document = request.document
-    model = document.get("model")
-    if not isinstance(model, str) or not model:
+    model = fields.string(document, "model")
+    if not model:
         raise Invalid("you must provide a model parameter")
-    prompt, asked = document.get("prompt"), document.get("n")
+    prompt = document.get("prompt")
     prompts = len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
-    count = min(prompts * (asked if isinstance(asked, int) and asked > 0 else 1), CHOICES_MAX)
-    limit = document.get("max_tokens")
-    tokens = min(behaviour.tokens, limit) if isinstance(limit, int) and limit >= 0 else behaviour.tokens
+    count = max(1, min(prompts * (fields.number(document, "n") or 1), CHOICES_MAX))
+    limit = fields.number(document, "max_tokens")
+    tokens = behaviour.tokens if limit is None or limit < 0 else min(behaviour.tokens, limit)
     finish = behaviour.stop or ("length" if tokens < behaviour.tokens else "stop")
     usage = completion_usage(request, behaviour, tokens * count)
     base = {
@@ -37,10 +37,8 @@ def create(state: State, request: Request, behaviour: Behaviour) -> Answer:
     }
     said = [text.tokens(behaviour.seed + index, tokens) for index in range(count)]
     if document.get("stream") is True:
-        options = document.get("stream_options")
-        reports = (
-            isinstance(options, dict) and options.get("include_usage") is True and behaviour.usage != "none"
-        )
+        asked = fields.nested(document, "stream_options").get("include_usage") is True
+        reports = asked and behaviour.usage != "none"
         answer = Answer(
             content_type=EVENT_STREAM, events=list(_events(base, said, finish, usage if reports else None))
         )

@@ -5,7 +5,7 @@ import random
 import struct
 from typing import Any
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.answer import Answer, json_answer
 from bench.sim.behaviour import Behaviour
 from bench.sim.errors import Invalid
@@ -30,8 +30,8 @@ def create(state: State, request: Request, behaviour: Behaviour) -> Answer:
     del state
     document = request.document
     inputs = _inputs(document)
-    asked = document.get("dimensions")
-    count = asked if isinstance(asked, int) and 0 < asked <= DIMENSIONS_MAX else DIMENSIONS_DEFAULT
+    asked = fields.number(document, "dimensions") or 0
+    count = asked if 0 < asked <= DIMENSIONS_MAX else DIMENSIONS_DEFAULT
     packed = document.get("encoding_format") == "base64"
     data = [
         {

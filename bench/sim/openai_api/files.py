@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.answer import Answer, json_answer
 from bench.sim.anthropic_api.files import KIND, file_content
 from bench.sim.behaviour import Behaviour
@@ -76,14 +76,14 @@ def create_upload(state: State, request: Request, behaviour: Behaviour) -> Answe
     """`POST /v1/uploads`."""
     del behaviour
     asked = request.document
-    document = {
+    document: dict[str, Any] = {
         "id": state.new_id(UPLOAD, "upload_", 24, request.body),
         "object": "upload",
-        "bytes": asked.get("bytes", 0),
+        "bytes": fields.number(asked, "bytes") or 0,
         "created_at": text.CREATED,
         "expires_at": EXPIRES,
-        "filename": asked.get("filename", "upload.bin"),
-        "purpose": asked.get("purpose", "user_data"),
+        "filename": fields.string(asked, "filename", "upload.bin"),
+        "purpose": fields.string(asked, "purpose", "user_data"),
         "status": "pending",
         "file": None,
     }
@@ -110,7 +110,7 @@ def complete_upload(state: State, request: Request, behaviour: Behaviour) -> Ans
     """`POST /v1/uploads/{upload_id}/complete`: the parts, in the order given, are the file."""
     del behaviour
     upload = _find_upload(state, request)
-    part_ids = [str(part_id) for part_id in request.document.get("part_ids") or []]
+    part_ids = [str(part_id) for part_id in fields.items(request.document, "part_ids")]
     contents = [state.content(part_id) for part_id in part_ids]
     parts = [state.find(PART, part_id) or {"size_bytes": 0} for part_id in part_ids]
     whole = None if None in contents else b"".join(one for one in contents if one is not None)

@@ -42,13 +42,14 @@ def _answer(request: Request, behaviour: Behaviour, asked: dict[str, Any], kind:
         "size": str(asked.get("size") or "1024x1024"),
     }
     if str(asked.get("stream", "")).lower() == "true":
-        partial = min(int(asked.get("partial_images") or 1), PARTIAL_IMAGES_MAX)
+        count = str(asked.get("partial_images") or "1")
+        partial = min(int(count), PARTIAL_IMAGES_MAX) if count.isdecimal() else 1
         return Answer(
             content_type=EVENT_STREAM, events=lambda: _events(kind, settings, partial, usage, behaviour)
         )
     count = str(asked.get("n") or "1")
     images = [
-        _image(model, asked, request) for _ in range(min(int(count) if count.isdigit() else 1, IMAGES_MAX))
+        _image(model, asked, request) for _ in range(min(int(count) if count.isdecimal() else 1, IMAGES_MAX))
     ]
     bulk = behaviour.event_bytes or behaviour.bytes
     if bulk:

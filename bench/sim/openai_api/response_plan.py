@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.behaviour import Behaviour
 from bench.sim.errors import Invalid
 from bench.sim.json_example import example
@@ -41,13 +41,13 @@ class Plan(NamedTuple):
 
 def plan_response(request: Request, document: dict[str, Any], behaviour: Behaviour) -> Plan:
     """The plan of one call. Raises Invalid for a request the real API would refuse."""
-    model = document.get("model")
-    if not isinstance(model, str) or not model:
+    model = fields.string(document, "model")
+    if not model:
         raise Invalid("Missing required parameter: 'model'.")
     response_id = text.hex_identifier("resp_", 48, behaviour.seed, request.body)
-    limit = document.get("max_output_tokens")
-    cut = isinstance(limit, int) and limit < behaviour.tokens
-    tokens = limit if cut and isinstance(limit, int) else behaviour.tokens
+    limit = fields.number(document, "max_output_tokens")
+    tokens = behaviour.tokens if limit is None else max(0, min(limit, behaviour.tokens))
+    cut = tokens < behaviour.tokens
     items: list[Item] = []
     if behaviour.thinking:
         items.append(_reasoning(behaviour, response_id))
@@ -85,7 +85,6 @@ def whole_response(plan: Plan, status: str | None = None) -> dict[str, Any]:
 
 
 def _base(response_id: str, model: str, document: dict[str, Any], behaviour: Behaviour) -> dict[str, Any]:
-    reasoning = document.get("reasoning")
     return {
         "id": response_id,
         "object": "response",
@@ -98,7 +97,7 @@ def _base(response_id: str, model: str, document: dict[str, Any], behaviour: Beh
         "metadata": document.get("metadata") or {},
         "parallel_tool_calls": document.get("parallel_tool_calls", True),
         "previous_response_id": document.get("previous_response_id"),
-        "reasoning": reasoning if isinstance(reasoning, dict) else {"effort": None, "summary": None},
+        "reasoning": fields.nested(document, "reasoning") or {"effort": None, "summary": None},
         "service_tier": behaviour.service_tier or "default",
         "store": document.get("store", True),
         "temperature": document.get("temperature", 1.0),
@@ -124,13 +123,12 @@ def _reasoning(behaviour: Behaviour, response_id: str) -> Item:
 
 
 def _calls(document: dict[str, Any], behaviour: Behaviour, response_id: str) -> list[Item]:
-    tools = [t for t in document.get("tools") or [] if isinstance(t, dict) and t.get("type") == "function"]
-    choice = document.get("tool_choice")
-    demanded = choice == "required" or (isinstance(choice, dict) and choice.get("type") == "function")
+    tools = [t for t in fields.objects(document, "tools") if t.get("type") == "function"]
+    choice = fields.nested(document, "tool_choice")
+    demanded = document.get("tool_choice") == "required" or choice.get("type") == "function"
     if behaviour.refusal or not tools or not (demanded or behaviour.tool):
         return []
-    named = choice.get("name") if isinstance(choice, dict) else None
-    tool = next((t for t in tools if t.get("name") == named), tools[0])
+    tool = next((t for t in tools if t.get("name") == choice.get("name")), tools[0])
     arguments = _encode(example(tool.get("parameters"))).decode()
     size = ARGUMENT_PIECE_CHARACTERS
     return [
@@ -174,6 +172,5 @@ def _message(document: dict[str, Any], behaviour: Behaviour, response_id: str, t
 
 
 def _output_schema(document: dict[str, Any]) -> object:
-    config = document.get("text")
-    wanted = config.get("format") if isinstance(config, dict) else None
-    return wanted.get("schema") if isinstance(wanted, dict) and wanted.get("type") == "json_schema" else None
+    wanted = fields.nested(fields.nested(document, "text"), "format")
+    return wanted.get("schema") if wanted.get("type") == "json_schema" else None

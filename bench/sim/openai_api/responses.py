@@ -7,7 +7,7 @@ default).
 
 from typing import Any
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.answer import EVENT_STREAM, Answer, json_answer
 from bench.sim.behaviour import PLAIN, Behaviour
 from bench.sim.openai_api.chat import bulk_answer
@@ -124,8 +124,7 @@ def compact(state: State, request: Request, behaviour: Behaviour) -> Answer:
 
 
 def _streamed(plan: Plan, document: dict[str, Any], bulk: int) -> Answer:
-    options = document.get("stream_options")
-    obfuscate = not (isinstance(options, dict) and options.get("include_obfuscation") is False)
+    obfuscate = fields.nested(document, "stream_options").get("include_obfuscation") is not False
     answer = Answer(content_type=EVENT_STREAM)
     if bulk or plan.behaviour.tokens > PREPARED_TOKENS_MAX:
         answer.events = lambda: response_events(plan, obfuscate=obfuscate)

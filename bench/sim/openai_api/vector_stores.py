@@ -3,7 +3,7 @@ file."""
 
 from typing import Any
 
-from bench.sim import text
+from bench.sim import fields, text
 from bench.sim.answer import Answer, json_answer
 from bench.sim.behaviour import Behaviour
 from bench.sim.paging import page
@@ -22,7 +22,7 @@ def create(state: State, request: Request, behaviour: Behaviour) -> Answer:
     store = _store(state.new_id(KIND, "vs_", 24, request.body), str(asked.get("name") or ""))
     store |= {"metadata": asked.get("metadata") or {}, "expires_after": asked.get("expires_after")}
     state.put(KIND, store["id"], store)
-    for file_id in asked.get("file_ids") or []:
+    for file_id in fields.items(asked, "file_ids"):
         _attach(state, store["id"], str(file_id), None)
     return json_answer(_counted(state, store), indent=True)
 
@@ -132,7 +132,9 @@ def create_batch(state: State, request: Request, behaviour: Behaviour) -> Answer
     """`POST /v1/vector_stores/{id}/file_batches`."""
     del behaviour
     asked, store_id = request.document, request.parameters[0]
-    listed_files = asked.get("files") or [{"file_id": file_id} for file_id in asked.get("file_ids") or []]
+    listed_files = fields.objects(asked, "files") or [
+        {"file_id": file_id} for file_id in fields.items(asked, "file_ids")
+    ]
     for one in listed_files:
         _attach(state, store_id, str(one.get("file_id")), one.get("attributes"))
     batch = _batch(state.new_id(BATCHES, "vsfb_", 24, store_id, request.body), store_id, len(listed_files))

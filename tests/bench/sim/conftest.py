@@ -17,13 +17,14 @@ def sim() -> Iterator[SimProcess]:
     id."""
     with running_sim() as process:
         yield process
+        assert httpx.get(f"{process.base_url}/_sim/health").json() == {"ok": True, "failures": 0}
 
 
 @pytest.fixture
 async def http(sim: SimProcess) -> AsyncIterator[httpx.AsyncClient]:
     """A plain client with an OpenAI-style key."""
     headers = {"authorization": "Bearer sk-test"}
-    async with httpx.AsyncClient(base_url=sim.base_url, headers=headers, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=sim.base_url, headers=headers, timeout=20, verify=False) as client:
         yield client
 
 

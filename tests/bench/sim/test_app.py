@@ -2,7 +2,11 @@
 
 import httpx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bench.sim.app import ENDPOINTS, Simulator
+from bench.sim.request import Request
 from tests.bench.sim.process import SimProcess, running_sim
 
 CHAT = {"model": "m", "messages": []}
@@ -107,3 +111,44 @@ async def test_head_is_get_without_its_body(http: httpx.AsyncClient) -> None:
     assert head.content == b""
     assert head.headers["content-length"] == get.headers["content-length"]
     assert (await http.head("/v1/embeddings")).status_code == 405
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 300) | st.text(max_size=8) | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
+)
+FIELDS = (
+    *("model", "messages", "max_tokens", "stream", "stream_options", "tools", "tool_choice", "thinking", "n"),
+    *("input", "prompt", "requests", "response_format", "text", "reasoning", "dimensions", "encoding_format"),
+    *("background", "store", "part_ids", "file_ids", "files", "attributes", "metadata", "output_config"),
+    *(
+        "partial_images",
+        "size",
+        "input_file_id",
+        "endpoint",
+        "max_output_tokens",
+        "max_completion_tokens",
+        "query",
+    ),
+)
+PATHS = sorted(
+    {(dialect, path) for dialect, its in ENDPOINTS.items() for method, path in its if method == "POST"}
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(PATHS), st.dictionaries(st.sampled_from(FIELDS), VALUES))
+def test_no_body_is_too_odd(called: tuple[str, str], document: dict[str, object]) -> None:
+    """Whatever the fields hold: an answer or a 400, never a defect, and never an endless stream."""
+    simulator = Simulator()
+    request = Request.inner(called[1].replace("{", "").replace("}", ""), document)
+    request.headers = [(b"x-api-key", b"k"), (b"content-type", b"application/json")]
+    if called[0] == "anthropic":
+        request.headers.append((b"anthropic-version", b"2026-10-21"))
+    request.headers_complete()
+    simulator.receive_head(request, simulator.connections.accepted(None))
+    answer = simulator.answer(request)
+    assert answer.status in (200, 201, 400, 404)
+    assert len(list(answer.event_iterator())) < 5_000
+    assert sum(map(len, answer.body_pieces())) < 5_000_000

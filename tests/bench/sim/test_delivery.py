@@ -5,12 +5,15 @@ import hashlib
 import json
 import re
 import time
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 import trio
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
+from bench.sim.behaviour import MALFORMED
 from tests.bench.sim.process import RESET, SimProcess, post, read_to_end, read_until
 
 CHAT: dict[str, Any] = {"messages": []}
@@ -242,3 +245,61 @@ async def test_sound_is_paced_too(http: httpx.AsyncClient) -> None:
     body = {"model": "sim:tokens=4,pace_ms=20", "voice": "v", "input": "x"}
     assert len((await http.post("/v1/audio/speech", json=body)).content) == 4 * 1_028
     assert time.monotonic() - started > 0.05
+
+
+FAULTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "die": st.sampled_from(["rst", "fin", "clean"]),
+        "die_at": st.sampled_from(["headers", "request", "head"]),
+        "die_after": st.integers(0, 20),
+        "hang_after": st.integers(0, 20),
+        "hang": st.just("head"),
+        "malformed": st.sampled_from(get_args(MALFORMED)),
+        "malformed_after": st.integers(0, 3),
+        "error": st.sampled_from([400, 529]),
+        "error_after": st.integers(0, 5),
+        "framing": st.sampled_from(["auto", "chunked", "length", "close"]),
+        "encoding": st.sampled_from(["gzip", "deflate"]),
+        "split": st.integers(1, 200),
+        "interim": st.sampled_from([100, 103]),
+        "newline": st.sampled_from(["crlf", "cr"]),
+        "close_silently": st.just(1),
+        "extra_bytes": st.integers(1, 9),
+        "short_bytes": st.integers(1, 9),
+        "bytes": st.integers(1, 200_000),
+        "usage": st.sampled_from(["none", "twice"]),
+        "status": st.sampled_from([201, 204, 304]),
+        "early": st.just(1),
+        "flush": st.just(1),
+        "redirect": st.just(302),
+    },
+)
+PATHS = [
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/responses",
+    "/v1/audio/speech",
+    "/v1/completions",
+    "/v1/evals",
+]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_faults_in_any_mixture_end(sim: SimProcess, stream: bool) -> None:
+    """Whatever is asked for together, the connection ends and the next one works; the fixture counts
+    defects."""
+    mixtures: list[tuple[str, dict[str, Any]]] = []
+
+    @settings(max_examples=150, database=None, derandomize=True, phases=[Phase.generate])
+    @given(st.sampled_from(PATHS), FAULTS)
+    def collect(path: str, faults: dict[str, Any]) -> None:
+        mixtures.append((path, faults))
+
+    collect()
+    body = {"model": "m", "messages": [], "max_tokens": 9, "input": "x", "stream": stream}
+    for path, faults in mixtures:
+        behaviour = ",".join(f"{key}={value}" for key, value in (faults | {"hang_ms": 1}).items())
+        sent = post(path, body, "connection: close", "accept-encoding: gzip", f"x-sim-behaviour: {behaviour}")
+        await sim.talk(sent)
+    assert await sim.look("/_sim/health") == {"ok": True, "failures": 0}

@@ -36,7 +36,7 @@ async def test_connections_tell_of_bytes(sim: SimProcess) -> None:
 async def test_what_is_not_there(http: httpx.AsyncClient) -> None:
     assert (await http.get("/_sim/nothing")).status_code == 404
     assert (await http.get("/_sim/ledger?after=x")).status_code == 400
-    assert (await http.get("/_sim/health")).json() == {"ok": True}
+    assert (await http.get("/_sim/health")).json() == {"ok": True, "failures": 0}
 
 
 async def test_forgetting() -> None:

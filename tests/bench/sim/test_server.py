@@ -1,10 +1,15 @@
 """The process: loopback, signals, a port that is taken."""
 
 import signal
+import ssl
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
+import pytest
 import trio
+import trustme
 
 from tests.bench.sim.process import DEADLINE_SECONDS, post, read_until, running_sim
 
@@ -40,3 +45,17 @@ def test_a_taken_port_is_said() -> None:
         )
     assert second.returncode == 1
     assert "choose another --port" in second.stderr
+
+
+async def test_it_speaks_tls(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with running_sim("--certificate", str(tmp_path / "server.pem")) as sim:
+        assert sim.base_url.startswith("https://127.0.0.1:")
+        headers = {"x-api-key": "k", "x-sim-behaviour": "bytes=1000000"}
+        async with httpx.AsyncClient(base_url=sim.base_url, verify=context, headers=headers) as client:
+            assert len((await client.get("/v1/files/f/content")).content) == 1_000_000
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/v1/files/f/content", headers={"x-sim-behaviour": "die_after=10,die=fin"})
