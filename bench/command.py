@@ -1,8 +1,7 @@
 """`karta bench run` and `karta bench compare`: the command line of the load harness.
 
-`configure` adds both to any argparse parser and `main` runs what was parsed, so that the `karta` command
-and `python -m bench` are the same.  Keys come from KARTA_BENCH_KEY or a file, never from the arguments,
-which every user of the machine can read.  Exit codes: 0 all answers right, 1 anything wrong, 2 usage.
+`python -m bench` is the same.  Keys come from KARTA_BENCH_KEY or a file, never from the arguments, which
+every user of the machine can read.  Exit codes: 0 all answers right, 1 anything wrong, 2 usage.
 """
 
 import argparse
