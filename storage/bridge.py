@@ -49,6 +49,9 @@ LISTEN_BUFFER_ITEMS_MAX = 4096
 anyway."""
 
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+_VALUE_ERRORS = (asyncpg.exceptions.DataError, ValueError, TypeError, OverflowError)
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_FOREIGN = (*_DRIVER_ERRORS, OSError, *_VALUE_ERRORS)
 _log = logging.getLogger("karta.storage")
 
 
@@ -202,10 +205,9 @@ class Database(Queries):
             raise errors.DatabaseUnavailable(
                 f"the database did not answer within {self._query_seconds_max:g} s"
             ) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
-            lease.spoilt = lease.spoilt or not isinstance(
-                exc, asyncpg.PostgresError | asyncpg.exceptions.DataError
-            )
+        except _FOREIGN as exc:
+            # After these the session is well; a COPY that broke off in our own encoder is not among them.
+            lease.spoilt |= not isinstance(exc, asyncpg.PostgresError | asyncpg.exceptions.DataError)
             raise _translate(exc, connected=not lease.connection.is_closed()) from None
         except asyncio.CancelledError:
             # Not trio's cancellation (that is trio.Cancelled): asyncpg gave up a waiter because its socket
@@ -261,9 +263,9 @@ class Database(Queries):
             raise errors.DatabaseUnavailable(
                 f"no connection to the database within {CONNECT_SECONDS_MAX} s: is KARTA_DATABASE_URL right?"
             ) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
+        except _FOREIGN as exc:
             raise _translate(exc, connected=False) from None
-        except (asyncio.CancelledError, ValueError) as exc:
+        except asyncio.CancelledError as exc:
             raise errors.DatabaseUnavailable(
                 f"the connection to the database failed ({type(exc).__name__}): is KARTA_DATABASE_URL right?"
             ) from None
@@ -345,11 +347,11 @@ async def open_database(
                     except trio.Cancelled:
                         raise
                     except BaseException as exc:
-                        # Carried round the nurseries, which would wrap it in an ExceptionGroup that says
-                        # nothing.
+                        # Carried round the nurseries, which would wrap it in an ExceptionGroup.
                         failure = exc
-                    with trio.CancelScope(shield=True):
-                        await database._close()
+                    finally:
+                        with trio.CancelScope(shield=True):
+                            await database._close()
             finally:
                 closing.set()
     finally:
@@ -369,25 +371,19 @@ async def _run_loop(closing: trio.Event, task_status: trio.TaskStatus[trio_async
 
 
 def _on_stray_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Logs what no coroutine of ours awaited (asyncpg's own background tasks, as when cancelling on a dead
-    socket).
-
-    trio-asyncio would tear the whole program down for it. The exception's text may quote a row, so only its
-    type is told.
-    """
+    """Logs by type what nobody awaited; its text may quote a row. (trio-asyncio would end the program.)"""
     exception = context.get("exception")
-    _log.warning(
-        "in asyncpg's background: %s", type(exception).__name__ if exception else context.get("message")
-    )
+    told = type(exception).__name__ if exception else context.get("message")
+    _log.warning("in asyncpg's background: %s", told)
 
 
 def _translate(exc: Exception, *, connected: bool) -> errors.StorageError:
     """The domain error for a foreign one. `connected` is whether the connection outlived it."""
     if not isinstance(exc, asyncpg.PostgresError):
-        if isinstance(exc, asyncpg.exceptions.ClientConfigurationError):
-            return errors.StorageError("the database URL is not valid: see KARTA_DATABASE_URL")
-        if isinstance(exc, asyncpg.exceptions.DataError):
+        if isinstance(exc, _VALUE_ERRORS) and connected:
             return errors.InvalidValue("a value is of the wrong type or form for its column")
+        if isinstance(exc, _VALUE_ERRORS):
+            return errors.StorageError("the database URL is not valid: see KARTA_DATABASE_URL")
         if connected and isinstance(exc, asyncpg.InterfaceError):
             return errors.StorageError(f"the driver was misused: {exc}")
         return errors.DatabaseUnavailable(f"the database cannot be reached ({type(exc).__name__})")

@@ -48,4 +48,4 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_user ON sessions (user_id);
 CREATE INDEX sessions_expiry ON sessions (expires_at);
-GRANT SELECT, INSERT, DELETE ON sessions TO karta_admin;
+GRANT SELECT, INSERT, DELETE, UPDATE (expires_at) ON sessions TO karta_admin;
