@@ -13,8 +13,7 @@ from gateway.response_reader import (
     ResponseReader,
     UpstreamBroken,
 )
-
-READ_BYTES = 64 * 1024
+from tests.gateway.pieces import READ_BYTES, cut
 
 Facts = tuple[int, bytes, tuple[tuple[bytes, bytes], ...], bytes, bool, bool, bool, bool, bool]
 
@@ -53,10 +52,6 @@ def broken(*pieces: bytes, head_only: bool = False) -> str:
             reader.feed(piece)
             reader.take()
     return str(caught.value)
-
-
-def cut(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]
 
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -15,10 +17,7 @@ from gateway.sse import (
     Window,
     event_data,
 )
-
-
-def cut(data: bytes, size: int) -> list[bytes]:
-    return [data[at : at + size] for at in range(0, len(data), size)]
+from tests.gateway.pieces import cut
 
 
 def datas(*pieces: bytes) -> list[bytes]:
@@ -111,7 +110,7 @@ lines = st.one_of(
 def test_any_stream_cut_anywhere(parts: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     stream = b"".join(line + end for line, end in parts)
     edges = [0, *sorted(at for at in cuts if at < len(stream)), len(stream)]
-    pieces = [stream[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [stream[a:b] for a, b in itertools.pairwise(edges)]
     expected = datas(stream)
     assert datas(*pieces) == expected
     assert datas(*cut(stream, 1)) == expected
