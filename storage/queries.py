@@ -7,6 +7,7 @@ need a transaction of their own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 
@@ -15,6 +16,8 @@ class Record(Protocol):
     text."""
 
     def __getitem__(self, column: str, /) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
 
 
 class Queries(ABC):

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 import msgspec
 
@@ -180,13 +180,23 @@ def _fit_record(record: UsageRecord) -> tuple[Any, ...]:
 
 
 def _fit(value: Any, pg_type: str) -> Any:
-    if value is None or pg_type in ("uuid", "timestamptz", "boolean"):
+    if value is None or pg_type in ("timestamptz", "boolean"):
         return value
+    if pg_type == "uuid":
+        return _fit_uuid(str(value))
     if pg_type == "text":
         text = str(value)[:TEXT_CHARS_MAX]
         # PostgreSQL's text takes no NUL, and UTF-8 no lone surrogate.
         return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
     return max(0, min(value, _INTEGER_MAX[pg_type]))
+
+
+def _fit_uuid(text: str) -> UUID:
+    try:
+        return UUID(text)
+    except ValueError:
+        # The same every time, so that sending it again still adds nothing.
+        return uuid5(NAMESPACE_OID, text.encode("utf-8", "replace").decode())
 
 
 def _to_total(row: Record) -> UsageTotal:

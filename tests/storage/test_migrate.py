@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
 from pathlib import Path
 
 import msgspec
@@ -140,7 +141,7 @@ def test_numbers_have_no_gaps_or_doubles(
     folder.mkdir()
     for position, number in enumerate(numbers):
         (folder / f"{number:04}_{'abc'[position]}.sql").write_text("SELECT 1")
-    monkeypatch.setattr(migrate.resources, "files", lambda _package: tmp_path)
+    monkeypatch.setattr(importlib.resources, "files", lambda _package: tmp_path)
     with pytest.raises(errors.MigrationChanged, match="without gaps"):
         load_migrations()
 

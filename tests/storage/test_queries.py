@@ -13,7 +13,7 @@ class Scripted(Queries):
 
 
 async def test_each_method_asks_the_driver_by_its_name() -> None:
-    db = Scripted()
+    db: Any = Scripted()
     assert await db.fetch("a", 1) == ("fetch", "a", (1,))
     assert await db.fetch_row("b") == ("fetchrow", "b", ())
     assert await db.fetch_value("c", 2, 3) == ("fetchval", "c", (2, 3))
