@@ -33,9 +33,23 @@ from tests.gateway.recorded_streams import (
 
 @pytest.mark.parametrize(
     "figure",
-    "-1 -9223372036854775809 1000000001 1000000000000000000000000000000".split()
-    + '1e309 -1e309 NaN Infinity 1.5 3.0 true "7" [7] {}'.split()
-    + ["1" * 5000],
+    [
+        "-1",
+        "-9223372036854775809",
+        "1000000001",
+        "1000000000000000000000000000000",
+        "1e309",
+        "-1e309",
+        "NaN",
+        "Infinity",
+        "1.5",
+        "3.0",
+        "true",
+        '"7"',
+        "[7]",
+        "{}",
+        "1" * 5000,
+    ],
 )
 @pytest.mark.parametrize(
     ("dialect", "name"),
