@@ -7,17 +7,24 @@ from pathlib import Path
 
 import msgspec
 
+# A machine that is more loaded than this before the run is not ours alone.
+idle_load_max = 0.5
 _PACKAGES = ("karta", "trio", "httptools", "uvloop", "hypercorn", "httpx", "msgspec")
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """Processor, kernel and versions; `cpus` are the cores this process may use."""
+    """Processor, kernel and versions; `cpus` are the cores this process may use.
+
+    `load_before` is how many processes wanted to run in the minute before: above a fraction of one,
+    others were at work, and the figures are theirs as much as ours.
+    """
 
     processor: str
     cpus: list[int]
     kernel: str
     python: str
     packages: dict[str, str]
+    load_before: float
 
 
 def processor_name() -> str:
@@ -50,6 +57,7 @@ def this_machine() -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         packages=package_versions(),
+        load_before=os.getloadavg()[0],
     )
 
 

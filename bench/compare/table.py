@@ -19,6 +19,7 @@ from bench.compare.figures import (
     requests_per_cpu,
     requests_rate,
 )
+from bench.compare.machine import idle_load_max
 from bench.compare.session import Comparison
 
 _BOUND_MARK = "†"
@@ -105,3 +106,9 @@ def print_comparison(seen: Comparison, console: Console) -> None:
         f"Python {machine.python}",
         highlight=False,
     )
+    if machine.load_before > idle_load_max and not seen.options.smoke:
+        console.print(
+            f"[yellow]Others were at work before the run (load {machine.load_before:.1f}): "
+            "repeat it on an idle machine before believing it.[/]",
+            highlight=False,
+        )

@@ -5,7 +5,7 @@ from bench.compare.scenarios import CompareOptions
 from bench.compare.session import Comparison, IdleMemory
 from bench.load.summary import Percentiles, Summary
 
-MACHINE = Machine(processor="a processor", cpus=[0, 1], kernel="6", python="3", packages={})
+MACHINE = Machine(processor="a processor", cpus=[0, 1], kernel="6", python="3", packages={}, load_before=2.0)
 
 
 def percentiles(p50: float, p99: float) -> Percentiles:

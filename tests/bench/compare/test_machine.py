@@ -10,6 +10,7 @@ from bench.compare.machine import divide_cpus, package_versions, processor_name,
 def test_the_machine_is_described() -> None:
     machine = this_machine()
     assert machine.cpus == sorted(os.sched_getaffinity(0))
+    assert machine.load_before >= 0
     assert machine.python.startswith("3.")
     assert machine.processor == processor_name() != ""
     assert package_versions()["trio"] == trio.__version__

@@ -39,6 +39,7 @@ def test_arms_ratios_absences_and_wrongs_are_told() -> None:
     assert "10.0" in text
     assert "nginx took no part: not installed [sic]" in text
     assert "wrong: naive, unary: 1 body (b'[/]')" in text
+    assert "Others were at work before the run (load 2.0)" in text
     assert "a processor, 2 cores, target on core 0" in text
 
 
