@@ -38,6 +38,7 @@ from karta.terminal import CommandError
 DATABASE = "karta"
 OWNER = "karta"
 LOGIN_ROLES = ("karta_gateway", "karta_admin")
+ROLES = (OWNER, *LOGIN_ROLES)
 HOST = "127.0.0.1"
 PASSWORD_BYTES = 24
 POLL_SECONDS = 0.05
@@ -124,7 +125,7 @@ async def prepare(data_dir: DataDir) -> Cluster:
     run_as = choose_user(pgdata)
     programs = find_programs(run_as)
     if not (await trio.Path(pgdata).exists()):
-        passwords = {role: secrets.token_urlsafe(PASSWORD_BYTES) for role in (OWNER, *LOGIN_ROLES)}
+        passwords = {role: secrets.token_urlsafe(PASSWORD_BYTES) for role in ROLES}
         data_dir.write("passwords", passwords)
         await _make(pgdata, programs, run_as, passwords[OWNER])
     _check_usable(pgdata, run_as)

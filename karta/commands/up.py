@@ -75,6 +75,7 @@ def run(given: argparse.Namespace) -> None:
         admin_bind=bind_from(variables, "KARTA_ADMIN_BIND", Bind("127.0.0.1", 8000), given.admin_port),
         workers=given.workers,
         database_url=None if url is None else check_url(str(url)),
+        variables=variables,
         progress=print_error,
         ready=ready,
     )
