@@ -139,7 +139,7 @@ class Connection(asyncio.Protocol):
             self._answer_early(request)
         elif expects and self._answering is None:
             self._transport.write(CONTINUE)
-        if b"x-sim-behaviour" in request.header_map:
+        if b"x-sim-behaviour" in request.header_map and not self._deaf:
             self._obey_head(request)
 
     def on_body(self, data: bytes) -> None:
@@ -175,9 +175,11 @@ class Connection(asyncio.Protocol):
             self._answer_early(request)
 
     def _answer_early(self, request: Request) -> None:
-        self._deaf = True
+        """Answer without the body; behind an answer under way it must wait its turn like any other."""
         request.keep_alive = False
-        self._answer(request)
+        if self._answering is None:
+            self._deaf = True
+            self._answer(request)
 
     def _answer(self, request: Request) -> None:
         self.record.requests += 1
@@ -277,20 +279,22 @@ class Connection(asyncio.Protocol):
         if not abruptly:
             self._transport.close()
             return
-        number = self._transport.get_extra_info("socket").fileno()
+        raw = self._transport.get_extra_info("socket")
         # The transport's socket is not to be touched; a duplicate shares its options. Gone already: nothing
         # to reset.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(number)) as duplicate:
-            duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+        if raw is not None:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(raw.fileno())) as duplicate:
+                duplicate.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
         self._transport.abort()
 
     def _client_left(self) -> None:
         now = time.time()
         if self.record.client_closed_at is None:
             self.record.client_closed_at = now
-        for request in (self._request, self._answering, self._last):
+        for request in (self._request, self._answering, self._last, *self._waiting):
             if request is not None and request.method and request.entry.client_closed_at is None:
                 request.entry.client_closed_at = now
+                request.entry.body_bytes = request.size_bytes
         self._stop_answering()
 
     def _stop_answering(self) -> None:

@@ -31,8 +31,9 @@ async def http(sim: SimProcess) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def claude(sim: SimProcess) -> AsyncIterator[anthropic.AsyncAnthropic]:
     """The official Anthropic SDK, without retries of its own."""
+    bare = anthropic.DefaultAsyncHttpxClient(verify=False)
     async with anthropic.AsyncAnthropic(
-        base_url=sim.base_url, api_key="sk-ant-test", max_retries=0
+        base_url=sim.base_url, api_key="sk-ant-test", max_retries=0, http_client=bare
     ) as client:
         yield client
 
@@ -40,5 +41,8 @@ async def claude(sim: SimProcess) -> AsyncIterator[anthropic.AsyncAnthropic]:
 @pytest.fixture
 async def gpt(sim: SimProcess) -> AsyncIterator[openai.AsyncOpenAI]:
     """The official OpenAI SDK, without retries of its own."""
-    async with openai.AsyncOpenAI(base_url=f"{sim.base_url}/v1", api_key="sk-test", max_retries=0) as client:
+    bare = openai.DefaultAsyncHttpxClient(verify=False)
+    async with openai.AsyncOpenAI(
+        base_url=f"{sim.base_url}/v1", api_key="sk-test", max_retries=0, http_client=bare
+    ) as client:
         yield client

@@ -141,6 +141,16 @@ async def test_a_reset_is_noted_too(sim: SimProcess) -> None:
     assert not entry["completed"]
 
 
+async def test_a_body_that_never_ends_is_counted(sim: SimProcess) -> None:
+    head = post("/v1/embeddings", {"model": "unfinished", "input": "x" * 1_000})
+    async with await sim.dial() as raw:
+        await raw.send_all(head[:-500])
+        entry = await sim.latest(lambda one: one["path"] == "/v1/embeddings")
+        assert (entry["status"], entry["completed"], entry["ended_at"]) == (0, False, None)
+    entry = await sim.entry(entry["request_id"], lambda one: one["client_closed_at"] is not None)
+    assert 0 < entry["body_bytes"] < 1_000
+
+
 async def test_keep_alive_is_kept(http: httpx.AsyncClient, sim: SimProcess) -> None:
     for _ in range(5):
         await http.post("/v1/chat/completions", json=CHAT)

@@ -1,14 +1,15 @@
 """Every operation of both SDKs has an answer, in its API's shapes."""
 
+from importlib.resources import files
+
 import httpx
 import pytest
 
-from bench.sim import routes
 from tests.bench.sim.process import SimProcess
 
 LINES = [
     line.split()
-    for line in routes.resources.files("bench.sim").joinpath("paths.txt").read_text().splitlines()
+    for line in files("bench.sim").joinpath("paths.txt").read_text().splitlines()
     if not line.startswith("#")
 ]
 
@@ -38,7 +39,7 @@ async def test_every_operation_answers(dialect: str, sim: SimProcess) -> None:
             called += 1
             if reply.status_code not in (200, 201):
                 refused.add((method, template, reply.status_code))
-    assert called == {"anthropic": 272, "openai": 379}[dialect]
+    assert called >= {"anthropic": 272, "openai": 379}[dialect]
     # Only the operations with an endpoint of their own look at their body.
     assert {status for _, _, status in refused} <= {400}
     assert all(method == "POST" for method, _, _ in refused)

@@ -83,7 +83,7 @@ async def test_event_order_ping_and_padding(http: httpx.AsyncClient) -> None:
 
 async def test_message_delta_raises_input_tokens(claude: anthropic.AsyncAnthropic) -> None:
     model = "sim:input_tokens=2234,raise_input=7047,cache_read=5,cache_write_5m=10,cache_write_1h=3"
-    seen = []
+    seen: list[int | None] = []
     async with claude.messages.stream(model=model, max_tokens=9, messages=ASK) as stream:
         async for event in stream:
             if event.type == "message_start":

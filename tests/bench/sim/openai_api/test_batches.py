@@ -1,11 +1,12 @@
 """Batches through the official SDK: the output file answers the input file."""
 
 import json
+from collections.abc import Mapping
 
 import openai
 
 
-def line(custom_id: str, url: str, body: dict[str, object]) -> bytes:
+def line(custom_id: str, url: str, body: Mapping[str, object]) -> bytes:
     return json.dumps({"custom_id": custom_id, "method": "POST", "url": url, "body": body}).encode() + b"\n"
 
 
