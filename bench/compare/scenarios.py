@@ -54,7 +54,7 @@ def smoke_options(arms: list[str]) -> CompareOptions:
     return CompareOptions(
         arms=arms,
         rounds=1,
-        seconds=0.3,
+        seconds=0.2,
         warmup_seconds=0.05,
         connections=4,
         streams=8,

@@ -122,11 +122,11 @@ def test_compare_understands_its_arguments() -> None:
 
 def test_compare_tells_people_and_programs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "seen.json"
-    assert main(["compare", "--smoke", "--arms", "relay", "--json", str(path)]) == 0
+    assert main(["compare", "--smoke", "--arms", "direct", "--json", str(path)]) == 0
     assert "unary requests/s" in capfd.readouterr().out
     document = json.loads(path.read_text())
-    assert document["started"] == ["relay"]
-    assert document["rounds"]["unary"]["relay"][0]["requests"] > 0
+    assert document["started"] == ["direct"]
+    assert document["rounds"]["unary"]["direct"][0]["requests"] > 0
     assert document["ratios"] == []
     assert document["machine"]["processor"]
 

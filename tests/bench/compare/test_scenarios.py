@@ -34,4 +34,4 @@ def test_scenarios_make_plans() -> None:
 @pytest.mark.parametrize("field", ["connections", "streams", "seconds"])
 def test_options_refuse_nothing(field: str) -> None:
     with pytest.raises(ValueError, match="must be"):
-        CompareOptions(arms=["direct"], **{field: 0})
+        CompareOptions(arms=["direct"], **{field: 0})  # type: ignore[arg-type]

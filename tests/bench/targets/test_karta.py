@@ -9,6 +9,7 @@ ended.  Its children end with their stdin, which is the harness's.
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ finally:
 ANNOUNCEMENT = {"gateway_url": "http://127.0.0.1:1", "api_key": "kt_live_x", "org_id": "org-1"}
 
 
-def stand_in(tmp_path: Path, announcement: dict[str, str | None], byok_exit: str = "0") -> Path:
+def stand_in(tmp_path: Path, announcement: Mapping[str, str | None], byok_exit: str = "0") -> Path:
     program = tmp_path / "karta"
     program.write_text(
         STAND_IN.format(
@@ -87,7 +88,7 @@ async def test_the_gateway_is_governed_pinned_and_watched(
     ],
 )
 async def test_what_goes_wrong_is_told(
-    announcement: dict[str, str | None],
+    announcement: Mapping[str, str | None],
     byok_exit: str,
     says: str,
     tmp_path: Path,
