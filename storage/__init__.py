@@ -1,4 +1,4 @@
-"""The floor both programs stand on: domain types, crypto, all SQL, migrations. It imports nothing else of ours.
+"""The floor both programs stand on: domain types, crypto, all SQL, migrations.
 
 How to read it
     model       the vocabulary: frozen records, one for each thing Karta keeps
@@ -25,7 +25,7 @@ Three roles, of PostgreSQL and of responsibility
     The owner migrates, and is used for nothing else. `karta_admin` (control plane, command line) writes
     accounts, keys and credentials, cannot read a key's digest or sealed material, and can delete nothing but
     sessions. `karta_gateway` (data plane) reads keys and sealed material, adds usage, and sees no person. The
-    tests run under these roles, so that a privilege too few shows as a failure, one too many as a failed proof.
+    tests run under these roles: a privilege too few shows as a failure, one too many as a failed proof.
 
 What never happens here
     A secret in a log, an error, a repr or the audit log. A query without a bound: rows, time and connections

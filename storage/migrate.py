@@ -177,7 +177,10 @@ async def _create_roles(tx: Transaction) -> None:
                 IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
                     CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE;
                 END IF;
-                IF NOT pg_has_role(current_user, '{role}', 'MEMBER') THEN
+                IF NOT pg_has_role(current_user, '{role}', CASE
+                    WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER'
+                    ELSE 'SET' END)
+                THEN
                     EXECUTE format('GRANT {role} TO %I', current_user);
                 END IF;
             EXCEPTION WHEN duplicate_object OR unique_violation THEN

@@ -169,8 +169,8 @@ class CommonSettings(BaseSettings):
 
     env: Literal["production", "development"] = Field(
         default="development",
-        description="`production` enforces TLS or a trusted proxy, a master key and https providers. Left unset "
-        "it is `development`, and then servers may listen on loopback only.",
+        description="`production` enforces TLS or a trusted proxy, a master key and https providers. Left "
+        "unset it is `development`, and then servers may listen on loopback only.",
     )
     database_url: SecretStr = Field(
         description="The Postgres database, as postgresql://user:password@host:port/name.",
@@ -300,8 +300,8 @@ class ServerSettings(CommonSettings):
 
     trusted_proxies: Annotated[tuple[Network, ...], BeforeValidator(split_list)] = Field(
         default=(),
-        description="Addresses or networks of the proxies before Karta, comma separated. Only their forwarding "
-        "headers are believed.",
+        description="Addresses or networks of the proxies before Karta, comma separated. Only their "
+        "forwarding headers are believed.",
     )
 
     def listens_on(self) -> dict[str, Bind]:

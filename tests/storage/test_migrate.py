@@ -13,7 +13,7 @@ import trio
 from storage import errors, migrate
 from storage.bridge import Database, open_database
 from storage.migrate import Migration, MigrationReport, check_schema, load_migrations
-from tests.support.postgres import PostgresServer
+from tests.support.postgres import PostgresServer, running_server
 
 
 @pytest.fixture
@@ -131,6 +131,21 @@ async def test_roles_are_made_where_there_are_none(
     await migrate.migrate(database_url)
     assert await owner_db.fetch_value(exists) == 1
     await owner_db.execute("DROP ROLE karta_test_role")
+
+
+async def test_the_owner_need_not_be_a_superuser() -> None:
+    """On a server of its own, because roles belong to the server: this owner makes them itself."""
+    with running_server() as server:
+        server.sql("CREATE ROLE modest LOGIN CREATEROLE")
+        server.sql("CREATE DATABASE karta OWNER modest")
+        url = server.url("karta", "modest")
+        await migrate.migrate(url)
+        for role in migrate.ROLES:
+            async with open_database(url, role=role) as db:
+                await check_schema(db)
+        async with open_database(url, role="karta_admin") as db:
+            assert await db.fetch_value("SELECT shred_credentials()") is False
+            assert await db.fetch_value("SELECT make_partitions(4)") == 2
 
 
 @pytest.mark.parametrize("numbers", [[1, 3], [2], [1, 1, 2]])
