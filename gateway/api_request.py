@@ -187,7 +187,7 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
             content_type = _only(content_type, value)
             forward.append(name + b": " + value)
         elif field is _API_KEY:
-            _take_token(request, value, bearer=False)
+            _take_token(request, value.strip(), bearer=False)
         elif field is _AUTHORIZATION:
             scheme, _, credentials = value.partition(b" ")
             if scheme.lower() == b"bearer":

@@ -7,7 +7,6 @@ import pytest
 from gateway import request_head
 from gateway.request_head import Field, decide, forwarded
 
-
 FORWARDED = [
     "anthropic-beta",
     "anthropic-workspace-id",
