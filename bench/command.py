@@ -30,6 +30,9 @@ from bench.targets.registry import TARGETS, targets_named
 
 KEY_VARIABLE = "KARTA_BENCH_KEY"
 _USAGE_ERROR = 2
+# An open loop must not run out of connections before the target runs out of breath.
+_CONNECTIONS_CLOSED = 32
+_CONNECTIONS_OPEN = 512
 
 
 def _configure_run(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,12 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--prompt-bytes", type=int, default=64, metavar="N")
     parser.add_argument("--max-tokens", type=int, default=1024, metavar="N")
-    parser.add_argument("--connections", type=int, default=32, metavar="N")
+    parser.add_argument(
+        "--connections",
+        type=int,
+        metavar="N",
+        help=f"default {_CONNECTIONS_CLOSED}, with --rate {_CONNECTIONS_OPEN}",
+    )
     parser.add_argument(
         "--rate", type=float, metavar="N", help="requests a second, whatever the answers do (open loop)"
     )
@@ -126,6 +134,9 @@ def read_keys(key_file: Path | None) -> list[str]:
 
 def plan_from(options: argparse.Namespace) -> LoadPlan:
     """Return the plan that `bench run`'s arguments describe; ValueError says what is wrong with them."""
+    connections = options.connections
+    if connections is None:
+        connections = _CONNECTIONS_CLOSED if options.rate is None else _CONNECTIONS_OPEN
     return LoadPlan(
         base_url=options.url,
         keys=read_keys(options.key_file),
@@ -139,7 +150,7 @@ def plan_from(options: argparse.Namespace) -> LoadPlan:
         ),
         expectation=Expectation(events=options.expect_events),
         driver="closed" if options.rate is None else "open",
-        connections=options.connections,
+        connections=connections,
         rate_per_second=options.rate or 0.0,
         warmup_seconds=options.warmup,
         seconds=options.seconds,

@@ -136,6 +136,8 @@ class OpenLoop(LoadDriver):
                     self.tally.lateness.record(now - due)
                 self._free.pop().ask(self.next_request(), due)
             elif len(self._waiting) < backlog_max:
+                if self.tally.counting:
+                    self.tally.waited += 1
                 self._waiting.append(due)
             else:
                 self.tally.fail(Failure.BACKLOG, f"more than {backlog_max} questions were waiting")

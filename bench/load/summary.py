@@ -27,7 +27,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
     `first_ms` is the time to the first byte (unary) or first event (stream), `gap_ms` the time between
     events, `lateness_ms` how much later than intended an open loop asked.  `target_*` are None if no
-    process was watched.  `ok` means that every answer was right and that there was at least one.
+    process was watched.  `waited_share` is of the questions of an open loop that found no connection
+    free.  `ok` means that every answer was right and that there was at least one.
     """
 
     seconds: float
@@ -41,6 +42,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     examples: dict[str, str]
     reconnects: int
     merged_events_share: float
+    waited_share: float
     latency_ms: Percentiles | None
     first_ms: Percentiles | None
     gap_ms: Percentiles | None
@@ -93,6 +95,7 @@ def summarize(result: LoadResult) -> Summary:
         examples=tally.examples,
         reconnects=tally.reconnects,
         merged_events_share=tally.merged_events / tally.events if tally.events else 0.0,
+        waited_share=tally.waited / tally.requests if tally.requests else 0.0,
         latency_ms=percentiles(tally.latency),
         first_ms=percentiles(tally.first),
         gap_ms=percentiles(tally.gaps),

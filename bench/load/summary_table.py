@@ -6,6 +6,9 @@ from rich.table import Table
 
 from bench.load.summary import Percentiles, Summary, generator_busy_share
 
+# More than a stray question that met a full house.
+waited_share_max = 0.01
+
 
 def _durations(summary: Summary) -> list[tuple[str, Percentiles]]:
     rows = (
@@ -41,6 +44,11 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(
             f"{summary.merged_events_share:.1%} of the events came in one read with the one before",
             highlight=False,
+        )
+    if summary.waited_share > waited_share_max:
+        console.print(
+            f"[yellow]{summary.waited_share:.0%} of the questions waited for a free connection: "
+            "use more --connections, or take it that the target cannot keep up.[/]"
         )
     if summary.generator_cpu_share >= generator_busy_share:
         console.print("[yellow]The load generator was busy all the time: use --processes.[/]")

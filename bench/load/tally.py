@@ -27,6 +27,7 @@ class TallyReport(msgspec.Struct, kw_only=True):
     answers_checked: int
     reconnects: int
     merged_events: int
+    waited: int
     failures: dict[str, int]
     examples: dict[str, str]
     latency: list[tuple[int, int]]
@@ -39,9 +40,10 @@ class TallyReport(msgspec.Struct, kw_only=True):
 class Tally:
     """Running totals.
 
-    `latency` is from the intended start to the last byte, `first` to the first byte (unary) or first event
-    (stream), `gaps` between events, `lateness` how much later than intended an open loop sent (the
-    harness's own error).  `merged_events` counts events that arrived in one read with the event before.
+    `latency` is from the intended start to the last byte, `first` to the first byte (unary) or first
+    event (stream), `gaps` between events, `lateness` how much later than intended an open loop sent (the
+    harness's own error).  `merged_events` counts events that arrived in one read with the event before,
+    `waited` the questions of an open loop for which no connection was free.
     """
 
     def __init__(self, *, by_start: bool = False) -> None:
@@ -55,6 +57,7 @@ class Tally:
         self.answers_checked = 0
         self.reconnects = 0
         self.merged_events = 0
+        self.waited = 0
         self.failures: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self.latency = Histogram()
@@ -102,6 +105,7 @@ class Tally:
             answers_checked=self.answers_checked,
             reconnects=self.reconnects,
             merged_events=self.merged_events,
+            waited=self.waited,
             failures=dict(self.failures),
             examples=self.examples,
             latency=self.latency.pairs(),
@@ -120,6 +124,7 @@ class Tally:
         self.answers_checked += report.answers_checked
         self.reconnects += report.reconnects
         self.merged_events += report.merged_events
+        self.waited += report.waited
         self.failures.update(report.failures)
         for kind, example in report.examples.items():
             self.examples.setdefault(kind, example)

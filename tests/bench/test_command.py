@@ -62,6 +62,8 @@ def test_run_understands_its_arguments(tmp_path: Path) -> None:
     assert plan.question.model_name == "gpt"
     assert plan.question.stream
     assert plan_from(parsed("run", "http://h:1")).driver == "closed"
+    assert plan_from(parsed("run", "http://h:1")).connections == 32
+    assert plan_from(parsed("run", "http://h:1", "--rate", "9")).connections == 512
 
 
 def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ def summary(
         examples={},
         reconnects=0,
         merged_events_share=0.0,
+        waited_share=0.0,
         latency_ms=percentiles(p50, p99),
         first_ms=percentiles(p50, p99),
         gap_ms=None,

@@ -57,6 +57,7 @@ def test_an_open_loop_keeps_its_rate_and_counts_from_when_a_question_was_due() -
     assert tally.requests == pytest.approx(100, abs=2)
     assert tally.latency.percentile(80) > 50_000_000
     assert tally.lateness.total > 0
+    assert tally.waited >= 20
 
 
 def test_an_open_loop_takes_up_all_that_is_due() -> None:

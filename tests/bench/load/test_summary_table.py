@@ -29,7 +29,11 @@ def test_rates_and_percentiles_are_shown() -> None:
 
 def test_a_busy_generator_and_failures_are_told() -> None:
     text = printed(
-        generator_cpu_share=0.95, failures={Failure.STATUS: 3}, examples={Failure.STATUS: "status 401 [/x]"}
+        generator_cpu_share=0.95,
+        waited_share=0.5,
+        failures={Failure.STATUS: 3},
+        examples={Failure.STATUS: "status 401 [/x]"},
     )
     assert "--processes" in text
+    assert "50% of the questions waited" in text
     assert "3 status: status 401 [/x]" in text
