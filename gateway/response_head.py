@@ -126,9 +126,10 @@ def _own_location(value: bytes, provider: Provider) -> bytes:
     except ValueError:
         raise elsewhere from None
     own = (parts.hostname, port) == (provider.origin.host.lower(), provider.origin.port)
-    if not own and (parts.scheme or parts.netloc or b"\\" in value):
+    # Clients that take a backslash for a slash would find a host where there is none.
+    if b"\\" in value or (not own and (parts.scheme or parts.netloc)):
         raise elsewhere
-    if not own and not parts.path.startswith("/"):
+    if not own and not value.startswith(b"/"):
         # Relative to the path that was asked, which the client knows without the provider's prefix.
         return value
     path = parts.path.encode("latin-1")
