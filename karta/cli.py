@@ -27,7 +27,7 @@ Every command has --help. With --json it prints exactly one JSON document on std
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     try:
-        given = build_parser().parse_args(arguments)
+        given = parse(sys.argv[1:] if arguments is None else arguments)
         given.run(given)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
@@ -42,6 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_error(str(foreseen))
         return foreseen.exit_code if isinstance(foreseen, CommandError) else EXIT_FAILED
     return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command and its arguments; what follows `bench` is left in `rest`, for its own parser."""
+    own, rest = (arguments[:1], arguments[1:]) if arguments[:1] == [bench.NAME] else (arguments, [])
+    given = build_parser().parse_args(own)
+    given.rest = list(rest)
+    return given
 
 
 def build_parser() -> Parser:
