@@ -29,9 +29,10 @@ class HangupWatch:
         self._callbacks: dict[int, Callable[[], None]] = {}
 
     def add(self, descriptor: int, on_hangup: Callable[[], None]) -> None:
-        self._callbacks[descriptor] = on_hangup
+        """Raises OSError when the kernel has no room for another."""
         # One-shot: a reset after an end is no second departure.
         self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLET | select.EPOLLONESHOT)
+        self._callbacks[descriptor] = on_hangup
 
     def discard(self, descriptor: int) -> None:
         if self._callbacks.pop(descriptor, None) is not None:

@@ -90,6 +90,8 @@ class TLSTransport:
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self.sock: ssl.SSLSocket = sock
+        # An end that the peer did not sign may be anybody's: it is an error, never the end of an answer.
+        sock.suppress_ragged_eofs = False
 
     async def receive(self) -> bytes:
         # A record may be left over from the last read: then the socket itself would never become readable.
