@@ -173,19 +173,20 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
     dropped: set[bytes] = set()
     hosts = 0
     forward = request.lines
-    for name, value in inbound.headers:
-        line = forwarded.get(name)
-        if line is not None:
-            forward.append(line + value)
+    for line in inbound.lines:
+        name, _, value = line.partition(b":")
+        if name in forwarded:
+            forward.append(line)
             continue
         field = decide(name)
         if field is _DROP:
             continue
+        value = value.strip(b" \t")
         if field is _FORWARD or field is _ANTHROPIC_VERSION:
-            forward.append(name + b": " + value)
+            forward.append(line)
         elif field is _CONTENT_TYPE:
             content_type = _only(content_type, value)
-            forward.append(name + b": " + value)
+            forward.append(line)
         elif field is _API_KEY:
             _take_token(request, value.strip(), bearer=False)
         elif field is _AUTHORIZATION:

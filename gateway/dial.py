@@ -114,7 +114,7 @@ class Pool:
         if upstream.spoiled or not upstream.reader.reusable:
             self.discard(upstream)
             return
-        upstream.reader.headers = []
+        upstream.reader.lines = []
         self.keep_unused(upstream)
 
     def keep_unused(self, upstream: Upstream) -> None:

@@ -102,8 +102,8 @@ _decided: dict[bytes, Field] = {}
 _DECIDED_MAX = 4096
 _DECIDED_BYTES_MAX = 64
 
-forwarded: dict[bytes, bytes] = {}
-"""The beginning of the line (`name: `) of each name known to be forwarded: one look-up for most fields."""
+forwarded: set[bytes] = set()
+"""The names known to be forwarded, as they were written: one look-up decides most fields."""
 
 
 def decide(name: bytes) -> Field:
@@ -117,7 +117,7 @@ def decide(name: bytes) -> Field:
                 forwarded.clear()
             _decided[name] = found
             if found in (Field.FORWARD, Field.ANTHROPIC_VERSION):
-                forwarded[name] = name + b": "
+                forwarded.add(name)
     return found
 
 

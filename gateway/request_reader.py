@@ -15,6 +15,7 @@ from collections import deque
 import httptools
 
 from gateway.refusal import Kind, Refusal
+from gateway.whole_message import WholeMessage, field_of
 
 # 32 KiB of head and 100 fields: SDKs send about 1 KiB in 20; the usual servers stop at 8 to 64 KiB.
 HEAD_BYTES_MAX = 32 * 1024
@@ -33,8 +34,8 @@ class Inbound:
         "body",
         "body_bytes",
         "complete",
-        "headers",
         "keep_alive",
+        "lines",
         "method",
         "target",
         "upgrade",
@@ -45,12 +46,18 @@ class Inbound:
         self.method = b""
         self.target = b""
         self.version = "1.1"
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.lines: list[bytes] = []
+        """The header fields as they came, a line each, without its end."""
         self.keep_alive = True
         self.upgrade = False
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.complete = False
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names and values of the fields. Taken apart at each call: for what is seldom asked."""
+        return [field_of(line) for line in self.lines]
 
     def take_body(self) -> bytes:
         """The body that has arrived since the last take."""
@@ -80,6 +87,11 @@ class RequestReader:
         """Set by a callback, which cannot raise through the parser."""
 
     def feed(self, data: bytes) -> None:
+        if self.idle:
+            inbound = _read_whole(data)
+            if inbound is not None:
+                self.ready.append(inbound)
+                return
         while data:
             self._reading = len(data)
             try:
@@ -103,6 +115,11 @@ class RequestReader:
             # One condition bounds the head, the trailers and the framing of chunks: whatever is not body.
             if self._taken > HEAD_BYTES_MAX + current.body_bytes * FRAMING_PER_BODY_BYTE_MAX:
                 self._refuse_endless(current)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing of an unfinished request has been fed."""
+        return self._head_done and (self._current.complete or not self._current.method)
 
     def _refuse_endless(self, current: Inbound) -> None:
         if self._head_done:
@@ -155,7 +172,7 @@ class RequestReader:
         elif self._fields > HEADER_COUNT_MAX:
             self._problem = _too_many_fields()
         else:
-            self._current.headers.append((name, value))
+            self._current.lines.append(name + b": " + value)
 
     def on_headers_complete(self) -> None:
         current = self._current
@@ -179,8 +196,39 @@ class RequestReader:
         self._reading = 0
 
 
+_whole = WholeMessage(httptools.HttpRequestParser)
+_VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
+
+
+def _read_whole(data: bytes) -> Inbound | None:
+    """The request that `data` is, if it is exactly one within all bounds; None leaves it to the parser."""
+    end = data.find(b"\r\n\r\n")
+    if not 0 < end <= HEAD_BYTES_MAX - len(b"\r\n\r\n") or not _whole.read(data):
+        return None
+    lines = data[:end].split(b"\r\n")
+    start = lines[0].split(b" ")
+    if len(start) != 3 or len(start[1]) > TARGET_BYTES_MAX or len(lines) > HEADER_COUNT_MAX + 1:
+        return None
+    version = _VERSIONS.get(start[2])
+    if version is None:
+        return None
+    inbound = Inbound()
+    inbound.method, inbound.target, _ = start
+    inbound.version = version
+    del lines[0]
+    inbound.lines = lines
+    inbound.keep_alive = _whole.keep_alive
+    inbound.body = _whole.body
+    _whole.body = []
+    for piece in inbound.body:
+        inbound.body_bytes += len(piece)
+    inbound.complete = True
+    # Bytes that are neither head nor body are the framing of chunks, which has bounds of its own.
+    return inbound if end + len(b"\r\n\r\n") + inbound.body_bytes == len(data) else None
+
+
 def _head_bytes(inbound: Inbound) -> int:
-    fields = sum(len(name) + len(value) + len(b": \r\n") for name, value in inbound.headers)
+    fields = sum(len(line) + len(b"\r\n") for line in inbound.lines)
     return len(inbound.method) + len(inbound.target) + len(b"  HTTP/1.1\r\n\r\n") + fields
 
 

@@ -46,9 +46,8 @@ _DROPPED = _HOP_BY_HOP | _EDGE
 _REQUEST_IDS = {b"request-id", b"x-request-id"}
 _SPECIAL = _DROPPED | _ACCOUNT | _REQUEST_IDS | {b"content-type", b"location"}
 
-# The beginning of the line (`name: `) of each name that is known to pass as it is, by the spelling a provider
-# used: one look-up for most fields.
-_plain: dict[bytes, bytes] = {}
+# The names known to pass as they are, by the spelling a provider used: one look-up decides most fields.
+_plain: set[bytes] = set()
 _PLAIN_MAX = 4096
 _PLAIN_BYTES_MAX = 64
 
@@ -59,7 +58,7 @@ _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 def _fold(name: bytes) -> bytes:
     folded = name.lower()
     if folded not in _SPECIAL and len(_plain) < _PLAIN_MAX and len(name) <= _PLAIN_BYTES_MAX:
-        _plain[name] = name + b": "
+        _plain.add(name)
     return folded
 
 
@@ -75,15 +74,16 @@ class ClientHead:
         self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
         lines = self.lines = []
         dropped: set[bytes] = set()
-        for name, value in reader.headers:
-            line = _plain.get(name)
-            if line is not None:
-                lines.append(line + value)
+        for line in reader.lines:
+            name, _, value = line.partition(b":")
+            if name in _plain:
+                lines.append(line)
                 continue
             folded = _fold(name)
             if folded not in _SPECIAL:
-                lines.append(name + b": " + value)
+                lines.append(line)
                 continue
+            value = value.strip(b" \t")
             if folded == b"connection":
                 dropped.update(one.strip().lower() for one in value.split(b","))
             if folded in _DROPPED or (hide_account and folded in _ACCOUNT):
@@ -93,8 +93,8 @@ class ClientHead:
             elif folded in _REQUEST_IDS:
                 self.provider_request_id = value
             elif folded == b"location" and 300 <= reader.status < 400:
-                value = _own_location(value, provider)
-            lines.append(name + b": " + value)
+                line = name + b": " + _own_location(value, provider)
+            lines.append(line)
         dropped -= {b"close", b"keep-alive"}
         if dropped:
             self.lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]

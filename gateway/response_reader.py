@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import httptools
 
+from gateway.whole_message import WholeMessage, field_of
+
 # The providers send about 30 header fields; a megabyte of them is an attack or a fault.
 HEAD_BYTES_MAX = 64 * 1024
 HEADER_COUNT_MAX = 200
@@ -19,6 +21,11 @@ INTERIM_MAX = 8
 _BODILESS = {204, 304}
 _CONTENT_LENGTH_BYTES = len(b"content-length")
 _TRANSFER_ENCODING_BYTES = len(b"transfer-encoding")
+
+
+_STATUS_LINE_BYTES = len(b"HTTP/1.1 200")
+
+_whole = WholeMessage(httptools.HttpResponseParser)
 
 
 class UpstreamBroken(Exception):
@@ -31,6 +38,7 @@ class ResponseReader:
     __slots__ = (
         "_bodiless_bytes",
         "_fields",
+        "_fresh",
         "_head_only",
         "_keeps_open",
         "_parser",
@@ -39,8 +47,8 @@ class ResponseReader:
         "content_length",
         "done",
         "head_done",
-        "headers",
         "interim",
+        "lines",
         "pieces",
         "reason",
         "status",
@@ -50,18 +58,21 @@ class ResponseReader:
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self.pieces: list[bytes] = []
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.lines: list[bytes] = []
+        """The header fields of the answer as they came, a line each, without its end."""
         self.begin(head_only=False)
 
     def begin(self, *, head_only: bool) -> None:
         """A request has gone up; `head_only` for HEAD, whose answer has a body's headers but no body."""
         self._head_only = head_only
+        self._fresh = not head_only
+        """Nothing of the answer has been fed."""
         self._keeps_open = False
         self._bodiless_bytes = 0
         self._fields = 0
         self.status = 0
         self.reason = b""
-        self.headers = []
+        self.lines = []
         self.head_done = False
         self.done = False
         self.surplus = False
@@ -86,7 +97,16 @@ class ResponseReader:
         """The answer ended cleanly and the provider keeps the connection open."""
         return self.done and not self.surplus and not self._head_only and self._keeps_open
 
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Names and values of the fields. Taken apart at each call: for what is seldom asked."""
+        return [field_of(line) for line in self.lines]
+
     def feed(self, data: bytes) -> None:
+        if self._fresh:
+            self._fresh = False
+            if self._read_whole(data):
+                return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -108,6 +128,27 @@ class ResponseReader:
             self._bodiless_bytes += len(data)
             if self._bodiless_bytes > HEAD_BYTES_MAX:
                 raise UpstreamBroken("its head or its framing is too long")
+
+    def _read_whole(self, data: bytes) -> bool:
+        """True when `data` was the whole answer, within all bounds; False leaves it to the parser."""
+        end = data.find(b"\r\n\r\n")
+        if not _STATUS_LINE_BYTES <= end <= HEAD_BYTES_MAX or not _whole.read(data):
+            return False
+        lines = data[:end].split(b"\r\n")
+        status = data[9:12]
+        if len(lines) > HEADER_COUNT_MAX + 1 or not b"200" <= status <= b"599":
+            return False
+        self.status = int(status)
+        self.reason = lines[0][13:]
+        del lines[0]
+        self.lines = lines
+        self._read_framing()
+        self.head_done = True
+        self.pieces = _whole.body
+        _whole.body = []
+        self._keeps_open = _whole.keep_alive
+        self.done = True
+        return True
 
     def end(self) -> None:
         """The provider closed. Raises `UpstreamBroken` unless that is how this answer ends."""
@@ -136,7 +177,7 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields += 1
         if not self.head_done and self._fields <= HEADER_COUNT_MAX:
-            self.headers.append((name, value))
+            self.lines.append(name + b": " + value)
 
     def on_headers_complete(self) -> None:
         if self.done:
@@ -146,26 +187,29 @@ class ResponseReader:
             raise UpstreamBroken("its status is not one of HTTP's")
         if status < 200:
             self.interim += 1
-            self.headers = []
+            self.lines = []
             self.reason = b""
             return
         self.status = status
         self.head_done = True
-        for name, value in self.headers:
+        self._read_framing()
+        if self._head_only:
+            self.done = True
+
+    def _read_framing(self) -> None:
+        for line in self.lines:
             # Two names of thirty matter: their lengths tell most others apart without folding them.
-            length = len(name)
-            if length == _CONTENT_LENGTH_BYTES and name.lower() == b"content-length":
-                self.content_length = int(value)
-            elif length == _TRANSFER_ENCODING_BYTES and name.lower() == b"transfer-encoding":
-                if self.chunked or value.strip().lower() != b"chunked":
+            at = line.find(b":")
+            if at == _CONTENT_LENGTH_BYTES and line[:at].lower() == b"content-length":
+                self.content_length = int(line[at + 1 :])
+            elif at == _TRANSFER_ENCODING_BYTES and line[:at].lower() == b"transfer-encoding":
+                if self.chunked or line[at + 1 :].strip(b" \t").lower() != b"chunked":
                     raise UpstreamBroken("it used a transfer coding other than chunked")
                 self.chunked = True
-        if status == 204:
+        if self.status == 204:
             # It has no body, whatever it announces (RFC 9110 section 8.6 forbids both).
             self.chunked = False
             self.content_length = None
-        if self._head_only:
-            self.done = True
 
     def on_chunk_header(self) -> None:
         self.chunk_open = True

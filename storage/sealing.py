@@ -46,6 +46,8 @@ PLAINTEXT_BYTES_MAX = 4096
 MASTER_KEYS_MAX = 16
 """Two are needed while one is being replaced."""
 FILE_BYTES_MAX = 4096
+OPENERS_MAX = 4096
+"""Credentials whose opening is prepared, about a kilobyte each; the oldest is forgotten first."""
 
 _FORMAT = 1
 _HEADER_BYTES = 1 + NONCE_BYTES
@@ -59,7 +61,7 @@ class MasterKeys:
     Immutable. Its repr tells the versions only, and it refuses to be pickled or copied.
     """
 
-    __slots__ = ("_keys", "primary_version")
+    __slots__ = ("_keys", "openers", "primary_version")
 
     def __init__(self, keys: Mapping[int, bytes]) -> None:
         if not 0 < len(keys) <= MASTER_KEYS_MAX:
@@ -74,6 +76,8 @@ class MasterKeys:
         if len(set(keys.values())) != len(keys):
             raise SealError("two versions hold the same master key: make a new one")
         self._keys = dict(keys)
+        self.openers: dict[UUID, _Opener] = {}
+        """What `open_sealed` has worked out, by credential. Internal to sealing."""
         self.primary_version = max(keys)
 
     @classmethod
@@ -167,11 +171,38 @@ def seal(
 def open_sealed(master_keys: MasterKeys, sealed: SealedCredential) -> bytearray:
     """The provider's key. The caller must `wipe` it, in a `finally`. Raises SealError when it does not open
     here."""
-    data_key = _unwrap(master_keys, sealed)
-    try:
-        return _decrypt(data_key, sealed.ciphertext, _lengthened(_CIPHERTEXT_PURPOSE, _place(sealed)))
-    finally:
-        wipe(data_key)
+    opener = master_keys.openers.get(sealed.credential_id)
+    if opener is None or opener.sealed is not sealed:
+        opener = _Opener(master_keys, sealed)
+        if len(master_keys.openers) >= OPENERS_MAX:
+            del master_keys.openers[next(iter(master_keys.openers))]
+        master_keys.openers[sealed.credential_id] = opener
+    return opener.open()
+
+
+class _Opener:
+    """One credential, with all that opening it needs but the data key worked out: the data plane opens it for
+    every request. What it holds (the organization's key) the master key beside it gives anyway.
+    """
+
+    __slots__ = ("_associated", "_wrapping", "_wrapping_associated", "sealed")
+
+    def __init__(self, master_keys: MasterKeys, sealed: SealedCredential) -> None:
+        version = sealed.master_key_version
+        place = _place(sealed)
+        self.sealed = sealed
+        self._wrapping = AESGCM(master_keys.org_key(version, sealed.org_id, sealed.org_salt))
+        self._wrapping_associated = _wrapping_data(version, place)
+        self._associated = _lengthened(_CIPHERTEXT_PURPOSE, place)
+
+    def open(self) -> bytearray:
+        data_key = _decrypt(self._wrapping, self.sealed.wrapped_key, self._wrapping_associated)
+        try:
+            if len(data_key) != KEY_BYTES:
+                raise SealError("a wrapped key has the wrong length")
+            return _decrypt(AESGCM(data_key), self.sealed.ciphertext, self._associated)
+        finally:
+            wipe(data_key)
 
 
 def rewrap(master_keys: MasterKeys, sealed: SealedCredential) -> tuple[int, bytes]:
@@ -194,7 +225,7 @@ def wipe(buffer: bytearray) -> None:
 def _unwrap(master_keys: MasterKeys, sealed: SealedCredential) -> bytearray:
     org_key = master_keys.org_key(sealed.master_key_version, sealed.org_id, sealed.org_salt)
     data_key = _decrypt(
-        org_key, sealed.wrapped_key, _wrapping_data(sealed.master_key_version, _place(sealed))
+        AESGCM(org_key), sealed.wrapped_key, _wrapping_data(sealed.master_key_version, _place(sealed))
     )
     if len(data_key) != KEY_BYTES:
         wipe(data_key)
@@ -216,14 +247,12 @@ def _encrypt(key: bytes | bytearray, plaintext: bytearray, associated: bytes) ->
     return header + AESGCM(key).encrypt(nonce, plaintext, header[:1] + associated)
 
 
-def _decrypt(key: bytes | bytearray, sealed: bytes, associated: bytes) -> bytearray:
+def _decrypt(cipher: AESGCM, sealed: bytes, associated: bytes) -> bytearray:
     if len(sealed) < _HEADER_BYTES + TAG_BYTES or sealed[0] != _FORMAT:
         raise SealError("sealed material is cut short or of an unknown format")
     opened = bytearray(len(sealed) - _HEADER_BYTES - TAG_BYTES)
     try:
-        AESGCM(key).decrypt_into(
-            sealed[1:_HEADER_BYTES], sealed[_HEADER_BYTES:], sealed[:1] + associated, opened
-        )
+        cipher.decrypt_into(sealed[1:_HEADER_BYTES], sealed[_HEADER_BYTES:], sealed[:1] + associated, opened)
     except InvalidTag:
         wipe(opened)
         raise SealError("sealed material does not open: wrong master key, or moved from its place") from None
