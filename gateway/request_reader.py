@@ -197,13 +197,15 @@ class RequestReader:
 
 
 _whole = WholeMessage(httptools.HttpRequestParser)
+_SPACE = ord(" ")
 _VERSIONS = {b"HTTP/1.1": "1.1", b"HTTP/1.0": "1.0"}
 
 
 def _read_whole(data: bytes) -> Inbound | None:
     """The request that `data` is, if it is exactly one within all bounds; None leaves it to the parser."""
     end = data.find(b"\r\n\r\n")
-    if not 0 < end <= HEAD_BYTES_MAX - len(b"\r\n\r\n") or not _whole.read(data):
+    # Line ends before a request, which llhttp skips, would stand before its method.
+    if not 0 < end <= HEAD_BYTES_MAX - len(b"\r\n\r\n") or data[0] <= _SPACE or not _whole.read(data):
         return None
     lines = data[:end].split(b"\r\n")
     start = lines[0].split(b" ")

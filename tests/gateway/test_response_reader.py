@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.response_reader import (
@@ -117,6 +117,35 @@ def test_random_bytes_break_or_wait(data: bytes, after_a_start: bool) -> None:
     except UpstreamBroken:
         return
     assert reader.done or not reader.surplus
+
+
+NOISE = [b"\r", b"\n", b"\0", b" ", b"\t", b":", b"\xff", b"\r\n", b"\r\n\r\n", b"0", PLAIN]
+
+
+@given(
+    st.sampled_from([PLAIN, CHUNKED, TRAILERS, EMPTY, INTERIM, SILENT_REASON, UNTIL_CLOSE, OLD]),
+    st.lists(st.tuples(st.integers(0, 120), st.integers(0, 2), st.sampled_from(NOISE)), max_size=3),
+)
+@example(PLAIN, [(0, 0, b"\n")])
+@example(PLAIN, [(0, 0, b"\r\n")])
+@example(PLAIN, [(len(PLAIN), 0, b"\r\n")])
+@settings(max_examples=500, deadline=None)
+def test_a_damaged_answer_is_the_same_in_one_read_and_in_many(
+    answer: bytes, damages: list[tuple[int, int, bytes]]
+) -> None:
+    damaged = bytearray(answer)
+    for at, size, noise in damages:
+        damaged[at : at + size] = noise
+    found = []
+    for pieces in ([bytes(damaged)], cut(bytes(damaged), 1)):
+        try:
+            found.append(read(*pieces))
+        except UpstreamBroken:
+            found.append(None)
+    whole, piecewise = found
+    assert whole == piecewise
+    if whole is not None:
+        assert not {0, 10, 13} & set(b"".join(name + value for name, value in whole[2]))
 
 
 def test_one_reader_serves_answer_after_answer() -> None:
