@@ -61,6 +61,7 @@ class APIRequest:
         "dialect",
         "expects_continue",
         "fields",
+        "host",
         "inbound",
         "json",
         "lines",
@@ -76,6 +77,7 @@ class APIRequest:
         self.target = target
         self.lines: list[bytes] = []
         """Header lines that go up as they came."""
+        self.host = b""
         self.token = b""
         self.bearer = False
         """The token came as `Authorization: Bearer`; the provider's goes up in the same style."""
@@ -88,6 +90,12 @@ class APIRequest:
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = _NO_FIELDS
+
+    def forget(self) -> None:
+        """An answer has begun, so nothing will be sent again: let head and body go. An open stream may last
+        for hours, and there may be thousands."""
+        self.body = b""
+        self.lines = self.inbound.lines = []
 
     @property
     def model(self) -> str | None:
@@ -196,6 +204,7 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
         elif field is _CONTENT_LENGTH:
             request.content_length = int(value)
         elif field is _HOST:
+            request.host = value
             hosts += 1
         elif field is _CONNECTION:
             dropped.update(value.translate(None, b" \t").lower().split(b","))

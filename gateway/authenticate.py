@@ -39,12 +39,14 @@ def unauthenticated() -> Refusal:
     """One answer for unknown, wrong, revoked and expired: which it was is nobody's business."""
     return Refusal(
         Kind.UNAUTHENTICATED,
-        "Invalid API key: send a live Karta key (kt_live_… or kt_test_…) as x-api-key or Authorization: Bearer.",
+        "Invalid API key: send a live Karta key (kt_live_… or kt_test_…) as x-api-key "
+        "or Authorization: Bearer.",
     )
 
 
 class Flight:
-    """One verification under way. `looked_up` fires when the record is known, `landed` when the verdict is."""
+    """One verification under way: `looked_up` fires when the record is known, `landed` when the verdict
+    is."""
 
     def __init__(self) -> None:
         self.looked_up = trio.Event()

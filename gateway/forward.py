@@ -46,6 +46,13 @@ class UpstreamResponse:
         self.head = head
         self.start = start
 
+    def release(self) -> None:
+        """Head and first bytes have been rendered: an open stream has no more use for them, nor for the
+        request."""
+        self.start = b""
+        self.head.lines = self.upstream.reader.lines = []
+        self.grant.request.forget()
+
 
 async def receive_head(
     connection: Connection, upstream: Upstream, grant: Grant, limits: Limits, *, hide_account: bool
@@ -130,6 +137,7 @@ async def _forward_verbatim(
         response.head.render(request_id, _framing(reader), close=not connection.keep_alive) + response.start
     )
     metering.response_bytes = len(response.start)
+    response.release()
     while True:
         for piece in reader.take():
             tally.feed(piece)

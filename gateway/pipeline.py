@@ -105,8 +105,8 @@ class Pipeline:
             await self._refuse(connection, inbound, request, _too_late(overdue), request_id)
         except UpstreamBroken as broken:
             if not connection.answered:
-                refusal = Refusal(Kind.UPSTREAM_BROKEN, f"The provider's answer cannot be used: {broken}.")
-                await self._refuse(connection, inbound, request, refusal, request_id)
+                unusable = Refusal(Kind.UPSTREAM_BROKEN, f"The provider's answer cannot be used: {broken}.")
+                await self._refuse(connection, inbound, request, unusable, request_id)
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float

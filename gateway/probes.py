@@ -38,12 +38,7 @@ class Probes:
         if inbound.target == b"/healthz":
             body = b'{"alive":true}'
         connection.keep_alive = connection.keep_alive and inbound.complete
-        head = (
-            b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\ncache-control: no-store\r\n"
-            % (
-                status,
-                len(body),
-            )
-        )
+        head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\n" % status
+        head += b"cache-control: no-store\r\ncontent-length: %d\r\n" % len(body)
         end = b"\r\n" if connection.keep_alive else b"connection: close\r\n\r\n"
         await connection.send(head + end + (b"" if inbound.method == b"HEAD" else body))

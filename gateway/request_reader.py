@@ -74,7 +74,8 @@ class RequestReader:
     __slots__ = ("_current", "_fields", "_head_done", "_parser", "_problem", "_reading", "_taken", "ready")
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: httptools.HttpRequestParser | None = None
+        """Made when the first request comes that is not whole: an idle connection is cheaper without."""
         self.ready: deque[Inbound] = deque()
         self._current = Inbound()
         self._head_done = True
@@ -92,6 +93,8 @@ class RequestReader:
             if inbound is not None:
                 self.ready.append(inbound)
                 return
+        if self._parser is None:
+            self._parser = httptools.HttpRequestParser(self)
         while data:
             self._reading = len(data)
             try:
@@ -176,6 +179,7 @@ class RequestReader:
 
     def on_headers_complete(self) -> None:
         current = self._current
+        assert self._parser is not None
         current.method = self._parser.get_method()
         current.version = self._parser.get_http_version()
         current.keep_alive = self._parser.should_keep_alive()

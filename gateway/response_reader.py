@@ -56,7 +56,8 @@ class ResponseReader:
     )
 
     def __init__(self) -> None:
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
+        """Made when the first answer comes that is not whole."""
         self.pieces: list[bytes] = []
         self.lines: list[bytes] = []
         """The header fields of the answer as they came, a line each, without its end."""
@@ -107,6 +108,8 @@ class ResponseReader:
             self._fresh = False
             if self._read_whole(data):
                 return
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -182,6 +185,7 @@ class ResponseReader:
     def on_headers_complete(self) -> None:
         if self.done:
             return
+        assert self._parser is not None
         status = self._parser.get_status_code()
         if not 100 <= status <= 599:
             raise UpstreamBroken("its status is not one of HTTP's")
@@ -229,4 +233,5 @@ class ResponseReader:
         if self.head_done:
             self.done = True
             # Asked now, because after the message llhttp has forgotten.
+            assert self._parser is not None
             self._keeps_open = self._parser.should_keep_alive()

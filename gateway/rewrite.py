@@ -10,7 +10,6 @@ import re
 
 from gateway.api_request import APIRequest
 from gateway.refusal import Dialect, Kind, Refusal
-from gateway.request_head import Field, decide
 from gateway.response_head import ClientHead
 from gateway.response_reader import ResponseReader
 
@@ -42,7 +41,4 @@ def rewrite(body: bytes, request: APIRequest, public_url: str | None = None) -> 
 
 
 def _own_origin(request: APIRequest) -> bytes:
-    for name, value in request.inbound.headers:
-        if decide(name) is Field.HOST and _HOST.match(value):
-            return b"http://" + value
-    return b""
+    return b"http://" + request.host if _HOST.match(request.host) else b""

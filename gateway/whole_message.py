@@ -41,10 +41,11 @@ class WholeMessage:
             # The readers' own parsers say what is wrong, or make sense of it.
             self._parser = self._make_parser(self)
             return False
-        if self._complete and self._begun == 1:
-            return True
-        self._parser = self._make_parser(self)
-        return False
+        whole = self._complete and self._begun == 1
+        if not whole or not self.keep_alive:
+            # In the middle of a message, or after one that closes, llhttp takes nothing new.
+            self._parser = self._make_parser(self)
+        return whole
 
     # Callbacks of the parser.
 

@@ -37,7 +37,9 @@ _ABORT = struct.pack("ii", 1, 0)
 class Transport(Protocol):
     """One connected socket, plain or TLS."""
 
-    sock: socket.socket
+    @property
+    def sock(self) -> socket.socket:
+        """The socket itself, for waiting on and closing."""
 
     async def receive(self) -> bytes:
         """Wait for bytes; b"" when the peer ended."""
@@ -91,7 +93,7 @@ class TLSTransport:
     def __init__(self, sock: ssl.SSLSocket) -> None:
         self.sock: ssl.SSLSocket = sock
         # An end that the peer did not sign may be anybody's: it is an error, never the end of an answer.
-        sock.suppress_ragged_eofs = False
+        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined] # real, but not in typeshed
 
     async def receive(self) -> bytes:
         # A record may be left over from the last read: then the socket itself would never become readable.

@@ -96,10 +96,10 @@ class Worker:
                 await self._serve(listener, on_ready, verifications)
                 verifications.cancel_scope.cancel()
             background.cancel_scope.cancel()
-        with trio.CancelScope(deadline=trio.current_time() + _LAST_SHIPMENT_SECONDS, shield=True):
-            # What cannot be shipped now stays in the journal, and the next start ships it.
-            with contextlib.suppress(StorageError):
-                await self.shipper.ship_all()
+        # What cannot be shipped now stays in the journal, and the next start ships it.
+        deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
+        with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):
+            await self.shipper.ship_all()
 
     async def _serve(
         self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
