@@ -150,6 +150,8 @@ async def _forward_verbatim(
             await connection.send_rest(data, sent)
         if reader.done:
             return
+        # Not kept while waiting: a read's bytes lie at the start of a page of their own.
+        data = b""
         data = await _receive(connection, upstream, limits)
         metering.response_bytes += len(data)
 
@@ -162,9 +164,9 @@ def _check_end(connection: Connection, reader: ResponseReader, data: bytes, body
         reader.surplus = True
     if reader.surplus:
         raise UpstreamBroken("bytes follow the end of its answer")
-    if reader.chunked and data and not data.endswith(b"0\r\n\r\n"):
+    if reader.chunked and body_bytes and not data.endswith(b"0\r\n\r\n"):
         # Trailers, stray line ends, or a terminator that was cut in two: right for this answer, not safe
-        # for a next one.
+        # for a next one. (An answer to HEAD announces chunks and has none.)
         reader.surplus = True
         connection.keep_alive = False
 

@@ -21,9 +21,7 @@ def provider() -> Iterator[Provider]:
 
 
 @pytest.fixture(scope="session")
-def tenant_database(
-    postgres_server: PostgresServer, migrated_template: str
-) -> Iterator[tuple[str, Tenant]]:
+def tenant_database(postgres_server: PostgresServer, migrated_template: str) -> Iterator[tuple[str, Tenant]]:
     """A database with one tenant in it."""
     postgres_server.sql(f"CREATE DATABASE {DATABASE} TEMPLATE {migrated_template}")
     url = postgres_server.url(DATABASE)

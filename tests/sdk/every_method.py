@@ -84,7 +84,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     hints = {}
     for name, hint in function.__annotations__.items():
         try:
-            hints[name] = eval(hint, vars(module)) if isinstance(hint, str) else hint  # noqa: S307
+            hints[name] = eval(hint, vars(module)) if isinstance(hint, str) else hint
         except NameError:
             hints[name] = str
     return hints
@@ -97,7 +97,7 @@ def _required_by_overloads(function: Callable[..., Any]) -> set[str]:
     return {name for name, one in parameters.items() if one.default is inspect.Parameter.empty}
 
 
-def _value(hint: Any, name: str, text: str, depth: int) -> Any:  # noqa: PLR0911
+def _value(hint: Any, name: str, text: str, depth: int) -> Any:
     """Some value of type `hint`."""
     simple = {str: text, int: 3, float: 1.5, bool: True, bytes: b"\x00\xff", object: {"any": [1, None, "ü"]}}
     if isinstance(hint, type) and hint in simple:

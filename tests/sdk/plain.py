@@ -27,7 +27,7 @@ def plain(value: Any) -> Any:
         return [plain(one) for one in value]
     if isinstance(value, BaseException):
         return _exception(value)
-    if hasattr(value, "get_next_page") and inspect.isfunction(type(value).has_next_page):
+    if hasattr(value, "get_next_page") and not inspect.iscoroutinefunction(value.get_next_page):
         return _pages(value)
     if isinstance(value, pydantic.BaseModel):
         return _model(value)
@@ -37,7 +37,10 @@ def plain(value: Any) -> Any:
         return [type(value).__name__, *iterated(value)]
     if hasattr(value, "__dict__"):
         # A class of the SDK that is no model (a decoder's line, a parsed item).
-        return [type(value).__name__, {name: plain(one) for name, one in vars(value).items() if name[0] != "_"}]
+        return [
+            type(value).__name__,
+            {name: plain(one) for name, one in vars(value).items() if name[0] != "_"},
+        ]
     return repr(value)
 
 
@@ -46,7 +49,7 @@ def iterated(stream: Iterator[Any]) -> list[Any]:
     seen: list[Any] = []
     try:
         for one in stream:
-            seen.append(plain(one))
+            seen.append(plain(one))  # noqa: PERF401 - what came before an exception counts
     except (anthropic.AnthropicError, openai.OpenAIError, httpx.HTTPError, httpx2.HTTPError) as error:
         seen.append(_exception(error))
     return seen
@@ -57,10 +60,29 @@ async def iterated_async(stream: Any) -> list[Any]:
     seen: list[Any] = []
     try:
         async for one in stream:
-            seen.append(plain(one))
+            seen.append(plain(one))  # noqa: PERF401 - what came before an exception counts
     except (anthropic.AnthropicError, openai.OpenAIError, httpx.HTTPError, httpx2.HTTPError) as error:
         seen.append(_exception(error))
     return seen
+
+
+async def plain_async(value: Any) -> Any:
+    """`plain` for what an asynchronous SDK call gave, awaited already."""
+    if hasattr(value, "__aiter__") and not isinstance(value, pydantic.BaseModel):
+        return [type(value).__name__.removeprefix("Async"), *await iterated_async(value)]
+    if hasattr(value, "aread"):
+        return [type(value).__name__.removeprefix("Async"), await value.aread()]
+    if isinstance(value, pydantic.BaseModel) and inspect.iscoroutinefunction(
+        getattr(value, "get_next_page", None)
+    ):
+        seen = [_model(value)]
+        while len(seen) < PAGES_MAX and value.has_next_page():  # type: ignore[attr-defined]
+            value = await value.get_next_page()  # type: ignore[attr-defined]
+            seen.append(_model(value))
+        return seen
+    if hasattr(value, "read") and inspect.iscoroutinefunction(value.read):
+        return [type(value).__name__.removeprefix("Async"), await value.read()]
+    return plain(value)
 
 
 def _model(value: pydantic.BaseModel) -> Any:
@@ -76,7 +98,7 @@ def _model(value: pydantic.BaseModel) -> Any:
 def _pages(page: Any) -> list[Any]:
     """A page and some of those after it, asked for as the SDK does by itself."""
     seen = [_model(page)]
-    while len(seen) < PAGES_MAX and not inspect.iscoroutinefunction(page.get_next_page) and page.has_next_page():
+    while len(seen) < PAGES_MAX and page.has_next_page():
         page = page.get_next_page()
         seen.append(_model(page))
     return seen

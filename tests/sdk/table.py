@@ -16,14 +16,20 @@ from tests.sdk.wire import request
 _PARAMETER = re.compile(r"\{[^}]+\}")
 _ODD_IDS = ("a%2Fb", "%E2%82%AC%20x", "id%252e", "x~y!$&'()*+,=:@", "%7bcurly%7D", "UPPER_lower-1.2")
 _ODD_QUERY = "key[]=a&key[]=b%20c&sub[x]=%2F&beta=true&empty=&flag&u=%C3%BC&q='(*)!&again=1&again=2"
-_JSON = b'{"model":"sim:tokens=3","max_tokens":9,"messages":[{"role":"user","content":"h\xc3\xa9"}],"n":1.0,"n":1}'
+_JSON = (
+    b'{"model":"sim:tokens=3","max_tokens":9,"messages":[{"role":"user","content":"\xc3\xa9"}],"n":1.0,"n":1}'
+)
 _BOUNDARY = "karta-tests"
 _FORM = (
-    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="model"\r\n\r\nsim:tokens=2\r\n'
-    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
-    f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n'
-    "Content-Type: application/octet-stream\r\n\r\n"
-).encode() + bytes(range(256)) * 9 + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    (
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="model"\r\n\r\nsim:tokens=2\r\n'
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nassistants\r\n'
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n'
+        "Content-Type: application/octet-stream\r\n\r\n"
+    ).encode()
+    + bytes(range(256)) * 9
+    + f"\r\n--{_BOUNDARY}--\r\n".encode()
+)
 
 Headers = list[tuple[str, str]]
 
@@ -82,7 +88,9 @@ def _plain(operation: Operation, path: str, headers: Headers) -> Sent | None:
 
 def _odd_query(operation: Operation, path: str, headers: Headers) -> Sent | None:
     body = b"" if operation.method == "POST" else None
-    return Sent("odd query", operation.method, request(operation.method, f"{path}?{_ODD_QUERY}", headers, body))
+    return Sent(
+        "odd query", operation.method, request(operation.method, f"{path}?{_ODD_QUERY}", headers, body)
+    )
 
 
 def _in_chunks(operation: Operation, path: str, headers: Headers) -> Sent | None:

@@ -36,7 +36,10 @@ def test_a_whole_message(sides: Sides, generation: Generation) -> None:
 @generations
 @pytest.mark.parametrize("model", ["claude-haiku-4-5", "any model: at/all%20", "sim:cloudflare", "sim:close"])
 def test_any_model_name(sides: Sides, generation: Generation, model: str) -> None:
-    assert sides.same(lambda side: claude(side, generation).messages.create(**ask(model))).answers[0].status == 200
+    assert (
+        sides.same(lambda side: claude(side, generation).messages.create(**ask(model))).answers[0].status
+        == 200
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,8 +50,17 @@ def test_any_model_name(sides: Sides, generation: Generation, model: str) -> Non
         {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "weather"}},
         {"thinking": {"type": "enabled", "budget_tokens": 1024}},
         {"stop_sequences": ["\n\n"], "metadata": {"user_id": "u-1"}},
-        {"extra_body": {"unknown": {"deep": [1, 1.0, 1e30, None, "ü"]}}, "extra_query": {"a[]": ["b", "c/d"]}},
-        {"extra_headers": {"anthropic-beta": "one-2025-01-01,two-2025-02-02", "X-Mine": "kept", "Idempotency-Key": "k-1"}},
+        {
+            "extra_body": {"unknown": {"deep": [1, 1.0, 1e30, None, "ü"]}},
+            "extra_query": {"a[]": ["b", "c/d"]},
+        },
+        {
+            "extra_headers": {
+                "anthropic-beta": "one-2025-01-01,two-2025-02-02",
+                "X-Mine": "kept",
+                "Idempotency-Key": "k-1",
+            }
+        },
         {"model": "sim:cache_read=9,cache_write_5m=3,cache_write_1h=2,service_tier=priority"},
         {"model": "sim:web_searches=2"},
         {"model": "sim:refusal"},
@@ -92,14 +104,16 @@ STREAMS: list[dict[str, Any]] = [
     {"model": "sim:tokens=6,error_after=4,error=529"},
     {"model": "sim:tokens=6,error_after=0,error=500"},
 ]
-streams = pytest.mark.parametrize("more", STREAMS, ids=lambda more: more.get("model") or "+".join(more) or "plain")
+streams = pytest.mark.parametrize(
+    "more", STREAMS, ids=lambda more: more.get("model") or "+".join(more) or "plain"
+)
 
 
 @streams
 @generations
 def test_a_stream_of_events(sides: Sides, generation: Generation, more: dict[str, Any]) -> None:
     seen = sides.same(lambda side: read_stream(side, generation, ask() | more))
-    assert len(seen.result) > 2
+    assert seen.result[1:]
     assert seen.entries[0]["streamed"]
 
 
@@ -108,11 +122,13 @@ def test_a_stream_by_the_asynchronous_client(sides: Sides, more: dict[str, Any])
     async def use(client: anthropic.AsyncAnthropic) -> Any:
         return await iterated_async(await client.messages.create(stream=True, **(ask() | more)))
 
-    assert len(sides.same(lambda side: with_async_claude(side, use)).result) > 1
+    assert sides.same(lambda side: with_async_claude(side, use)).result
 
 
 @generations
-@pytest.mark.parametrize("more", [{}, {"tools": [TOOL], "tool_choice": {"type": "any"}}, {"model": "sim:error=400"}])
+@pytest.mark.parametrize(
+    "more", [{}, {"tools": [TOOL], "tool_choice": {"type": "any"}}, {"model": "sim:error=400"}]
+)
 def test_the_stream_helper_and_its_final_message(
     sides: Sides, generation: Generation, more: dict[str, Any]
 ) -> None:
@@ -143,16 +159,12 @@ def test_counting_tokens(sides: Sides, generation: Generation) -> None:
 
 
 @generations
-def test_the_beta_resource_and_its_query(sides: Sides, generation: Generation) -> None:
-    seen = sides.same(
-        lambda side: claude(side, generation).beta.messages.create(betas=["files-api-2025-04-14"], **ask())
-    )
-    assert seen.entries[0]["path"] == "/v1/messages?beta=true"
-    sides.same(lambda side: read_beta_stream(side, generation))
+def test_beta_resources(sides: Sides, generation: Generation) -> None:
+    def create(side: Side, **more: Any) -> Any:
+        return claude(side, generation).beta.messages.create(betas=["files-api-2025-04-14"], **ask(), **more)
 
-
-def read_beta_stream(side: Side, generation: Generation) -> Any:
-    return claude(side, generation).beta.messages.create(stream=True, **ask())
+    assert sides.same(create).result[0] == "BetaMessage"
+    assert len(sides.same(lambda side: create(side, stream=True)).result) > 5
 
 
 @generations
@@ -171,7 +183,9 @@ def test_raw_and_streaming_responses(sides: Sides, generation: Generation) -> No
         return [response.status_code, response.http_version, plain(response.parse())]
 
     def streaming(side: Side) -> Any:
-        with claude(side, generation).messages.with_streaming_response.create(stream=True, **ask()) as response:
+        with claude(side, generation).messages.with_streaming_response.create(
+            stream=True, **ask()
+        ) as response:
             return [response.status_code, list(response.iter_lines())]
 
     def streaming_bytes(side: Side) -> Any:

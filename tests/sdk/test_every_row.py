@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -37,21 +38,20 @@ def shown(side: Side, sent: Sent, answer: RawAnswer) -> list[Any]:
 def one_after_the_other(side: Side, operations: list[Operation]) -> list[Any]:
     """All requests on one connection, or as many connections as the other side makes necessary."""
     seen = []
-    client = RawClient(side.url)
-    for operation in operations:
-        for sent in table.requests(operation, client.host, side.key):
-            if sent.pause_at:
-                client.send(sent.data[: sent.pause_at])
-                seen.append(client.read_interim())
-                client.send(sent.data[sent.pause_at :])
-            else:
-                client.send(sent.data)
-            answer = client.read_answer(sent.method)
-            seen.append(shown(side, sent, answer))
-            if answer.header("connection") == "close":
-                client.sock.close()
-                client = RawClient(side.url)
-    client.sock.close()
+    with contextlib.ExitStack() as opened:
+        client = opened.enter_context(RawClient(side.url))
+        for operation in operations:
+            for sent in table.requests(operation, client.host, side.key):
+                if sent.pause_at:
+                    client.send(sent.data[: sent.pause_at])
+                    seen.append(client.read_interim())
+                    client.send(sent.data[sent.pause_at :])
+                else:
+                    client.send(sent.data)
+                answer = client.read_answer(sent.method)
+                seen.append(shown(side, sent, answer))
+                if answer.header("connection") == "close":
+                    client = opened.enter_context(RawClient(side.url))
     return seen
 
 

@@ -4,6 +4,7 @@ library lets one say."""
 from __future__ import annotations
 
 import socket
+import threading
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import msgspec
 
 TIMEOUT_SECONDS = 20.0
 RECEIVE_BYTES = 64 * 1024
+_QUIET_SECONDS = 0.05
 
 
 class RawAnswer(msgspec.Struct):
@@ -68,6 +70,13 @@ class RawClient:
             data = b""
         self.ended = self.ended or not data
         return data
+
+    def wait_for_more(self) -> None:
+        """Wait until no more arrives because nobody reads: the kernel's buffer stays as full as it is."""
+        before, waiting = -1, 0
+        while waiting != before:
+            threading.Event().wait(_QUIET_SECONDS)
+            before, waiting = waiting, len(self.sock.recv(1 << 20, socket.MSG_PEEK))
 
     def read_to_end(self) -> bytes:
         """Everything until the connection ends."""
