@@ -126,7 +126,7 @@ class Connection:
                 self.begin_wait(_HEAD, self._limits.head_seconds)
             self._reader.feed(data)
         self.deadline = NEVER
-        inbound = ready.popleft()
+        inbound = ready.pop(0)
         # HTTP/1.0's keep-alive is an extension with rules of its own; nobody needs it here.
         self.keep_alive = inbound.keep_alive and inbound.version == "1.1"
         return inbound

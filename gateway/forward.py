@@ -138,11 +138,12 @@ async def _forward_verbatim(
     )
     metering.response_bytes = len(response.start)
     response.release()
+    tail = b""
     while True:
         for piece in reader.take():
             tally.feed(piece)
         if reader.done:
-            _check_end(connection, reader, data, metering.response_bytes)
+            _check_end(connection, reader, tail + data[-5:], metering.response_bytes)
             metering.settle(_COMPLETED)
         connection.answered = True
         sent = connection.transport.send_now(data)
@@ -151,22 +152,23 @@ async def _forward_verbatim(
         if reader.done:
             return
         # Not kept while waiting: a read's bytes lie at the start of a page of their own.
+        tail = (tail + data[-4:])[-4:]
         data = b""
         data = await _receive(connection, upstream, limits)
         metering.response_bytes += len(data)
 
 
-def _check_end(connection: Connection, reader: ResponseReader, data: bytes, body_bytes: int) -> None:
+def _check_end(connection: Connection, reader: ResponseReader, tail: bytes, body_bytes: int) -> None:
     """Whatever follows the end of this answer is not the client's, and the provider's connection cannot be
-    trusted.
+    trusted. `tail` is at least the last five bytes that came.
     """
     if reader.content_length is not None and body_bytes > reader.content_length:
         reader.surplus = True
     if reader.surplus:
         raise UpstreamBroken("bytes follow the end of its answer")
-    if reader.chunked and body_bytes and not data.endswith(b"0\r\n\r\n"):
-        # Trailers, stray line ends, or a terminator that was cut in two: right for this answer, not safe
-        # for a next one. (An answer to HEAD announces chunks and has none.)
+    if reader.chunked and body_bytes and not tail.endswith(b"0\r\n\r\n"):
+        # Trailers or stray line ends: right for this answer, not safe for a next one. (An answer to HEAD
+        # announces chunks and has none.)
         reader.surplus = True
         connection.keep_alive = False
 

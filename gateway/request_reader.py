@@ -10,8 +10,6 @@ connection reads only when it has nothing to answer, that queue never holds more
 
 from __future__ import annotations
 
-from collections import deque
-
 import httptools
 
 from gateway.refusal import Kind, Refusal
@@ -76,7 +74,7 @@ class RequestReader:
     def __init__(self) -> None:
         self._parser: httptools.HttpRequestParser | None = None
         """Made when the first request comes that is not whole: an idle connection is cheaper without."""
-        self.ready: deque[Inbound] = deque()
+        self.ready: list[Inbound] = []
         self._current = Inbound()
         self._head_done = True
         self._fields = 0

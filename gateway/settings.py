@@ -35,8 +35,8 @@ class GatewaySettings(ServerSettings):
     simulated_api_key: SecretStr | None = Field(default=None, description="The simulated provider's key.")
     platform_account_shared: bool | None = Field(
         default=None,
-        description="The platform's provider account serves several tenants: operations that touch the account "
-        "need the organization's own key. Unset: true in production.",
+        description="The platform's provider account serves several tenants: operations that touch it need "
+        "the organization's own key (unset: true in production).",
     )
     body_bytes_max: int = Field(
         default=Limits().body_bytes_max,
