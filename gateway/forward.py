@@ -76,6 +76,9 @@ async def receive_head(
         raw = raw + data if raw else data
     at = 0
     for _ in range(reader.interim + 1):
+        # llhttp skips empty lines here; taken for the head's end, they would make a body of the head.
+        if not raw.startswith(b"HTTP/", at):
+            raise UpstreamBroken("its head does not begin with a status line")
         at = raw.index(b"\r\n\r\n", at) + 4
     return UpstreamResponse(
         grant, upstream, ClientHead(reader, grant.provider, hide_account=hide_account), raw[at:]
@@ -108,19 +111,13 @@ async def forward(
     metering.first_byte_us = metering.elapsed_us()
     if head.provider_request_id is not None:
         metering.provider_request_id = head.provider_request_id.decode("ascii", "replace")
-    tally = metering.tally = Tally(request.dialect, streamed=head.event_stream)
+    metering.tally = Tally(request.dialect, streamed=head.event_stream)
     if needs_rewrite(request, reader, head):
         await _forward_rewritten(connection, response, metering, limits, public_url)
     elif reader.chunked and request.inbound.version == "1.0":
         await _forward_unframed(connection, response, metering, limits, request_id)
     else:
-        try:
-            await _forward_verbatim(connection, response, metering, limits, request_id)
-        except (UpstreamBroken, Overdue) as error:
-            if isinstance(error, Overdue) and error.waiting is not _UPSTREAM:
-                raise
-            await _tell_cut(connection, response, tally, error, request_id)
-            raise
+        await _forward_verbatim(connection, response, metering, limits, request_id)
 
 
 async def _forward_verbatim(
@@ -154,7 +151,11 @@ async def _forward_verbatim(
         # Not kept while waiting: a read's bytes lie at the start of a page of their own.
         tail = (tail + data[-4:])[-4:]
         data = b""
-        data = await _receive(connection, upstream, limits)
+        try:
+            data = await _receive(connection, upstream, limits)
+        except (UpstreamBroken, Overdue) as error:
+            await _tell_cut(connection, response, tally, error, request_id, tail)
+            raise
         metering.response_bytes += len(data)
 
 
@@ -162,15 +163,21 @@ def _check_end(connection: Connection, reader: ResponseReader, tail: bytes, body
     """Whatever follows the end of this answer is not the client's, and the provider's connection cannot be
     trusted. `tail` is at least the last five bytes that came.
     """
-    if reader.content_length is not None and body_bytes > reader.content_length:
-        reader.surplus = True
-    if reader.surplus:
-        raise UpstreamBroken("bytes follow the end of its answer")
-    if reader.chunked and body_bytes and not tail.endswith(b"0\r\n\r\n"):
-        # Trailers or stray line ends: right for this answer, not safe for a next one. (An answer to HEAD
-        # announces chunks and has none.)
+    if reader.bodiless:
+        if body_bytes:
+            reader.surplus = True
+    elif reader.content_length is not None:
+        if body_bytes > reader.content_length:
+            reader.surplus = True
+    elif reader.chunked and not reader.surplus and not tail.endswith(b"0\r\n\r\n"):
+        # Trailers or stray line ends: right for this answer, not safe for a next one.
         reader.surplus = True
         connection.keep_alive = False
+        return
+    if reader.surplus:
+        if connection.answered:
+            _cut(connection, reader)
+        raise UpstreamBroken("bytes follow the end of its answer")
 
 
 async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -> bytes:
@@ -182,10 +189,15 @@ async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -
         raise connection.overdue() or UpstreamBroken("its connection was closed") from None
     except OSError:
         raise UpstreamBroken("it reset the connection") from None
-    if data:
-        upstream.reader.feed(data)
-    else:
+    if not data:
         upstream.reader.end()
+        return data
+    try:
+        upstream.reader.feed(data)
+    except UpstreamBroken:
+        # The reader has gone on to bytes the client will not get.
+        upstream.spoiled = True
+        raise
     return data
 
 
@@ -258,14 +270,19 @@ async def _tell_cut(
     tally: Tally,
     error: UpstreamBroken | Overdue,
     request_id: bytes,
+    tail: bytes,
 ) -> None:
     """The head is out and the rest will not come: say so in the stream where that can be read, then end
     abruptly.
+
+    `tail` is the last of what was sent. Only between two events, and in chunks only between two of those, would an
+    event be read as one: after half a chunk's size or within the trailers it could even be read as the end.
     """
-    reader = response.upstream.reader
-    if not connection.answered:
-        return
-    if tally.between_events and not reader.chunk_open and not connection.gone:
+    upstream = response.upstream
+    reader = upstream.reader
+    between_chunks = not reader.chunked or (not reader.chunk_open and tail.endswith(b"\r\n"))
+    tellable = reader.content_length is None and between_chunks and not upstream.spoiled
+    if tellable and tally.between_events and not connection.gone:
         kind = Kind.UPSTREAM_TIMEOUT if isinstance(error, Overdue) else Kind.UPSTREAM_BROKEN
         request = response.grant.request
         event = error_event(
@@ -277,9 +294,13 @@ async def _tell_cut(
         )
         if reader.chunked:
             event = b"%x\r\n%s\r\n" % (len(event), event)
-        if reader.content_length is None:
-            with contextlib.suppress(OSError, Overdue):
-                await connection.send(event)
+        with contextlib.suppress(OSError, Overdue):
+            await connection.send(event)
+    _cut(connection, reader)
+
+
+def _cut(connection: Connection, reader: ResponseReader) -> None:
+    """End an answer that began, so that it cannot look finished."""
     connection.keep_alive = False
     if reader.chunked or reader.content_length is not None:
         # Closing before the announced end is unmistakable, and delivers what was sent.

@@ -42,6 +42,7 @@ class ResponseReader:
         "_head_only",
         "_keeps_open",
         "_parser",
+        "bodiless",
         "chunk_open",
         "chunked",
         "content_length",
@@ -71,6 +72,8 @@ class ResponseReader:
         self._keeps_open = False
         self._bodiless_bytes = 0
         self._fields = 0
+        self.bodiless = head_only
+        """No body follows the head, whatever it announces."""
         self.status = 0
         self.reason = b""
         self.lines = []
@@ -86,12 +89,7 @@ class ResponseReader:
     @property
     def until_close(self) -> bool:
         """Neither length nor chunks: the body ends with the connection."""
-        return (
-            self.content_length is None
-            and not self.chunked
-            and not self._head_only
-            and self.status not in _BODILESS
-        )
+        return self.content_length is None and not self.chunked and not self.bodiless
 
     @property
     def reusable(self) -> bool:
@@ -195,6 +193,7 @@ class ResponseReader:
             self.reason = b""
             return
         self.status = status
+        self.bodiless = self._head_only or status in _BODILESS
         self.head_done = True
         self._read_framing()
         if self._head_only:

@@ -1,11 +1,13 @@
-"""A tenant to test with: an organization on Pro with one live and one test key, made once and copied per test."""
+"""A tenant to test with (an organization on Pro with a live and a test key), and a gateway to test it on."""
 
 from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
@@ -16,7 +18,9 @@ from storage.bridge import open_database
 from storage.model import Actor, ActorKind, Mode, Plan
 from storage.organizations import create_organization
 from storage.sealing import MasterKeys
+from tests.support.gateway import RunningGateway, running_gateway
 from tests.support.postgres import PostgresServer, run_in_own_trio
+from tests.support.scripted_provider import Handler, ScriptedProvider, scripted_provider
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
 TEMPLATE = "karta_tenant_template"
@@ -49,21 +53,104 @@ def tenant_template(postgres_server: PostgresServer, migrated_template: str) -> 
     return made
 
 
-@pytest.fixture
-def tenant(
-    postgres_server: PostgresServer, tenant_template: tuple[UUID, str, str, str], tmp_path: Path
-) -> Iterator[Tenant]:
-    """A database of the test's own, with the tenant in it."""
-    name = f"g{os.getpid()}_{next(_numbers)}"
-    postgres_server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
-    org_id, key_id, token, test_token = tenant_template
-    yield Tenant(
-        database_url=postgres_server.url(name),
+def _to_tenant(url: str, made: tuple[UUID, str, str, str], spool_dir: Path) -> Tenant:
+    org_id, key_id, token, test_token = made
+    return Tenant(
+        database_url=url,
         org_id=org_id,
         key_id=key_id,
         token=token,
         test_token=test_token,
         master_keys=MasterKeys.generate(),
-        spool_dir=tmp_path / "spool",
+        spool_dir=spool_dir,
     )
-    postgres_server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def _copied(server: PostgresServer, name: str) -> Iterator[str]:
+    server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield server.url(name)
+    server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def shared_url(postgres_server: PostgresServer, tenant_template: tuple[UUID, str, str, str]) -> Iterator[str]:
+    with _copied(postgres_server, f"g{os.getpid()}_shared") as url:
+        yield url
+
+
+@pytest.fixture
+def tenant(shared_url: str, tenant_template: tuple[UUID, str, str, str], tmp_path: Path) -> Tenant:
+    """The tenant in a database that other tests use too: for tests that change nothing but `usage`."""
+    return _to_tenant(shared_url, tenant_template, tmp_path / "spool")
+
+
+@pytest.fixture
+def own_tenant(
+    postgres_server: PostgresServer, tenant_template: tuple[UUID, str, str, str], tmp_path: Path
+) -> Iterator[Tenant]:
+    """The tenant in a database of the test's own, to change as it likes."""
+    with _copied(postgres_server, f"g{os.getpid()}_{next(_numbers)}") as url:
+        yield _to_tenant(url, tenant_template, tmp_path / "spool")
+
+
+class Stage(Protocol):
+    """`async with stage(handler) as (gateway, provider)`: see the fixture of that name."""
+
+    def __call__(
+        self,
+        handler: Handler,
+        *,
+        of: Tenant | None = None,
+        cold: bool = False,
+        faulty: bool = False,
+        **options: Any,
+    ) -> AbstractAsyncContextManager[tuple[RunningGateway, ScriptedProvider]]: ...
+
+
+@pytest.fixture
+def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
+    """A gateway before a provider that runs `handler` for each connection.
+
+    The gateway knows the live key of the tenant (`of`, or the shared one) already, unless `cold`. It must not
+    fail in a way nobody expected, whatever the test does to it, unless `faulty`. Further options are
+    `running_gateway`'s.
+    """
+    shared = tenant
+
+    @asynccontextmanager
+    async def start(
+        handler: Handler,
+        *,
+        of: Tenant | None = None,
+        cold: bool = False,
+        faulty: bool = False,
+        **options: Any,
+    ) -> AsyncIterator[tuple[RunningGateway, ScriptedProvider]]:
+        tenant = of or shared
+        try:
+            async with (
+                scripted_provider(handler) as provider,
+                running_gateway(
+                    tenant.database_url,
+                    tenant.spool_dir,
+                    provider_url=provider.base_url,
+                    master_keys=tenant.master_keys,
+                    trusted=() if cold else (tenant.token,),
+                    **options,
+                ) as gateway,
+            ):
+                yield gateway, provider
+            faults = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+            assert faulty or not faults
+        except BaseExceptionGroup as group:
+            # A failed assertion comes out through three nurseries: told as what it is.
+            raise _sole(group) from None
+
+    return start
+
+
+def _sole(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import trio
 
 from gateway.accept import listen
+from gateway.authenticate import Authenticator
+from gateway.limits import Limits
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
 from gateway.worker import ROLE, Worker
+from storage import key_format
 from storage.bridge import Database, open_database
 from storage.settings import Bind
+from tests.support.raw_client import Answer, RawClient
 
 PLATFORM_KEY = "sk-platform-secret"
 SIMULATED_KEY = "sk-simulated-secret"
 POLL_SECONDS = 0.02
 PATIENCE_SECONDS = 10.0
+# A test that is stuck fails instead of hanging the run.
+TEST_SECONDS_MAX = 60.0
 
 
 class RunningGateway:
+    """A gateway and ways to talk to it. `db` sees everything, as the database's owner."""
+
     def __init__(self, worker: Worker, db: Database, port: int) -> None:
         self.worker = worker
         self.db = db
@@ -30,40 +40,83 @@ class RunningGateway:
         self.url = f"http://127.0.0.1:{port}"
         self.steps: list[str] = []
         """What the pipeline's observer was told, in order."""
+        self.began = datetime.now(UTC)
+        self.stopped = trio.Event()
+        """The worker has returned, as after a signal."""
+        self._watchers: list[tuple[str, trio.Event]] = []
+
+    @property
+    def authenticator(self) -> Authenticator:
+        return self.worker.pipeline._authenticator
+
+    def observe(self, step: str) -> None:
+        self.steps.append(step)
+        for awaited, event in self._watchers:
+            if awaited == step:
+                event.set()
+
+    def step(self, name: str) -> trio.Event:
+        """An event that fires when the pipeline next takes the step of that name."""
+        event = trio.Event()
+        self._watchers.append((name, event))
+        return event
+
+    async def trust(self, *tokens: str) -> None:
+        """Make keys known to the gateway as if each had been used before: a first use without its bcrypt."""
+        for token in tokens:
+            parsed = key_format.parse(token.encode())
+            assert parsed is not None
+            record = await self.worker.snapshot.read(parsed.key_id)
+            assert record is not None
+            self.authenticator._remember(self.authenticator._mac(token.encode()), record)
+
+    @asynccontextmanager
+    async def client(self, *, receive_buffer: int | None = None) -> AsyncIterator[RawClient]:
+        """A connection to the gateway; `receive_buffer` bounds what the client's kernel takes for it."""
+        sock = trio.socket.socket()
+        if receive_buffer is not None:
+            # Before connecting: the window that is offered first is the largest there will be.
+            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+        await sock.connect(("127.0.0.1", self.port))
+        async with trio.SocketStream(sock) as stream:
+            yield RawClient(stream)
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
 
     async def exchange(self, request: bytes) -> bytes:
         """Send raw bytes on a connection of their own; everything that came back until the end."""
-        async with await self.connect() as stream:
-            await stream.send_all(request)
-            return await read_to_end(stream)
+        async with self.client() as client:
+            await client.send(request)
+            return await client.read_to_end()
+
+    async def ask(self, request: bytes, *, bodiless: bool = False) -> Answer:
+        """One request on a connection of its own, which the client closes when the answer is whole."""
+        async with self.client() as client:
+            await client.send(request)
+            return await client.read_answer(bodiless=bodiless)
 
     async def settled(self, count: int) -> list[dict[str, Any]]:
-        """The usage rows in Postgres, oldest first, once there are `count` of them."""
+        """This gateway's usage rows in Postgres, oldest first, once there are `count` of them."""
         with trio.fail_after(PATIENCE_SECONDS):
             while True:
                 await self.worker.shipper.ship_all()
-                rows = await self.db.fetch("SELECT * FROM usage ORDER BY started_at")
+                # Other tests leave rows in the same database: older ones.
+                rows = await self.db.fetch(
+                    "SELECT * FROM usage WHERE started_at >= $1 ORDER BY started_at", self.began
+                )
                 if len(rows) >= count:
                     assert len(rows) == count
                     return [dict(row) for row in rows]
                 await trio.sleep(POLL_SECONDS)
 
-
-async def read_to_end(stream: trio.SocketStream) -> bytes:
-    """All bytes until the other side ends, cleanly or by reset."""
-    data = b""
-    try:
-        async for piece in stream:
-            data += piece
-    except trio.BrokenResourceError:
-        pass
-    return data
+    async def only_row(self) -> dict[str, Any]:
+        """The one usage row there shall be."""
+        (row,) = await self.settled(1)
+        return row
 
 
-async def poll(condition: Any) -> None:
+async def poll(condition: Callable[[], object]) -> None:
     """Wait until `condition()` is true, at most a fixed time."""
     with trio.fail_after(PATIENCE_SECONDS):
         while not condition():
@@ -78,20 +131,22 @@ async def running_gateway(
     provider_url: str,
     master_keys: str | None = None,
     simulated_url: str | None = None,
+    limits: Mapping[str, Any] | None = None,
+    trusted: tuple[str, ...] = (),
     **settings: Any,
 ) -> AsyncIterator[RunningGateway]:
-    """A gateway whose providers are all at `provider_url`; further settings by their field names."""
-    variables = {}
-    for name in ("ANTHROPIC", "OPENAI"):
-        variables[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
-        variables[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
+    """A gateway whose providers are all at `provider_url`; further settings by their field names.
+
+    `limits` are bounds by their names in `Limits`, also those no setting has. `trusted` are tokens the
+    gateway knows already, so that a test of something else does not wait for bcrypt.
+    """
     loaded = GatewaySettings.load(
         **{
             "database_url": database_url,
             "master_keys": master_keys,
             "gateway_bind": Bind("127.0.0.1", 0),
             "spool_dir": spool_dir,
-            "provider_variables": variables,
+            "provider_variables": _provider_variables(provider_url),
             "simulated_base_url": simulated_url,
             "simulated_api_key": SIMULATED_KEY,
             **settings,
@@ -102,18 +157,47 @@ async def running_gateway(
     spool = Spool(spool_dir)
     ready = trio.Event()
     try:
-        async with (
-            open_database(database_url, role=ROLE) as db,
-            open_database(database_url, role=None) as owner,
-            trio.open_nursery() as nursery,
-        ):
-            worker = Worker(loaded, spool, db)
-            gateway = RunningGateway(worker, owner, port)
-            worker.observe = gateway.steps.append
-            nursery.start_soon(worker.run, listener, lambda _url: ready.set())
-            await ready.wait()
-            yield gateway
-            nursery.cancel_scope.cancel()
+        with trio.fail_after(TEST_SECONDS_MAX):
+            async with (
+                open_database(database_url, role=ROLE) as db,
+                open_database(database_url, role=None) as owner,
+                trio.open_nursery() as nursery,
+            ):
+                worker = Worker(cast(GatewaySettings, _Limited(loaded, limits or {})), spool, db)
+                gateway = RunningGateway(worker, owner, port)
+                worker.observe = gateway.observe
+
+                async def run() -> None:
+                    await worker.run(listener, lambda _url: ready.set())
+                    gateway.stopped.set()
+
+                nursery.start_soon(run)
+                await ready.wait()
+                await gateway.trust(*trusted)
+                yield gateway
+                nursery.cancel_scope.cancel()
     finally:
         spool.close()
         listener.close()
+
+
+def _provider_variables(provider_url: str) -> dict[str, str]:
+    variables = {}
+    for name in ("ANTHROPIC", "OPENAI"):
+        variables[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
+        variables[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
+    return variables
+
+
+class _Limited:
+    """Settings with other bounds."""
+
+    def __init__(self, settings: GatewaySettings, limits: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._limits = limits
+
+    def limits(self) -> Limits:
+        return msgspec.structs.replace(self._settings.limits(), **self._limits)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._settings, name)

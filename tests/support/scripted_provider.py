@@ -1,7 +1,6 @@
 """A provider whose every byte the test decides, on a real socket, with a record of what it saw.
 
-A test gives a handler; each accepted connection runs it with a `Line`. What the gateway sent is kept per connection, also when the
-handler never reads, so that a test can prove that nothing was sent.
+A test gives a handler; each accepted connection runs it with a `Line`, which keeps all that was read from it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from contextlib import asynccontextmanager
 import trio
 
 RECEIVE_BYTES = 64 * 1024
+PATIENCE_SECONDS = 10.0
 
 
 class Line:
@@ -63,26 +63,57 @@ class Line:
         body, self._unread = self._unread[:length], self._unread[length:]
         return head, body
 
+    async def read_chunked(self) -> tuple[bytes, bytes]:
+        """Head and body of one request sent in chunks, without its framing."""
+        head = await self.read_head()
+        body = b""
+        while True:
+            size = int(await self._read_until(b"\r\n"), 16)
+            piece = await self._read_exactly(size + 2)
+            if not size:
+                return head, body
+            body += piece[:-2]
+
+    async def _read_until(self, marker: bytes) -> bytes:
+        while marker not in self._unread:
+            data = await self.receive()
+            assert data, f"the gateway closed before {marker!r}"
+            self._unread += data
+        found, _, self._unread = self._unread.partition(marker)
+        return found
+
+    async def _read_exactly(self, size: int) -> bytes:
+        while len(self._unread) < size:
+            data = await self.receive()
+            assert data, f"the gateway closed before {size} bytes of a chunk were there"
+            self._unread += data
+        found, self._unread = self._unread[:size], self._unread[size:]
+        return found
+
     async def send(self, data: bytes) -> None:
         await self.stream.send_all(data)
 
     async def answer(self, body: bytes, *, status: str = "200 OK", headers: str = "") -> None:
         """A complete JSON answer with a content-length."""
-        head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
-        await self.send(head.encode() + body)
+        fields = f"content-type: application/json\r\ncontent-length: {len(body)}\r\n{headers}\r\n"
+        await self.send(f"HTTP/1.1 {status}\r\n{fields}".encode() + body)
 
     async def begin_stream(self) -> None:
-        await self.send(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        """The head of a stream in chunks."""
+        fields = b"content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        await self.send(b"HTTP/1.1 200 OK\r\n" + fields)
 
     async def send_chunk(self, data: bytes) -> None:
         await self.send(b"%x\r\n%s\r\n" % (len(data), data))
 
+    async def end_stream(self) -> None:
+        await self.send(b"0\r\n\r\n")
+
     async def wait_closed(self) -> None:
-        """Read until the gateway ends the connection."""
-        while await self.receive():
-            pass
+        """Read until the gateway ends the connection; fails if it does not."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while await self.receive():
+                pass
 
     async def reset(self) -> None:
         """Die with a reset."""
@@ -91,6 +122,21 @@ class Line:
 
 
 Handler = Callable[[Line], Awaitable[None]]
+
+
+def answering(body: bytes) -> Handler:
+    """A provider that gives every request this answer, and keeps its connections open."""
+
+    async def handler(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await line.answer(body)
+
+    return handler
+
+
+async def silent(line: Line) -> None:
+    """A provider that says nothing, until the gateway closes."""
+    await line.wait_closed()
 
 
 class ScriptedProvider:
@@ -110,7 +156,7 @@ class ScriptedProvider:
 
 @asynccontextmanager
 async def scripted_provider(handler: Handler) -> AsyncIterator[ScriptedProvider]:
-    """Serve `handler` on a free port. An exception in it fails the test; the gateway hanging up on a send does not."""
+    """Serve `handler` on a free port. An exception in it fails the test, but for a send the gateway cut."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     provider = ScriptedProvider(listener.socket.getsockname()[1])
 
