@@ -7,18 +7,24 @@ told by `hangup`, and every limit in time by `watchdog`.
 
 Bounds: connections, time to the first byte and to the whole head, idle time between requests, time between
 body bytes, time a write may stall.
+
+An exception nobody expected ends here, in the connection's task: it costs the request and its connection,
+never the worker.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import socket
+import traceback
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from gateway import wire
+from gateway.api_request import guess_dialect
 from gateway.hangup import HangupWatch
 from gateway.limits import Limits
 from gateway.refusal import Dialect, Kind, Refusal, render
@@ -40,7 +46,11 @@ _LINGER_SECONDS = 2.0
 _ACCEPT_PAUSE_SECONDS = 0.1
 _BACKLOG = 1024
 
-_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+# What a listener that is no longer one says. Everything else `accept` may say is about the process (out of
+# descriptors or memory) or about the connection it would have returned (Linux passes on its network errors).
+_NO_LISTENER = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
+
+_log = logging.getLogger("karta.gateway.accept")
 
 
 class Connection:
@@ -50,15 +60,17 @@ class Connection:
         "_limits",
         "_overdue",
         "_reader",
+        "_refusal",
         "_wait_socket",
         "_waiting",
         "_watchdog",
         "address",
         "answered",
-        "busy",
         "deadline",
         "gone",
+        "inbound",
         "keep_alive",
+        "request_id",
         "scope",
         "transport",
     )
@@ -72,10 +84,13 @@ class Connection:
         self.answered = False
         """A byte of the current request's answer has been sent: it is too late for a refusal."""
         self.keep_alive = True
-        self.busy = False
-        """A request is being answered."""
+        self.inbound: Inbound | None = None
+        """The request being answered."""
+        self.request_id = ""
+        """Its id, once it has one."""
         self.deadline = NEVER
         self._reader = RequestReader()
+        self._refusal: Refusal | None = None
         self._limits = limits
         self._watchdog = watchdog
         self._waiting = _REQUEST
@@ -116,6 +131,8 @@ class Connection:
         self.answered = False
         self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
+            if self._refusal is not None:
+                raise self._refusal
             try:
                 data = await self.transport.receive()
             except trio.ClosedResourceError:
@@ -124,7 +141,13 @@ class Connection:
                 return None
             if self._waiting is _REQUEST:
                 self.begin_wait(_HEAD, self._limits.head_seconds)
-            self._reader.feed(data)
+            try:
+                self._reader.feed(data)
+            except Refusal as refusal:
+                if not ready or not ready[-1].complete:
+                    raise
+                # What came before is whole and gets its answer; what does not parse is told afterwards.
+                self._refusal = refusal
         self.deadline = NEVER
         inbound = ready.pop(0)
         # HTTP/1.0's keep-alive is an extension with rules of its own; nobody needs it here.
@@ -184,6 +207,8 @@ class Connection:
         Closing with unread bytes would reset the connection and destroy the answer on its way.
         """
         self.keep_alive = False
+        # The last wait's limit may be on a provider's connection, which has another user by now.
+        self.deadline = NEVER
         with contextlib.suppress(OSError, trio.ClosedResourceError), trio.move_on_after(_LINGER_SECONDS):
             self.transport.sock.shutdown(socket.SHUT_WR)
             read = 0
@@ -222,7 +247,7 @@ class Acceptor:
             try:
                 self._accept_all(listener, nursery)
             except OSError as error:
-                if error.errno not in _OUT_OF_RESOURCES:
+                if error.errno in _NO_LISTENER:
                     raise
                 await trio.sleep(_ACCEPT_PAUSE_SECONDS)
 
@@ -231,10 +256,15 @@ class Acceptor:
         self._draining = trio.Event()
         for connection in self.connections:
             connection.keep_alive = False
-            if not connection.busy:
+            if connection.inbound is None:
                 connection.scope.cancel()
         if self.connections:
             await self._draining.wait()
+
+    def cut(self) -> None:
+        """End what still runs as if its wait had been too long: an answer that began is told to be cut."""
+        for connection in self.connections:
+            connection.expire()
 
     def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
@@ -245,21 +275,32 @@ class Acceptor:
             if len(self.connections) >= self._limits.connections_max:
                 sock.close()
                 continue
-            wire.prepare(sock)
+            try:
+                wire.prepare(sock)
+            except OSError:
+                sock.close()
+                continue
             peer = address[0] if isinstance(address, tuple) else "unix"
             connection = Connection(wire.PlainTransport(sock), peer, self._limits, self._watchdog)
+            # Counted from now on, not from when its task first runs.
+            self.connections.add(connection)
             nursery.start_soon(self._serve_connection, connection)
 
     async def _serve_connection(self, connection: Connection) -> None:
         descriptor = connection.transport.sock.fileno()
-        self.connections.add(connection)
         self._watchdog.watched.add(connection)
-        self._hangups.add(descriptor, connection.on_hangup)
         try:
+            self._hangups.add(descriptor, connection.on_hangup)
             with connection.scope:
                 await self._serve_requests(connection)
-        except (OSError, Overdue):
+            if connection.inbound is not None and connection.answered:
+                # Cancelled within an answer, which an orderly end could make look whole.
+                connection.abort()
+        except* (OSError, Overdue):
             connection.abort()
+        except* Exception as group:
+            # A cancellation that came along passes on: that is what the group is taken apart for.
+            await self._fail(connection, group)
         finally:
             self._hangups.discard(descriptor)
             self._watchdog.watched.discard(connection)
@@ -274,9 +315,12 @@ class Acceptor:
                 inbound = await connection.next_request()
                 if inbound is None:
                     return
-                connection.busy = True
+                connection.inbound = inbound
                 await self._handler(connection, inbound)
-                connection.busy = False
+                connection.inbound = None
+            if connection.transport.sock.fileno() >= 0 and not connection.transport.untouched():
+                # Something was sent that nobody will read: closing now would take the answer back.
+                await connection.linger()
         except Refusal as refusal:
             # The bytes were no request: there is no stage to tell it, and no dialect but by guess.
             refusal.close = True
@@ -286,12 +330,36 @@ class Acceptor:
             if overdue.waiting is _HEAD:
                 late = Refusal(Kind.CLIENT_TIMEOUT, "The request head took too long to arrive.", close=True)
                 await connection.send(render(late, Dialect.UNKNOWN, self._request_id()))
+            elif overdue.waiting is not _REQUEST:
+                raise
+
+    async def _fail(self, connection: Connection, group: ExceptionGroup) -> None:
+        """A fault of Karta's own. The log tells where, and nothing of the request: no message is repeated."""
+        request_id = connection.request_id or self._request_id()
+        for error in _leaves(group):
+            where = traceback.extract_tb(error.__traceback__)[-1:]
+            place = f"{where[0].filename}:{where[0].lineno}" if where else "an unknown place"
+            _log.error("request %s failed: %s at %s", request_id, type(error).__name__, place)
+        inbound = connection.inbound
+        if connection.answered or connection.gone or inbound is None:
+            connection.abort()
+            return
+        message = "Karta failed to handle this request; its operator finds the fault by the request id."
+        refusal = Refusal(Kind.INTERNAL, message, close=True)
+        answer = render(refusal, guess_dialect(inbound), request_id, head_only=inbound.method == b"HEAD")
+        with contextlib.suppress(OSError, Overdue):
+            await connection.send(answer)
+            await connection.linger()
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for one in error.exceptions for leaf in _leaves(one)]
+    return [error]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket that other workers may share (SO_REUSEPORT). Raises OSError as the system says
-    it.
-    """
+    """A listening TCP socket. Raises OSError as the system says it, as when the port is taken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

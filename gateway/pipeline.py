@@ -90,7 +90,7 @@ class Pipeline:
         """One request from its head to the last byte of its answer."""
         began = time.perf_counter()
         self.requests += 1
-        request_id = self.new_request_id()
+        request_id = connection.request_id = self.new_request_id()
         request: APIRequest | None = None
         try:
             request = recognise(inbound, self._operations, self._limits)
