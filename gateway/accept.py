@@ -61,6 +61,7 @@ class Connection:
         "_overdue",
         "_reader",
         "_refusal",
+        "_taken_bytes",
         "_wait_socket",
         "_waiting",
         "_watchdog",
@@ -95,6 +96,8 @@ class Connection:
         self._watchdog = watchdog
         self._waiting = _REQUEST
         self._wait_socket: socket.socket = transport.sock
+        self._taken_bytes = 0
+        """What the client had taken when the write under way was last looked at."""
         self._overdue: Waiting | None = None
 
     # Waiting with a limit.
@@ -107,7 +110,20 @@ class Connection:
         self.deadline = self._watchdog.now + seconds
 
     def expire(self) -> None:
-        """Called by the watchdog: end the wait with an exception in the waiting task."""
+        """Called by the watchdog: end the wait with an exception in the waiting task.
+
+        A write that advances, however slowly, is no stall: it gets its time anew.
+        """
+        if self._waiting is _WRITE:
+            taken = wire.bytes_taken(self.transport.sock)
+            if taken > self._taken_bytes:
+                self._taken_bytes = taken
+                self.deadline = self._watchdog.now + self._limits.write_stall_seconds
+                return
+        self.end_wait()
+
+    def end_wait(self) -> None:
+        """End the wait under way as over-long."""
         self._overdue = self._waiting
         wire.interrupt(self._wait_socket)
 
@@ -187,6 +203,7 @@ class Connection:
     async def send_rest(self, data: bytes | bytearray, sent: int) -> None:
         """Send what `transport.send_now` could not."""
         self.begin_wait(_WRITE, self._limits.write_stall_seconds)
+        self._taken_bytes = wire.bytes_taken(self.transport.sock)
         try:
             await self.transport.send_rest(data, sent)
         except trio.ClosedResourceError:
@@ -264,7 +281,7 @@ class Acceptor:
     def cut(self) -> None:
         """End what still runs as if its wait had been too long: an answer that began is told to be cut."""
         for connection in self.connections:
-            connection.expire()
+            connection.end_wait()
 
     def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:

@@ -287,7 +287,7 @@ async def _tell_cut(
         request = response.grant.request
         event = error_event(
             kind,
-            "The provider's stream broke off; this answer is not complete.",
+            "The stream was cut off; this answer is not complete.",
             request.dialect,
             request.operation.path,
             request_id.decode(),

@@ -33,6 +33,11 @@ SOCKET_BUFFER_BYTES = 128 * 1024
 
 _ABORT = struct.pack("ii", 1, 0)
 
+# Where Linux's tcp_info (a stable interface) has tcpi_bytes_acked.
+_ACKNOWLEDGED = struct.Struct("=Q")
+_ACKNOWLEDGED_AT = 120
+_TCP_INFO_BYTES = _ACKNOWLEDGED_AT + _ACKNOWLEDGED.size
+
 
 class Transport(Protocol):
     """One connected socket, plain or TLS."""
@@ -137,6 +142,15 @@ class TLSTransport:
         except OSError:
             return False
         return False
+
+
+def bytes_taken(sock: socket.socket) -> int:
+    """How many bytes the peer has acknowledged since the connection began (0 where TCP does not say)."""
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    except OSError:
+        return 0
+    return _ACKNOWLEDGED.unpack_from(info, _ACKNOWLEDGED_AT)[0] if len(info) == _TCP_INFO_BYTES else 0
 
 
 def _bytes_waiting(sock: socket.socket) -> int:

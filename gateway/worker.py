@@ -2,7 +2,7 @@
 
 Order of the start: settings, spool (an unshipped journal is found here), listener, then traffic; Postgres
 may come later. Order of the stop, on SIGTERM or SIGINT: accept no more, let running answers finish until
-the drain limit, cut the rest, ship what the journal holds, close.
+the drain limit, cut the rest and tell them so, ship what the journal holds, close.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ from storage.errors import StorageError
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
 _LAST_SHIPMENT_SECONDS = 5.0
+# For answers that were cut by the drain limit to say so.
+_FAREWELL_SECONDS = 0.5
 
 
 def main(settings: GatewaySettings, *, on_ready: Callable[[str], None]) -> None:
@@ -151,6 +153,9 @@ class Worker:
                 accepting.cancel()
                 listener.close()
                 with trio.move_on_after(self.limits.drain_seconds):
+                    await acceptor.drain()
+                acceptor.cut()
+                with trio.move_on_after(_FAREWELL_SECONDS):
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
 
