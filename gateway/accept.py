@@ -18,13 +18,13 @@ import contextlib
 import errno
 import logging
 import socket
-import traceback
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from gateway import wire
 from gateway.api_request import guess_dialect
+from gateway.fault import describe
 from gateway.hangup import HangupWatch
 from gateway.limits import Limits
 from gateway.refusal import Dialect, Kind, Refusal, render
@@ -353,10 +353,7 @@ class Acceptor:
     async def _fail(self, connection: Connection, group: ExceptionGroup) -> None:
         """A fault of Karta's own. The log tells where, and nothing of the request: no message is repeated."""
         request_id = connection.request_id or self._request_id()
-        for error in _leaves(group):
-            where = traceback.extract_tb(error.__traceback__)[-1:]
-            place = f"{where[0].filename}:{where[0].lineno}" if where else "an unknown place"
-            _log.error("request %s failed: %s at %s", request_id, type(error).__name__, place)
+        _log.error("request %s failed: %s", request_id, describe(group))
         inbound = connection.inbound
         if connection.answered or connection.gone or inbound is None:
             connection.abort()
@@ -367,12 +364,6 @@ class Acceptor:
         with contextlib.suppress(OSError, Overdue):
             await connection.send(answer)
             await connection.linger()
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for one in error.exceptions for leaf in _leaves(one)]
-    return [error]
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -13,12 +13,14 @@ verification with it.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from hashlib import blake2b
 from typing import NewType
 
 import trio
 
+from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.refusal import Kind, Refusal
 from gateway.snapshot import KeyRecord, Snapshot
@@ -33,6 +35,8 @@ Caller = NewType("Caller", KeyRecord)
 # Failure counters kept at once: an address or public id each. The oldest are forgotten first.
 _COUNTERS_MAX = 20_000
 _MINUTE_SECONDS = 60.0
+
+_log = logging.getLogger("karta.gateway.authenticate")
 
 
 def unauthenticated() -> Refusal:
@@ -142,6 +146,10 @@ class Authenticator:
                 self._remember_failure(mac, parsed.key_id, address)
         except StorageError:
             flight.fail(Refusal(Kind.UNAVAILABLE, "Karta's key database is away; try again.", retry_after=2))
+        except Exception as error:
+            # A fault of Karta's own. This task has no caller to end with it: those who wait are told.
+            _log.error("key %s cannot be verified: %s", parsed.key_id, describe(error))
+            flight.fail(Refusal(Kind.INTERNAL, "Karta failed to verify this key."))
         else:
             assert flight.candidate is not None
             flight.caller = self._remember(mac, flight.candidate)
@@ -165,12 +173,15 @@ class Authenticator:
         )
         if not good:
             raise unauthenticated()
+        # Kept before it is asked about again, so that no change can fall between.
+        self._snapshot.keep(record)
         if epoch != self._snapshot.epoch:
-            # Something changed while bcrypt ran, and nobody would have told this record: read it again.
-            again = await self._snapshot.read(parsed.key_id)
-            if again is None:
-                raise unauthenticated()
-            record.set(again.key, again.confirmed_at)
+            # Something changed while bcrypt ran, and nobody would have told this record.
+            try:
+                await self._snapshot.refresh([parsed.key_id])
+            except BaseException:
+                self._snapshot.forget(record)
+                raise
 
     def _remember(self, mac: bytes, record: KeyRecord) -> Caller:
         caller = Caller(record)

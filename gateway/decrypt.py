@@ -60,30 +60,29 @@ def decrypt(grant: Grant, master_keys: MasterKeys | None) -> OpenedCredential:
         ) from None
 
 
-def request_head(opened: OpenedCredential, body_bytes: int | None) -> bytearray:
+def request_head(opened: OpenedCredential, body_bytes: int | None, body: bytes = b"") -> bytearray:
     """The whole head that goes to the provider, the key in it. The caller wipes it once it is sent.
 
-    `body_bytes` is the length of a body that is known, or None for one that streams in chunks.
+    `body_bytes` is the length of a body that is known, or None for one that streams in chunks; `body` is what
+    goes out in one piece with the head.
     """
     grant = opened.grant
     request = grant.request
     provider = grant.provider
     bearer = provider.auth is _BEARER or (provider.auth is _CLIENT and request.bearer)
-    parts: list[bytes | bytearray] = [
+    lines = [
         request.inbound.method + b" " + provider.prefix + request.target + b" HTTP/1.1",
         b"host: " + provider.host_header,
         *request.lines,
         b"accept-encoding: identity",
     ]
     if body_bytes is None:
-        parts.append(b"transfer-encoding: chunked")
+        lines.append(b"transfer-encoding: chunked")
     elif body_bytes or request.content_length >= 0 or request.inbound.method in _USUALLY_WITH_BODY:
-        parts.append(b"content-length: %d" % body_bytes)
-    parts.append(b"authorization: Bearer " if bearer else b"x-api-key: ")
-    head = bytearray(b"\r\n").join(parts)
-    head += opened.secret
-    head += b"\r\n\r\n"
-    return head
+        lines.append(b"content-length: %d" % body_bytes)
+    lines.append(b"authorization: Bearer " if bearer else b"x-api-key: ")
+    # Made at its full size: a buffer that grows may move, and would leave the key behind where it was.
+    return bytearray().join((b"\r\n".join(lines), opened.secret, b"\r\n\r\n", body))
 
 
 _USUALLY_WITH_BODY = {b"POST", b"PUT", b"PATCH"}

@@ -34,7 +34,7 @@ class Upstream:
         self.pool = pool
         self.reader = ResponseReader()
         self.reused = False
-        """It has carried a request before, so the provider may close it under our hands at any time."""
+        """It has stood idle, so the provider may have closed it already."""
         self.spoiled = False
         """It broke, or a request on it was left unfinished: never to be used again."""
         self.idle_since = 0.0

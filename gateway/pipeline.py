@@ -29,10 +29,10 @@ from gateway.forward import NothingReceived, UpstreamResponse, forward, receive_
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
 from gateway.operations import Operations
-from gateway.refusal import Dialect, Kind, Refusal, render
+from gateway.refusal import Dialect, Kind, Refusal, Source, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
-from gateway.send_request import send_at_once, send_request
+from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
 from gateway.upload import upload
 from gateway.wait import Overdue, Waiting
 from storage.model import CredentialKind, Outcome
@@ -111,6 +111,8 @@ class Pipeline:
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
     ) -> None:
+        if self._meter.spool.full:
+            raise Refusal(Kind.UNAVAILABLE, "Karta cannot record usage at the moment.", retry_after=10)
         caller = self._authenticator.recall(request.token)
         upstream: Upstream | None = None
         if caller is not None:
@@ -163,13 +165,13 @@ class Pipeline:
         flight = self._authenticator.begin(request.token, connection.address)
         opened: OpenedCredential | None = None
         upstream: Upstream | None = None
-        problem: Refusal | Overdue | None = None
+        problem: Refusal | Overdue | OSError | None = None
 
         async def read() -> None:
             nonlocal problem
             try:
                 await self._read_body(connection, request)
-            except (Refusal, Overdue) as error:
+            except (Refusal, Overdue, OSError) as error:
                 problem = error
                 nursery.cancel_scope.cancel()
 
@@ -184,7 +186,10 @@ class Pipeline:
                 grant = choose_credential(Caller(flight.candidate), request, self._upstreams)
                 opened = decrypt(grant, self._master_keys)
                 pool = self._pools.of(grant.provider.origin)
-                upstream = pool.take() or await pool.dial()
+                # As in `_ask`: a body that streams needs a connection that cannot be stale.
+                upstream = (pool.take() if request.buffered else None) or await pool.dial()
+                # Verification may take its time, and what waits that long may be stale when it is used.
+                upstream.reused = True
                 self._observe("dialled")
             except Refusal:
                 # Said later, to a caller who is known: a stranger learns nothing of the organization's
@@ -217,8 +222,7 @@ class Pipeline:
             await forward(connection, response, metering, self._limits, self._public_url)
         except Refusal as refusal:
             metering.status = refusal.status
-            late = refusal.kind is Kind.UPSTREAM_TIMEOUT
-            outcome = Outcome.TIMED_OUT if late else Outcome.UPSTREAM_FAILED
+            outcome = _outcome(refusal)
             raise
         except UpstreamBroken:
             outcome = Outcome.UPSTREAM_FAILED
@@ -249,6 +253,9 @@ class Pipeline:
         limits = self._limits
         hide_account = grant.kind is _PLATFORM and self._upstreams.shared_account
         pool = self._pools.of(grant.provider.origin)
+        if used and not used[0].transport.untouched():
+            # It spoke while the key was verified, to nobody: that must not become this request's answer.
+            pool.discard(used.pop())
         for attempt in range(_STALE_RETRIES + 1):
             if not used:
                 began = time.perf_counter()
@@ -264,9 +271,12 @@ class Pipeline:
                 return await upload(
                     connection, upstream, head, grant, metering, limits, hide_account=hide_account
                 )
-            head = request_head(opened, len(request.body))
-            if not send_at_once(upstream, head, request.body):
-                await send_request(connection, upstream, head, request.body, limits)
+            body = request.body
+            joined = len(body) <= JOINED_BYTES_MAX
+            head = request_head(opened, len(body), body if joined else b"")
+            sent = send_at_once(upstream, head)
+            if sent < len(head) or not joined:
+                await send_request(connection, upstream, head, b"" if joined else body, limits, sent)
             try:
                 return await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
             except NothingReceived:
@@ -296,6 +306,12 @@ class Pipeline:
             connection.keep_alive = False
             if not inbound.complete:
                 await connection.linger()
+
+
+def _outcome(refusal: Refusal) -> Outcome:
+    if refusal.kind is Kind.UPSTREAM_TIMEOUT:
+        return Outcome.TIMED_OUT
+    return Outcome.UPSTREAM_FAILED if refusal.source is Source.UPSTREAM else Outcome.REFUSED
 
 
 def _too_late(overdue: Overdue) -> Refusal:

@@ -4,73 +4,63 @@ from __future__ import annotations
 
 import trio
 
-from gateway import wire
 from gateway.accept import Connection
 from gateway.dial import Upstream
 from gateway.limits import Limits
 from gateway.response_reader import UpstreamBroken
 from gateway.wait import Waiting
+from gateway.watchdog import NEVER
 from storage.sealing import wipe
 
 # A body up to this goes out in one piece with the head: one system call and one packet instead of two.
 # Copying more costs more than the call.
-_JOINED_BYTES_MAX = 32 * 1024
+JOINED_BYTES_MAX = 32 * 1024
 
 
-def send_at_once(upstream: Upstream, head: bytearray, body: bytes) -> bool:
-    """Send head and body without waiting, as nearly every request can be; True when all of it went.
+def send_at_once(upstream: Upstream, head: bytearray) -> int:
+    """Send what goes without waiting, which is nearly always all of it; how many bytes went.
 
-    `head` is wiped when it has been sent. Otherwise nothing, or only a beginning of `head`, has gone out, and
-    `send_request` goes on from there: what was sent has been taken off `head`.
+    `head`, which holds the key, is wiped when all of it has been sent; otherwise `send_request` goes on.
 
     A failure to send is not raised, here or there: the provider may have answered early and closed, and what
     it said (or that it said nothing) is what `receive_head` finds.
     """
-    if len(body) > _JOINED_BYTES_MAX:
-        return False
-    head += body
     try:
         sent = upstream.transport.send_now(head)
     except OSError:
         upstream.spoiled = True
         sent = len(head)
-    if sent < len(head):
-        head[:sent] = bytes(sent)
-        del head[:sent]
-        return False
-    wipe(head)
-    return True
+    if sent == len(head):
+        wipe(head)
+    return sent
 
 
 async def send_request(
-    connection: Connection, upstream: Upstream, head: bytearray, body: bytes, limits: Limits
+    connection: Connection, upstream: Upstream, head: bytearray, body: bytes, limits: Limits, sent: int
 ) -> None:
-    """Send what `send_at_once` could not, waiting for the provider. `head` is wiped whatever happens."""
+    """Send what is left of `head` and then `body`, waiting for the provider. `head` is wiped whatever
+    happens.
+    """
     try:
-        await _send(connection, upstream, head, limits)
+        await send_piece(connection, upstream, head, limits, sent)
     finally:
         wipe(head)
-    if len(body) > _JOINED_BYTES_MAX:
-        await _send(connection, upstream, body, limits)
+    await send_piece(connection, upstream, body, limits)
 
 
-async def _send(connection: Connection, upstream: Upstream, data: bytes | bytearray, limits: Limits) -> None:
+async def send_piece(
+    connection: Connection, upstream: Upstream, data: bytes | bytearray, limits: Limits, sent: int = 0
+) -> bool:
+    """Send `data` from `sent` on; False when the provider no longer takes it. Raises `Overdue`."""
     try:
-        sent = upstream.transport.send_now(data)
+        if not sent:
+            sent = upstream.transport.send_now(data)
         if sent < len(data):
             connection.begin_wait(Waiting.UPSTREAM, limits.between_bytes_seconds, upstream.transport.sock)
             await upstream.transport.send_rest(data, sent)
+            connection.deadline = NEVER
     except trio.ClosedResourceError:
         raise connection.overdue() or UpstreamBroken("its connection was closed") from None
     except OSError:
         upstream.spoiled = True
-
-
-async def send_piece(upstream: Upstream, data: bytes) -> bool:
-    """One piece of a streamed body; False when the provider no longer takes it."""
-    try:
-        await wire.send(upstream.transport, data)
-    except OSError:
-        upstream.spoiled = True
-        return False
-    return True
+    return not upstream.spoiled

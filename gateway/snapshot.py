@@ -28,7 +28,7 @@ from storage.model import GatewayKey, Mode, OrgStatus
 
 _REFRESH_SECONDS = 20.0
 _REFRESH_SECONDS_UNHEARD = 2.0
-_RECONNECT_SECONDS = 1.0
+_RECONNECT_SECONDS = 0.25
 # Keys read again in one query.
 _BATCH_MAX = 1000
 # Changes gathered before they are acted on as one.
@@ -46,6 +46,7 @@ class KeyRecord:
     def set(self, key: GatewayKey, confirmed_at: float) -> None:
         self.key = key
         self.confirmed_at = confirmed_at
+        """When the reading began: every change committed before is in it."""
         self.valid_until = min(_seconds(key.expires_at), _seconds(key.revoked_at))
         """Seconds since the epoch: expiry or revocation, whichever is first."""
         self.active = key.org_status is OrgStatus.ACTIVE
@@ -66,6 +67,8 @@ class Snapshot:
         self._watchdog = watchdog
         self._records: dict[str, KeyRecord] = {}
         self.listening = False
+        self._unheard = trio.Event()
+        """Fires when listening ends."""
         self.epoch = 0
         """Grows with every change heard of, and with every gap in hearing."""
         self.database_seen_at = -math.inf
@@ -78,15 +81,17 @@ class Snapshot:
 
     async def read(self, key_id: str) -> KeyRecord | None:
         """One key from Postgres, not yet kept. Raises `DatabaseUnavailable`."""
+        read_at = trio.current_time()
         key = await select_gateway_key(self._db, key_id)
         self._seen()
-        return None if key is None else KeyRecord(key, trio.current_time())
+        return None if key is None else KeyRecord(key, read_at)
 
     def keep(self, record: KeyRecord) -> None:
         self._records[record.key.key_id] = record
 
     def forget(self, record: KeyRecord) -> None:
-        self._records.pop(record.key.key_id, None)
+        if self._records.get(record.key.key_id) is record:
+            del self._records[record.key.key_id]
 
     def believed(self, record: KeyRecord) -> bool:
         """Confirmed recently enough to act on although the database may be away."""
@@ -101,23 +106,28 @@ class Snapshot:
     async def _refresh_regularly(self) -> None:
         while True:
             try:
-                await self._refresh(list(self._records))
+                await self.refresh(list(self._records))
                 if not self._records:
                     await self._db.fetch_value("SELECT 1")
                     self._seen()
             except StorageError:
                 # Away: the records grow stale by themselves, and readiness tells.
                 pass
-            await trio.sleep(_REFRESH_SECONDS if self.listening else _REFRESH_SECONDS_UNHEARD)
+            if self.listening:
+                with trio.move_on_after(_REFRESH_SECONDS):
+                    await self._unheard.wait()
+            else:
+                await trio.sleep(_REFRESH_SECONDS_UNHEARD)
 
     async def _listen(self) -> None:
         while True:
             try:
                 async with self._db.listen(CHANNEL) as changes:
-                    # Whatever was said before we listened was missed.
-                    await self._refresh(list(self._records))
-                    self.listening = True
+                    # Whatever was said before we listened was missed, also by keys being verified now.
                     self.epoch += 1
+                    await self.refresh(list(self._records))
+                    self.listening = True
+                    self._unheard = trio.Event()
                     async for payload in changes:
                         batch = [payload]
                         while len(batch) < _CHANGES_MAX:
@@ -125,11 +135,12 @@ class Snapshot:
                                 batch.append(changes.receive_nowait())
                             except (trio.WouldBlock, trio.EndOfChannel):
                                 break
-                        await self._refresh(self._touched(decode_change(one) for one in batch))
+                        await self.refresh(self._touched(decode_change(one) for one in batch))
             except StorageError:
                 pass
             finally:
                 self.listening = False
+                self._unheard.set()
             await trio.sleep(_RECONNECT_SECONDS)
 
     def _touched(self, changes: Iterable[Change]) -> list[str]:
@@ -146,7 +157,7 @@ class Snapshot:
             key_ids.update(key_id for key_id, record in self._records.items() if record.key.org_id in org_ids)
         return [key_id for key_id in key_ids if key_id in self._records]
 
-    async def _refresh(self, key_ids: list[str]) -> None:
+    async def refresh(self, key_ids: list[str]) -> None:
         """Read these keys again. One that has vanished is no longer valid."""
         for start in range(0, len(key_ids), _BATCH_MAX):
             batch = key_ids[start : start + _BATCH_MAX]
@@ -155,12 +166,14 @@ class Snapshot:
             self._seen()
             for key_id in batch:
                 record = self._records.get(key_id)
-                if record is None:
+                if record is None or record.confirmed_at > read_at:
+                    # Another reading overtook this one, and knows better.
                     continue
                 if key_id in found:
                     record.set(found[key_id], read_at)
                 else:
                     record.valid_until = 0.0
+                    record.confirmed_at = read_at
 
     def _seen(self) -> None:
         self.database_seen_at = trio.current_time()

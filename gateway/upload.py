@@ -38,17 +38,18 @@ async def upload(
     problem: Exception | None = None
     response: UpstreamResponse | None = None
     inbound = grant.request.inbound
+    sent_whole = False
 
     async def pump() -> None:
-        nonlocal problem
+        nonlocal problem, sent_whole
         try:
-            await _pump(connection, upstream, grant, limits)
+            sent_whole = await _pump(connection, upstream, grant, limits)
             connection.begin_wait(Waiting.UPSTREAM, limits.first_byte_seconds, upstream.transport.sock)
-        except (Refusal, Overdue, OSError) as error:
-            problem = error
+        except (Refusal, Overdue, UpstreamBroken, OSError) as error:
+            problem = problem or error
             nursery.cancel_scope.cancel()
 
-    await send_request(connection, upstream, head, b"", limits)
+    await send_request(connection, upstream, head, b"", limits, 0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pump)
         try:
@@ -60,23 +61,24 @@ async def upload(
     if problem is not None:
         raise problem
     assert response is not None
-    if not inbound.complete:
+    if not sent_whole:
+        # The provider's connection is within a request, whether or not the client's is.
         upstream.spoiled = True
+    if not inbound.complete:
         connection.keep_alive = False
     return response
 
 
-async def _pump(connection: Connection, upstream: Upstream, grant: Grant, limits: Limits) -> None:
+async def _pump(connection: Connection, upstream: Upstream, grant: Grant, limits: Limits) -> bool:
+    """Send the body up as it comes; True when all of it has been sent."""
     inbound = grant.request.inbound
     chunked = grant.request.content_length < 0
     while True:
         piece = inbound.take_body()
         if piece:
-            sent = await send_piece(upstream, b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
-            if not sent:
-                return
+            framed = b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece
+            if not await send_piece(connection, upstream, framed, limits):
+                return False
         if inbound.complete:
-            if chunked:
-                await send_piece(upstream, b"0\r\n\r\n")
-            return
+            return not chunked or await send_piece(connection, upstream, b"0\r\n\r\n", limits)
         await connection.read_body(inbound, limits.upload_bytes_max)

@@ -8,6 +8,7 @@ the drain limit, cut the rest and tell them so, ship what the journal holds, clo
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -20,6 +21,7 @@ from gateway.accept import Acceptor, Connection, listen
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.dial import Pools
+from gateway.fault import describe
 from gateway.hangup import HangupWatch
 from gateway.meter import Meter
 from gateway.pipeline import Pipeline
@@ -40,6 +42,10 @@ _DATABASE_CONNECTIONS_MAX = 4
 _LAST_SHIPMENT_SECONDS = 5.0
 # For answers that were cut by the drain limit to say so.
 _FAREWELL_SECONDS = 0.5
+# Between a background service's failure and its next start.
+_RESTART_SECONDS = 1.0
+
+_log = logging.getLogger("karta.gateway.worker")
 
 
 def main(settings: GatewaySettings, *, on_ready: Callable[[str], None]) -> None:
@@ -86,14 +92,10 @@ class Worker:
     async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         """Serve until signalled or cancelled."""
         async with trio.open_nursery() as background:
-            for service in (
-                self.watchdog.run,
-                self.hangups.run,
-                self.pools.run,
-                self.snapshot.run,
-                self.shipper.run,
-            ):
-                background.start_soon(service)
+            background.start_soon(self.watchdog.run)
+            background.start_soon(self.hangups.run)
+            for service in (self.pools.run, self.snapshot.run, self.shipper.run):
+                background.start_soon(_keep_running, service)
             async with trio.open_nursery() as verifications:
                 await self._serve(listener, on_ready, verifications)
                 verifications.cancel_scope.cancel()
@@ -158,6 +160,16 @@ class Worker:
                 with trio.move_on_after(_FAREWELL_SECONDS):
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
+
+
+async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
+    """Run a service until cancelled. A fault in it is logged and costs a pause, not the traffic."""
+    while True:
+        try:
+            await service()
+        except* Exception as group:
+            _log.error("%s failed and starts again: %s", service.__qualname__, describe(group))
+        await trio.sleep(_RESTART_SECONDS)
 
 
 def _url(listener: socket.socket) -> str:

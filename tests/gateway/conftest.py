@@ -128,12 +128,12 @@ def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
         **options: Any,
     ) -> AsyncIterator[tuple[RunningGateway, ScriptedProvider]]:
         tenant = of or shared
+        options = {"database_url": tenant.database_url, **options}
         try:
             async with (
                 scripted_provider(handler) as provider,
                 running_gateway(
-                    tenant.database_url,
-                    tenant.spool_dir,
+                    spool_dir=tenant.spool_dir,
                     provider_url=provider.base_url,
                     master_keys=tenant.master_keys,
                     trusted=() if cold else (tenant.token,),

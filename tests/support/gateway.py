@@ -71,9 +71,12 @@ class RunningGateway:
             self.authenticator._remember(self.authenticator._mac(token.encode()), record)
 
     @asynccontextmanager
-    async def client(self, *, receive_buffer: int | None = None) -> AsyncIterator[RawClient]:
-        """A connection to the gateway; `receive_buffer` bounds what the client's kernel takes for it."""
+    async def client(
+        self, *, address: str = "127.0.0.1", receive_buffer: int | None = None
+    ) -> AsyncIterator[RawClient]:
+        """A connection from `address`; `receive_buffer` bounds what the client's kernel takes for it."""
         sock = trio.socket.socket()
+        await sock.bind((address, 0))
         if receive_buffer is not None:
             # Before connecting: the window that is offered first is the largest there will be.
             sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
@@ -129,6 +132,7 @@ async def running_gateway(
     spool_dir: Path,
     *,
     provider_url: str,
+    owner_url: str | None = None,
     master_keys: str | None = None,
     simulated_url: str | None = None,
     limits: Mapping[str, Any] | None = None,
@@ -138,7 +142,8 @@ async def running_gateway(
     """A gateway whose providers are all at `provider_url`; further settings by their field names.
 
     `limits` are bounds by their names in `Limits`, also those no setting has. `trusted` are tokens the
-    gateway knows already, so that a test of something else does not wait for bcrypt.
+    gateway knows already, so that a test of something else does not wait for bcrypt. `owner_url` is the
+    test's own way to the database, where the gateway's can be cut.
     """
     loaded = GatewaySettings.load(
         **{
@@ -160,7 +165,7 @@ async def running_gateway(
         with trio.fail_after(TEST_SECONDS_MAX):
             async with (
                 open_database(database_url, role=ROLE) as db,
-                open_database(database_url, role=None) as owner,
+                open_database(owner_url or database_url, role=None) as owner,
                 trio.open_nursery() as nursery,
             ):
                 worker = Worker(cast(GatewaySettings, _Limited(loaded, limits or {})), spool, db)
