@@ -193,13 +193,13 @@ class ResponseReader:
             self.reason = b""
             return
         self.status = status
-        self.bodiless = self._head_only or status in _BODILESS
         self.head_done = True
         self._read_framing()
         if self._head_only:
             self.done = True
 
     def _read_framing(self) -> None:
+        self.bodiless = self._head_only or self.status in _BODILESS
         for line in self.lines:
             # Two names of thirty matter: their lengths tell most others apart without folding them.
             at = line.find(b":")
