@@ -4,7 +4,7 @@ The head that goes to the provider is built new. A field goes up only if a rule 
 (`anthropic-*`, `openai-*`, `x-*` with what SDKs and customers add) and the standard end-to-end fields listed
 here. Never: the customer's credential, cookies, what other proxies said about the client, and everything that
 is hop-by-hop. `accept-encoding` is replaced, because Karta reads the answer as it passes (RFC 9110 sections
-7.6.1 and 12.5.3; the decision is docs/decisions/0003).
+7.6.1 and 12.5.3; the decision is docs/decisions/0004).
 """
 
 from __future__ import annotations
