@@ -48,9 +48,9 @@ _COMPARED = (
     "body_bytes",
     "body_sha256",
     "response_sha256",
-    "usage",
 )
-"""Not `completed`: OpenAI's SDK hangs up at `[DONE]`, which may be before the last bytes of the framing."""
+"""Not `completed` and `usage`, which are written last: OpenAI's SDK hangs up at `[DONE]`, before the framing's
+end."""
 
 
 class Answer(msgspec.Struct):

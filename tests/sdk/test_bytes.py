@@ -271,3 +271,28 @@ def test_a_reader_that_begins_late_gets_the_same_bytes(sides: Sides) -> None:
             return hashlib.sha256(client.read_answer().raw).hexdigest()
 
     sides.same(use)
+
+
+@pytest.mark.parametrize("method", ["POST", "HEAD"])
+@pytest.mark.parametrize(
+    "behaviour",
+    ["tokens=9", "tokens=9,split=1", "framing=chunked", "split=2", "framing=chunked,split=1", "status=204"],
+)
+def test_a_connection_that_was_not_said_to_close_is_kept(sides: Sides, method: str, behaviour: str) -> None:
+    """However the answer's last bytes came. A client may only be left without a warning when it was idle."""
+
+    def use(side: Side) -> Any:
+        with RawClient(side.url) as client:
+            seen = []
+            for _ in range(3):
+                if method == "HEAD":
+                    headers = [*common(side, client.host), ("X-Sim-Behaviour", behaviour)]
+                    client.send(request("HEAD", "/v1/responses/r-1?stream=true", headers))
+                else:
+                    client.send(ask(side, client.host, "chat", behaviour, stream="tokens" in behaviour))
+                answer = client.read_answer(method)
+                assert answer.header("connection") is None
+                seen.append([answer.status, answer.raw])
+            return seen
+
+    sides.same(use, requests=3)
