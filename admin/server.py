@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from functools import partial
-from urllib.parse import urlsplit
 
 import h11
 import trio
@@ -27,7 +27,7 @@ from admin.app import create_app
 from admin.services import Services
 from admin.settings import AdminSettings
 from storage.bridge import open_database
-from storage.settings import is_loopback
+from storage.settings import Bind, is_loopback
 
 ROLE = "karta_admin"
 DATABASE_CONNECTIONS_MAX = 4
@@ -36,6 +36,8 @@ GRACE_SECONDS = 5.0
 STOP_SECONDS_MAX = 8.0
 HEADER_BYTES_MAX = 32 * 1024
 KEEP_ALIVE_SECONDS = 30
+BACKLOG_MAX = 100
+"""Connections the kernel holds ready; these are people's browsers, not programs."""
 
 
 def main(settings: AdminSettings, *, on_ready: Callable[[str], None]) -> None:
@@ -43,16 +45,20 @@ def main(settings: AdminSettings, *, on_ready: Callable[[str], None]) -> None:
 
     Raises `OSError` when the port is taken.
     """
-    trio.run(_run, settings, on_ready)
+    with listen(settings.admin_bind) as listener:
+        trio.run(_run, settings, listener, on_ready)
 
 
-async def _run(settings: AdminSettings, on_ready: Callable[[str], None]) -> None:
+async def _run(settings: AdminSettings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(
-                partial(serve, settings, on_ready=on_ready, stop=stop, done=nursery.cancel_scope)
-            )
+
+            async def serve_to_the_end() -> None:
+                await serve(settings, listener, on_ready=on_ready, stop=stop)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(serve_to_the_end)
             await anext(signals)
             _end_at_last(STOP_SECONDS_MAX)
             stop.set()
@@ -60,33 +66,37 @@ async def _run(settings: AdminSettings, on_ready: Callable[[str], None]) -> None
 
 async def serve(
     settings: AdminSettings,
+    listener: socket.socket,
     *,
     on_ready: Callable[[str], None],
     stop: trio.Event,
-    done: trio.CancelScope | None = None,
 ) -> None:
-    """Serve inside a Trio run, until `stop`; then cancels `done`, if given."""
+    """Serve inside a Trio run, until `stop`."""
     url = settings.database_url.get_secret_value()
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         app = create_app(Services(db, settings, PasswordCheck()))
         async with trio.open_nursery() as nursery:
-            binds: list[str] = await nursery.start(
-                partial(hypercorn_serve, app, _config(settings), shutdown_trigger=stop.wait)
-            )
-            on_ready(browser_url(binds[0]))
-    if done is not None:
-        done.cancel()
+            await nursery.start(partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait))
+            on_ready(browser_url(listener))
 
 
-def browser_url(bound: str) -> str:
+def listen(bind: Bind) -> socket.socket:
+    """The listening socket. Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    return socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
+
+
+def browser_url(listener: socket.socket) -> str:
     """The URL to open: `localhost` for loopback, since browsers allow secure cookies on that name only."""
-    parts = urlsplit(bound)
-    return f"http://localhost:{parts.port}" if is_loopback(parts.hostname or "") else bound
+    host, port = listener.getsockname()[:2]
+    return f"http://localhost:{port}" if is_loopback(host) else f"http://{Bind(host, port)}"
 
 
-def _config(settings: AdminSettings) -> Config:
+def _config(listener: socket.socket) -> Config:
     config = Config()
-    config.bind = [str(settings.admin_bind)]
+    # Of a descriptor of its own, which Hypercorn closes.
+    config.bind = [f"fd://{listener.dup().detach()}"]
+    config.backlog = BACKLOG_MAX
     config.include_server_header = False
     config.graceful_timeout = GRACE_SECONDS
     config.keep_alive_timeout = KEEP_ALIVE_SECONDS

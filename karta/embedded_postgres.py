@@ -145,7 +145,7 @@ async def stop_leftover(pgdata: Path) -> None:
     if not lines or not lines[0].strip().isdigit():
         return
     pid = int(lines[0])
-    if not _runs_in(pid, pgdata):
+    if not runs_in(pid, pgdata):
         if _exists(pid):
             # The number belongs to some other process by now, which PostgreSQL would take for a server.
             (pgdata / "postmaster.pid").unlink(missing_ok=True)
@@ -153,7 +153,7 @@ async def stop_leftover(pgdata: Path) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT):
         os.kill(pid, number)
         with trio.move_on_after(LEFTOVER_SECONDS_MAX):
-            while _runs_in(pid, pgdata):  # noqa: ASYNC110 (another process ends; nothing tells us when)
+            while runs_in(pid, pgdata):  # noqa: ASYNC110 (another process ends; nothing tells us when)
                 await trio.sleep(POLL_SECONDS)
             return
     raise CommandError(
@@ -246,7 +246,9 @@ def _exists(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
 
-def _runs_in(pid: int, directory: Path) -> bool:
+def runs_in(pid: int, directory: Path) -> bool:
+    """Whether the process lives and has `directory` as its working directory, as only a cluster's server
+    has."""
     try:
         return Path(f"/proc/{pid}/cwd").samefile(directory)
     except OSError:

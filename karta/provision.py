@@ -73,8 +73,9 @@ async def _provision(db: Database, data_dir: DataDir, notes: dict[str, Any]) -> 
     if not ours:
         # Another data directory made this owner in this database: its password and keys are not ours to tell.
         notes["owner_password"] = None
-        return
     data_dir.write(NAME, notes)
+    if not ours:
+        return
     await _ensure_keys(db, actor, data_dir, notes, {"api_key": Mode.LIVE, "test_api_key": Mode.TEST})
 
 

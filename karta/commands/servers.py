@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from karta import database_choice, lifeline
@@ -54,11 +56,15 @@ def register(commands: Commands) -> None:
 def run_gateway(given: argparse.Namespace) -> None:
     _hold_lifeline(given)
     from gateway.settings import GatewaySettings
+    from gateway.spool import SpoolLocked
     from gateway.worker import main
 
     settings = GatewaySettings.load(**_database_overrides(given))
-    with _port_errors(str(settings.gateway_bind), "KARTA_GATEWAY_BIND"):
-        main(settings, on_ready=_announce(given, "gateway_url"))
+    try:
+        with _errors_told(str(settings.gateway_bind), "KARTA_GATEWAY_BIND"):
+            main(settings, on_ready=_announce(given, "gateway_url"))
+    except SpoolLocked as error:
+        raise CommandError(f"{error}: give this one its own by KARTA_SPOOL_DIR") from None
 
 
 def run_admin(given: argparse.Namespace) -> None:
@@ -67,7 +73,7 @@ def run_admin(given: argparse.Namespace) -> None:
     from admin.settings import AdminSettings
 
     settings = AdminSettings.load(**_database_overrides(given))
-    with _port_errors(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
+    with _errors_told(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
         main(settings, on_ready=_announce(given, "admin_url"))
 
 
@@ -75,7 +81,7 @@ def run_simulated(given: argparse.Namespace) -> None:
     _hold_lifeline(given)
     from bench.sim.command import keys_from_environment, main
 
-    with _port_errors(f"127.0.0.1:{given.port}", "--port"):
+    with _errors_told(f"127.0.0.1:{given.port}", "--port"):
         main(given.port, keys=keys_from_environment(), json_output=given.json)
 
 
@@ -102,18 +108,15 @@ def _announce(given: argparse.Namespace, key: str) -> Callable[[str], None]:
     return ready
 
 
-class _port_errors:  # noqa: N801 (used as a function)
-    """Turns a port that cannot be had into one clear line."""
-
-    def __init__(self, bind: str, mend: str) -> None:
-        self.bind = bind
-        self.mend = mend
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-            raise CommandError(
-                f"cannot listen on {self.bind} ({error.strerror}): choose another by {self.mend}"
-            ) from None
+@contextmanager
+def _errors_told(bind: str, mend: str) -> Iterator[None]:
+    """Turns what the system refuses, a port or a directory, into one clear line."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        if error.filename is not None:
+            raise CommandError(f"cannot use {error.filename} ({reason})") from None
+        raise CommandError(f"cannot listen on {bind} ({reason}): choose another by {mend}") from None

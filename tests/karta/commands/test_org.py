@@ -1,0 +1,36 @@
+"""`karta org …` on a real database."""
+
+from __future__ import annotations
+
+import json
+from uuid import UUID, uuid4
+
+from karta.commands.org import PLANS
+from storage.model import Plan
+from tests.karta.conftest import Karta
+
+
+def test_an_organization_is_made_and_changes_plan(karta: Karta, database_url: str) -> None:
+    code, out, _ = karta("org", "create", "--name", "Acme", "--json", "--database-url", database_url)
+    made = json.loads(out)
+    assert code == 0
+    assert (made["name"], made["plan"], made["status"]) == ("Acme", "free", "active")
+    org_id = str(UUID(made["org_id"]))
+    code, out, _ = karta("org", "set-plan", "--org", org_id, "pro", "--json", "--database-url", database_url)
+    assert code == 0
+    assert json.loads(out)["plan"] == "pro"
+    code, out, _ = karta("org", "set-plan", "--org", org_id, "enterprise", "--database-url", database_url)
+    assert out == f"{org_id}  Acme  enterprise\n"
+
+
+def test_an_unknown_organization_is_one_clear_line(karta: Karta, database_url: str) -> None:
+    code, out, err = karta("org", "set-plan", "--org", uuid4(), "pro", "--database-url", database_url)
+    assert (code, out, err.count("\n")) == (1, "", 1)
+
+
+def test_an_unknown_plan_is_a_usage_error(karta: Karta) -> None:
+    assert karta("org", "create", "--name", "x", "--plan", "gold")[0] == 2
+
+
+def test_the_plans_are_the_models() -> None:
+    assert tuple(plan.value for plan in Plan) == PLANS

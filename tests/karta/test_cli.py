@@ -1,0 +1,113 @@
+"""The command line as a whole: help, exit codes, and what becomes of errors."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from karta.cli import build_parser, find_foreseen
+from karta.terminal import CommandError
+from storage.errors import DatabaseUnavailable
+from storage.settings import SettingsError
+from tests.karta.conftest import Karta
+
+COMMANDS = (
+    "up",
+    "gateway",
+    "admin",
+    "sim",
+    "migrate",
+    "doctor",
+    "org",
+    "keys",
+    "byok",
+    "master-key",
+    "bench",
+)
+ACTIONS = (
+    *(("org", "create"), ("org", "set-plan")),
+    *(("keys", "mint"), ("keys", "list"), ("keys", "revoke"), ("keys", "rotate")),
+    *(("byok", "set"), ("byok", "rotate"), ("byok", "revoke"), ("byok", "list")),
+    ("master-key", "generate"),
+)
+
+
+def test_help_names_every_command(karta: Karta) -> None:
+    code, out, _ = karta("--help")
+    assert code == 0
+    assert all(f"\n    {command}" in out for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*((command,) for command in COMMANDS), *ACTIONS])
+def test_every_command_has_help(karta: Karta, command: tuple[str, ...]) -> None:
+    code, out, _ = karta(*command, "--help")
+    assert code == 0
+    assert f"usage: karta {' '.join(command)}" in out
+
+
+@pytest.mark.parametrize(
+    "command", [*ACTIONS, ("up",), ("gateway",), ("admin",), ("sim",), ("migrate",), ("doctor",)]
+)
+def test_every_command_takes_json(command: tuple[str, ...], karta: Karta) -> None:
+    assert "--json" in karta(*command, "--help")[1]
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ("trio", "asyncpg", "quart", "hypercorn", "pydantic", "cryptography", "msgspec", "rich")
+    code = (
+        "import sys, karta.cli; karta.cli.build_parser(); "
+        f"print([name for name in {heavy} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("unknown",),
+        ("keys",),
+        ("keys", "mint"),
+        ("up", "--gateway-port", "http"),
+        ("keys", "list", "--org", "x"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_code_2(karta: Karta, arguments: tuple[str, ...]) -> None:
+    code, out, err = karta(*arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--help`" in err
+
+
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(karta: Karta) -> None:
+    code, out, err = karta("migrate")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "start one, or give --database-url" in err
+
+
+def test_the_version_is_told(karta: Karta) -> None:
+    code, out, _ = karta("--version")
+    assert code == 0
+    assert out.strip()[0].isdigit()
+
+
+def test_python_m_karta_is_the_same() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "karta", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == build_parser().format_help()
+
+
+def test_errors_that_were_foreseen_are_told() -> None:
+    error = DatabaseUnavailable("away")
+    assert find_foreseen(error) is error
+    assert find_foreseen(ExceptionGroup("", [ExceptionGroup("", [error])])) is error
+    assert isinstance(find_foreseen(CommandError("x")), CommandError)
+    assert isinstance(find_foreseen(SettingsError(("x",))), SettingsError)
+
+
+@pytest.mark.parametrize("error", [ValueError(), ExceptionGroup("", [CommandError("x"), ValueError()])])
+def test_a_bug_keeps_its_traceback(error: Exception) -> None:
+    assert find_foreseen(error) is None

@@ -1,0 +1,115 @@
+"""What `karta doctor` finds out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from karta.diagnosis import Check, Diagnosis, State, diagnose, list_settings
+from storage.sealing import MasterKeys
+from storage.settings import read_variables
+from tests.karta.processes import free_port
+
+
+def given(url: str | None = None) -> argparse.Namespace:
+    return argparse.Namespace(database_url=url, data_dir=None)
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ANTHROPIC", "OPENAI"):
+        monkeypatch.setenv(f"KARTA_PROVIDER_{name}_BASE_URL", f"http://127.0.0.1:{free_port()}")
+
+
+def of(diagnosis: Diagnosis, name: str) -> list[tuple[State, str]]:
+    return [(check.state, check.detail) for check in diagnosis.checks if check.name == name]
+
+
+async def test_a_sound_one_has_no_failed_check(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARTA_MASTER_KEYS", MasterKeys.generate())
+    diagnosis = await diagnose(given(database_url))
+    assert not diagnosis.failed
+    assert of(diagnosis, "database")[0][1].startswith("PostgreSQL 18")
+    assert of(diagnosis, "schema") == [("ok", "is this release's")]
+    assert [state for state, _ in of(diagnosis, "roles")] == ["ok", "ok"]
+    assert of(diagnosis, "master key") == [("ok", "version 1 seals (known: 1)")]
+    assert {check.state for check in diagnosis.checks} <= set(get_args(State))
+
+
+async def test_without_a_database_it_still_tells_the_rest() -> None:
+    diagnosis = await diagnose(given())
+    assert diagnosis.failed
+    assert diagnosis.settings
+    assert "karta up" in of(diagnosis, "database")[0][1]
+
+
+async def test_one_that_is_away_is_told(database_url: str) -> None:
+    diagnosis = await diagnose(given(f"postgresql://karta@127.0.0.1:{free_port()}/karta"))
+    assert [state for state, _ in of(diagnosis, "database")] == ["failed"]
+
+
+async def test_a_missing_schema_is_told(postgres_server: object, empty_database_name: str) -> None:
+    diagnosis = await diagnose(given(postgres_server.url(empty_database_name)))  # type: ignore[attr-defined]
+    assert "karta migrate" in of(diagnosis, "database")[-1][1]
+    assert diagnosis.failed
+
+
+async def test_every_problem_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARTA_ENV", "production")
+    monkeypatch.setenv("KARTA_ADMIN_BIND", "8000")
+    monkeypatch.setenv("KARTA_PROVIDER_OPENAI_BASE_URL", "http://api.openai.com")
+    told = " ".join(detail for _, detail in of(await diagnose(given(database_url)), "settings"))
+    for name in (
+        "KARTA_MASTER_KEYS",
+        "KARTA_TRUSTED_PROXIES",
+        "KARTA_ADMIN_BIND",
+        "KARTA_PROVIDER_OPENAI_BASE_URL",
+    ):
+        assert name in told
+
+
+async def test_a_misspelt_variable_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARTA_TRUSTED_PROXY", "10.0.0.1")
+    diagnosis = await diagnose(given(database_url))
+    assert (
+        "warning",
+        "nothing reads KARTA_TRUSTED_PROXY (from environment); did you mean KARTA_TRUSTED_PROXIES?",
+    ) in of(diagnosis, "settings")
+    assert not diagnosis.failed
+
+
+async def test_a_master_key_that_others_can_read_is_told(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(MasterKeys.generate())
+    (tmp_path / "keys").chmod(0o644)
+    monkeypatch.setenv("KARTA_MASTER_KEYS_FILE", str(tmp_path / "keys"))
+    assert of(await diagnose(given(database_url)), "master key")[0][0] == "failed"
+
+
+def test_settings_are_listed_with_origin_and_without_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "karta.toml").write_text('session_hours = 3\nmaster_keys = "hunter2"\n')
+    monkeypatch.setenv("KARTA_DATABASE_URL", "postgresql://karta:hunter2@db:6432/karta")
+    monkeypatch.setenv("KARTA_PROVIDER_ANTHROPIC_API_KEY", "hunter2")
+    settings = {setting.name: setting for setting in list_settings(read_variables())}
+    assert "hunter2" not in str(settings)
+    assert settings["KARTA_DATABASE_URL"].value == "postgresql://karta:…@db:6432/karta"
+    assert settings["KARTA_DATABASE_URL"].origin == "environment"
+    assert (settings["KARTA_SESSION_HOURS"].value, settings["KARTA_SESSION_HOURS"].origin) == (
+        "3",
+        "karta.toml",
+    )
+    assert settings["KARTA_ADMIN_BIND"].origin == "default"
+    assert settings["KARTA_MASTER_KEYS"].value == "(hidden)"
+    assert settings["KARTA_PROVIDER_ANTHROPIC_API_KEY"].value == "(hidden)"
+    assert all(setting.description for setting in settings.values())
+
+
+def test_the_document_says_whether_all_is_well() -> None:
+    assert Diagnosis([], [Check("x", "warning", "")]).document()["ok"] is True
+    assert Diagnosis([], [Check("x", "failed", "")]).document()["ok"] is False
