@@ -211,6 +211,8 @@ def test_what_follows_done_is_not_read(done: bytes, between: bytes) -> None:
     assert read(OPENAI, stream) == CHAT_FACTS
     for at in range(stream.index(done), len(stream)):
         assert read(OPENAI, stream[:at], stream[at:]) == CHAT_FACTS, at
+    before, _, after = stream.partition(done)
+    assert read(OPENAI, before, done, after) == CHAT_FACTS
 
 
 def test_done_in_text_is_text() -> None:

@@ -145,7 +145,10 @@ def test_a_large_image_event_does_not_hide_the_usage_after_it() -> None:
 
 
 def test_content_of_anthropic_s_large_events_is_not_believed() -> None:
-    block = {"type": "content_block_start", "content_block": {"text": LARGE, "usage": {"output_tokens": 1}}}
+    block = {
+        "type": "content_block_start",
+        "content_block": {"text": LARGE, "usage": {"cache_read_input_tokens": 9}},
+    }
     stream = MESSAGE.replace(b"event: ping\n", named(block) + b"event: ping\n")
     assert read(ANTHROPIC, *cut(stream, 65_536)) == MESSAGE_FACTS
 
