@@ -275,8 +275,9 @@ async def _tell_cut(
     """The head is out and the rest will not come: say so in the stream where that can be read, then end
     abruptly.
 
-    `tail` is the last of what was sent. Only between two events, and in chunks only between two of those, would an
-    event be read as one: after half a chunk's size or within the trailers it could even be read as the end.
+    `tail` is the last of what was sent. Only between two events, and in chunks only between two of
+    those, would an event be read as one: after half a chunk's size or within the trailers it could even
+    be read as the end.
     """
     upstream = response.upstream
     reader = upstream.reader

@@ -66,6 +66,10 @@ class Inbound:
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+# What stands in for the current request of a reader that has had none: an idle connection pays for no more.
+_NO_REQUEST = Inbound()
+
+
 class RequestReader:
     """Feed it what the client sent; take requests from `ready`. Raises `Refusal` for what can be none."""
 
@@ -75,7 +79,7 @@ class RequestReader:
         self._parser: httptools.HttpRequestParser | None = None
         """Made when the first request comes that is not whole: an idle connection is cheaper without."""
         self.ready: list[Inbound] = []
-        self._current = Inbound()
+        self._current = _NO_REQUEST
         self._head_done = True
         self._fields = 0
         self._reading = 0
