@@ -161,15 +161,14 @@ class Pools:
         return list(self._pools.values())
 
     async def run(self) -> None:
-        """Close what has been idle too long, until cancelled; then close the rest."""
-        try:
-            while True:
-                await trio.sleep(self._limits.upstream_idle_seconds / 10)
-                for pool in self._pools.values():
-                    pool.close_idle(self._limits.upstream_idle_seconds)
-        finally:
-            for pool in self._pools.values():
-                pool.close_idle(0)
+        """Close what has been idle too long, until cancelled."""
+        while True:
+            await trio.sleep(self._limits.upstream_idle_seconds / 10)
+            self.close_idle(self._limits.upstream_idle_seconds)
+
+    def close_idle(self, older_than_seconds: float) -> None:
+        for pool in self._pools.values():
+            pool.close_idle(older_than_seconds)
 
 
 async def _handshake(sock: socket.socket) -> None:

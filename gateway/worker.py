@@ -97,15 +97,19 @@ class Worker:
 
     async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         """Serve until signalled or cancelled."""
-        async with trio.open_nursery() as background:
-            background.start_soon(self.watchdog.run)
-            background.start_soon(self.hangups.run)
-            for service in (self.pools.run, self.snapshot.run, self.shipper.run):
-                background.start_soon(_keep_running, service)
-            async with trio.open_nursery() as verifications:
-                await self._serve(listener, on_ready, verifications)
-                verifications.cancel_scope.cancel()
-            background.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as background:
+                background.start_soon(self.watchdog.run)
+                background.start_soon(self.hangups.run)
+                for service in (self.pools.run, self.snapshot.run, self.shipper.run):
+                    background.start_soon(_keep_running, service)
+                async with trio.open_nursery() as verifications:
+                    await self._serve(listener, on_ready, verifications)
+                    verifications.cancel_scope.cancel()
+                background.cancel_scope.cancel()
+        finally:
+            # Last: until now requests that were cut may have given connections back.
+            self.pools.close_idle(0)
         # What cannot be shipped now stays in the journal, and the next start ships it.
         deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
         with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):

@@ -6,7 +6,6 @@ import gc
 import json
 import types
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import trio
@@ -217,6 +216,24 @@ async def test_with_the_database_away_known_keys_work_and_new_ones_wait(stage: S
         assert (await gateway.ask(post(tenant.token))).status == 200
 
 
+async def test_a_database_that_hangs_holds_up_new_keys_only(stage: Stage, tenant: Tenant) -> None:
+    async with (
+        database_line(tenant.database_url) as line,
+        stage(
+            answering(ANSWER), database_url=line.url, owner_url=tenant.database_url, query_seconds_max=0.2
+        ) as (gateway, _),
+        gateway.client() as new,
+    ):
+        line.hang()
+        await new.send(post(unknown()))
+        await poll(lambda: gateway.authenticator.in_flight)
+        for _ in range(3):
+            assert (await gateway.ask(post(tenant.token))).status == 200
+        assert (await new.read_answer()).status == 503
+        line.mend()
+        assert (await gateway.ask(post(unknown()))).status == 401
+
+
 async def test_a_known_key_is_not_believed_for_ever(stage: Stage, tenant: Tenant) -> None:
     async with (
         database_line(tenant.database_url) as line,
@@ -256,11 +273,3 @@ async def test_a_fault_in_verifying_is_told_and_not_remembered(stage: Stage, ten
             assert (await gateway.ask(post(tenant.token))).status == 500
         gateway.authenticator._threads = threads
         assert (await gateway.ask(post(tenant.token))).status == 200
-
-
-async def test_a_key_that_expires_is_refused_from_then_on(stage: Stage, own_tenant: Tenant) -> None:
-    async with stage(answering(ANSWER), of=own_tenant) as (gateway, _):
-        (record,) = gateway.worker.snapshot._records.values()
-        assert (await gateway.ask(post(own_tenant.token))).status == 200
-        record.valid_until = (datetime.now(UTC) - timedelta(seconds=1)).timestamp()
-        assert (await gateway.ask(post(own_tenant.token))).status == 401

@@ -19,6 +19,7 @@ from gateway.spool import Spool
 from gateway.worker import ROLE, Worker
 from storage import key_format
 from storage.bridge import Database, open_database
+from storage.deadlines import QUERY_SECONDS_MAX
 from storage.settings import Bind
 from tests.support.raw_client import Answer, RawClient
 
@@ -75,14 +76,13 @@ class RunningGateway:
         self, *, address: str = "127.0.0.1", receive_buffer: int | None = None
     ) -> AsyncIterator[RawClient]:
         """A connection from `address`; `receive_buffer` bounds what the client's kernel takes for it."""
-        sock = trio.socket.socket()
-        await sock.bind((address, 0))
-        if receive_buffer is not None:
-            # Before connecting: the window that is offered first is the largest there will be.
-            sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
-        await sock.connect(("127.0.0.1", self.port))
-        async with trio.SocketStream(sock) as stream:
-            yield RawClient(stream)
+        with trio.socket.socket() as sock:
+            await sock.bind((address, 0))
+            if receive_buffer is not None:
+                # Before connecting: the window that is offered first is the largest there will be.
+                sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, receive_buffer)
+            await sock.connect(("127.0.0.1", self.port))
+            yield RawClient(trio.SocketStream(sock))
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
@@ -135,6 +135,7 @@ async def running_gateway(
     owner_url: str | None = None,
     master_keys: str | None = None,
     simulated_url: str | None = None,
+    query_seconds_max: float = QUERY_SECONDS_MAX,
     limits: Mapping[str, Any] | None = None,
     trusted: tuple[str, ...] = (),
     **settings: Any,
@@ -164,7 +165,7 @@ async def running_gateway(
     try:
         with trio.fail_after(TEST_SECONDS_MAX):
             async with (
-                open_database(database_url, role=ROLE) as db,
+                open_database(database_url, role=ROLE, query_seconds_max=query_seconds_max) as db,
                 open_database(owner_url or database_url, role=None) as owner,
                 trio.open_nursery() as nursery,
             ):
