@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from admin import transport, web_session
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
+from admin.connection import Connection
 from admin.keys import views as keys
 from admin.services import Services
 from storage.errors import DatabaseUnavailable
@@ -38,9 +39,13 @@ ERRORS = {
 """What went wrong, in words, and the mend."""
 
 
+class _App(QuartTrio):
+    asgi_http_class = Connection
+
+
 def create_app(services: Services) -> QuartTrio:
     """The ASGI app."""
-    app = QuartTrio("admin")
+    app = _App("admin")
     app.config.update(
         MAX_CONTENT_LENGTH=FORM_BYTES_MAX,
         MAX_FORM_MEMORY_SIZE=FORM_BYTES_MAX,

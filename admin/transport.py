@@ -12,9 +12,8 @@ import logging
 import secrets
 import time
 
-from quart import Blueprint, g, redirect, request
+from quart import Blueprint, Response, g, redirect, request
 from quart.typing import ResponseReturnValue
-from werkzeug.wrappers import Response
 
 from admin import client_address
 from admin.services import services
@@ -90,7 +89,7 @@ def add_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers[name] = value
     response.headers["Content-Security-Policy"] = content_security_policy(nonce())
-    if request.endpoint != "static":
+    if request.endpoint != "static" or response.status_code not in (200, 206, 304):
         response.headers["Cache-Control"] = "no-store"
     if client_address.scheme(request, services().settings.trusted_proxies) == "https":
         response.headers["Strict-Transport-Security"] = HSTS

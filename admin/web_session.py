@@ -13,8 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import cast
 from uuid import UUID
 
-from quart import Request, g, request
-from werkzeug.wrappers import Response
+from quart import Request, Response, g, request
 
 from admin import client_address, csrf
 from admin.services import services

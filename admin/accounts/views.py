@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, redirect, render_template, request, url_for
+from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
-from werkzeug.wrappers import Response
+from quart_trio.wrappers import TrioResponse
 
 from admin import web_session
 from admin.services import services
@@ -19,7 +19,7 @@ blueprint = Blueprint("accounts", __name__, template_folder="templates")
 @blueprint.get("/sign-in")
 async def show_sign_in() -> ResponseReturnValue:
     if web_session.current_user() is not None:
-        return redirect(url_for("keys.show_home"), code=303)
+        return _see(url_for("keys.show_home"))
     return await render_template("accounts/sign_in.html")
 
 
@@ -36,7 +36,8 @@ async def sign_in() -> ResponseReturnValue:
     await record_sign_in(db, web_session.actor(user_id if ok else None), user_id, ok)
     if not ok or user_id is None:
         # The address goes back into the form, the password does not.
-        return await render_template("accounts/sign_in.html", problem=REFUSED, email=email[:254]), 422
+        shown = email[:EMAIL_CHARS_MAX] if email.isprintable() else ""
+        return await render_template("accounts/sign_in.html", problem=REFUSED, email=shown), 422
     response = _see(url_for("keys.show_home"))
     await web_session.sign_in(response, user_id)
     return response
@@ -49,7 +50,6 @@ async def sign_out() -> ResponseReturnValue:
     return response
 
 
-def _see(location: str) -> Response:
-    response = redirect(location, code=303)
-    assert isinstance(response, Response)
-    return response
+def _see(location: str) -> TrioResponse:
+    """What is at another place, now to be fetched by GET."""
+    return TrioResponse("", status=303, headers={"Location": location})

@@ -1,0 +1,82 @@
+"""Signing in and out over real HTTP, and what a stranger learns from trying."""
+
+from __future__ import annotations
+
+import pytest
+
+from admin import csrf, web_session
+from admin.accounts.views import REFUSED
+from storage.bridge import Database
+from tests.admin.browsing import Visitor, token_of
+from tests.admin.conftest import Person
+
+
+async def test_the_owner_signs_in_and_out(visitor: Visitor, person: Person) -> None:
+    home = await visitor.get("/")
+    assert (home.status_code, home.headers["location"]) == (303, "/sign-in")
+    signed_in = await visitor.sign_in(person.email, person.password)
+    assert (signed_in.status_code, signed_in.headers["location"]) == (303, "/")
+    page = await visitor.get(f"/organizations/{person.organization.org_id}")
+    assert person.email in page.text
+    assert (await visitor.get("/sign-in")).status_code == 303
+    signed_out = await visitor.post("/sign-out", {csrf.FIELD: token_of(page.text)})
+    assert (signed_out.status_code, signed_out.headers["location"]) == (303, "/sign-in")
+    assert (await visitor.get("/")).headers["location"] == "/sign-in"
+
+
+async def test_an_address_is_taken_in_any_case(visitor: Visitor, person: Person) -> None:
+    assert (await visitor.sign_in(" ADA@Example.com ", person.password)).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [
+        ("ada@example.com", "wrong"),
+        ("nobody@example.com", "correct horse battery staple"),
+        ("not an address", "x"),
+        ("", ""),
+        ("a" * 300 + "@example.com", "x"),
+        ("ada@example.com", "x" * 2000),
+        ("ada@example.com\0", "\0"),
+    ],
+)
+async def test_whatever_is_wrong_the_answer_is_the_same(
+    visitor: Visitor, person: Person, email: str, password: str
+) -> None:
+    response = await visitor.sign_in(email, password)
+    assert response.status_code == 422
+    assert REFUSED in response.text
+    assert web_session.COOKIE not in visitor.cookies
+    if password:
+        assert password not in response.text or password == "x"
+
+
+async def test_what_was_typed_is_escaped(visitor: Visitor, person: Person) -> None:
+    response = await visitor.sign_in('"><script>alert(1)</script>', "x")
+    assert "<script>alert" not in response.text
+
+
+async def test_each_sign_in_is_in_the_audit_log(visitor: Visitor, person: Person, owner_db: Database) -> None:
+    await visitor.sign_in(person.email, "wrong")
+    await visitor.sign_in(person.email, person.password)
+    rows = await owner_db.fetch(
+        "SELECT event, actor_kind, address, user_agent FROM audit_log WHERE org_id = $1 "
+        "ORDER BY seq DESC LIMIT 2",
+        person.organization.org_id,
+    )
+    succeeded, failed = rows
+    assert "fail" in failed["event"]
+    assert "fail" not in succeeded["event"]
+    assert (succeeded["actor_kind"], succeeded["address"]) == ("user", "127.0.0.1")
+    assert succeeded["user_agent"].startswith("python-httpx")
+
+
+async def test_a_session_of_before_ends_with_a_new_sign_in(visitor: Visitor, person: Person) -> None:
+    await visitor.sign_in(person.email, person.password)
+    old = dict(visitor.cookies)
+    page = await visitor.get(f"/organizations/{person.organization.org_id}")
+    form = {csrf.FIELD: token_of(page.text), "email": person.email, "password": person.password}
+    assert (await visitor.post("/sign-in", form)).status_code == 303
+    assert visitor.cookies[web_session.COOKIE] != old[web_session.COOKIE]
+    visitor.cookies = old
+    assert (await visitor.get("/")).headers["location"] == "/sign-in"

@@ -1,0 +1,88 @@
+"""A real browser without a screen: Debian's Chromium, driven by its own chromedriver."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+    *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"),
+)
+DESKTOP = (1280, 900)
+PHONE = (390, 844)
+
+
+class Browser:
+    """What tests do with it, and how it may look."""
+
+    def __init__(self, driver: Chrome, screenshots: Path) -> None:
+        self.driver = driver
+        self._screenshots = screenshots
+
+    def look(self, *, dark: bool = False, size: tuple[int, int] = DESKTOP) -> None:
+        """Theme and size from now on."""
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._devtools("Emulation.setEmulatedMedia", features=[theme])
+        width, height = size
+        self._devtools(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=size == PHONE,
+        )
+
+    def disable_scripts(self) -> None:
+        self._devtools("Emulation.setScriptExecutionDisabled", value=True)
+
+    def photograph(self, name: str) -> Path:
+        """The whole page as PNG, kept where KARTA_TEST_SCREENSHOTS says."""
+        path = self._screenshots / f"{name}.png"
+        taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        path.write_bytes(base64.b64decode(taken["data"]))
+        return path
+
+    def scrolls_sideways(self) -> bool:
+        found: bool = self.driver.execute_script(
+            "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
+        )
+        return found
+
+    def complaints(self) -> list[str]:
+        """What the console said since the last time: violations of the policy, and errors."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+    def _devtools(self, command: str, **arguments: Any) -> None:
+        self.driver.execute_cdp_cmd(command, arguments)
+
+
+@contextmanager
+def open_browser(screenshots: Path) -> Iterator[Browser]:
+    """Skips the test where there is no Chromium."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs Chromium: apt-get install -y chromium chromium-driver")
+    if chosen := os.environ.get("KARTA_TEST_SCREENSHOTS"):
+        screenshots = Path(chosen)
+        screenshots.mkdir(parents=True, exist_ok=True)
+    options = ChromeOptions()
+    options.binary_location = program
+    for flag in FLAGS:
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = Chrome(options=options, service=Service(driver))
+    try:
+        chrome.set_page_load_timeout(30)
+        yield Browser(chrome, screenshots)
+    finally:
+        chrome.quit()

@@ -1,0 +1,90 @@
+"""A real admin server on a real database, and people in it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import trio
+
+from admin.server import browser_url, listen, serve
+from admin.settings import AdminSettings
+from storage.bridge import Database
+from storage.model import Actor, ActorKind, Organization, Plan, Role, User
+from storage.organizations import create_organization
+from storage.passwords import digest_password
+from storage.settings import Bind
+from storage.users import add_member, create_user
+from tests.admin.browsing import Visitor
+
+ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
+PASSWORD = "correct horse battery staple"
+
+
+@dataclass
+class Person:
+    user: User
+    email: str
+    password: str
+    organization: Organization
+
+
+async def make_person(db: Database, email: str, *, plan: Plan = Plan.PRO, name: str = "Acme") -> Person:
+    """The owner of an organization of their own."""
+    digest = await trio.to_thread.run_sync(digest_password, PASSWORD)
+    user = await create_user(db, ACTOR, email=email, password_digest=digest)
+    organization = await create_organization(db, ACTOR, name=name, plan=plan)
+    await add_member(db, ACTOR, organization.org_id, user.user_id, Role.OWNER)
+    return Person(user, email, PASSWORD, organization)
+
+
+@pytest.fixture
+async def person(admin_db: Database) -> Person:
+    return await make_person(admin_db, "ada@example.com")
+
+
+@asynccontextmanager
+async def running_admin(database_url: str, **settings: Any) -> AsyncIterator[str]:
+    """Yields the URL to open."""
+    loaded = AdminSettings.load(database_url=database_url, **settings)
+    with listen(Bind("127.0.0.1", 0)) as listener:
+        stop = trio.Event()
+        ready = trio.Event()
+        async with trio.open_nursery() as nursery:
+
+            async def run() -> None:
+                await serve(loaded, listener, on_ready=lambda _: ready.set(), stop=stop)
+
+            nursery.start_soon(run)
+            await ready.wait()
+            yield browser_url(listener)
+            stop.set()
+
+
+@pytest.fixture
+async def admin_url(database_url: str) -> AsyncIterator[str]:
+    async with running_admin(database_url) as url:
+        yield url
+
+
+@pytest.fixture
+async def visitor(admin_url: str) -> AsyncIterator[Visitor]:
+    """Somebody with a browser, not signed in."""
+    async with Visitor(admin_url) as visitor:
+        yield visitor
+
+
+def raw_exchange(url: str, request: bytes) -> bytes:
+    """Bytes to the server as they are, and all that comes back until it closes."""
+    parts = httpx.URL(url)
+    with socket.create_connection(("127.0.0.1", parts.port or 0), timeout=20) as connection:
+        connection.sendall(request)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+        return answer

@@ -1,0 +1,67 @@
+"""Error pages and limits of the whole app."""
+
+from __future__ import annotations
+
+import pytest
+
+from admin.accounts.password_check import PasswordCheck, TooManyChecks
+from admin.app import ERRORS, FORM_BYTES_MAX
+from tests.admin.browsing import Visitor
+from tests.admin.conftest import Person, running_admin
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nowhere", 404), ("GET", "/sign-out", 405), ("POST", "/sign-in", 403)],
+)
+async def test_an_error_is_a_page_that_names_the_mend(
+    visitor: Visitor, method: str, path: str, status: int
+) -> None:
+    response = await visitor.request(method, path)
+    title, mend = ERRORS[status]
+    assert response.status_code == status
+    assert title in response.text
+    assert mend in response.text
+
+
+async def test_a_method_that_is_not_allowed_names_those_that_are(visitor: Visitor) -> None:
+    assert "POST" in (await visitor.get("/sign-out")).headers["allow"]
+
+
+async def test_a_form_that_is_too_large_is_refused(visitor: Visitor) -> None:
+    form = {"email": "a", "password": "x" * (FORM_BYTES_MAX + 1)}
+    assert (await visitor.post("/sign-in", form)).status_code == 413
+
+
+async def test_too_many_sign_ins_are_told_when_to_come_back(
+    visitor: Visitor, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> bool:
+        raise TooManyChecks
+
+    monkeypatch.setattr(PasswordCheck, "verify", refuse)
+    response = await visitor.sign_in(person.email, person.password)
+    assert response.status_code == 429
+    assert int(response.headers["retry-after"]) > 0
+
+
+async def test_without_a_database_it_says_so() -> None:
+    url = "postgresql://karta@127.0.0.1:1/karta"
+    async with running_admin(url) as admin_url, Visitor(admin_url) as visitor:
+        assert (await visitor.get("/healthz")).status_code == 200
+        response = await visitor.sign_in("ada@example.com", "x")
+        assert response.status_code == 503
+        assert ERRORS[503][0] in response.text
+        assert int(response.headers["retry-after"]) > 0
+
+
+async def test_a_bug_shows_nothing_of_itself(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: object) -> bool:
+        raise ValueError("hunter2")
+
+    monkeypatch.setattr(PasswordCheck, "verify", broken)
+    response = await visitor.sign_in("ada@example.com", "x")
+    assert response.status_code == 500
+    assert "Something went wrong" in response.text
+    assert "hunter2" not in response.text
+    assert "content-security-policy" in response.headers

@@ -1,0 +1,107 @@
+"""Sessions: the cookie, what is stored of it, its end, and forms that are not ours."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+from admin import csrf, web_session
+from storage.bridge import Database
+from tests.admin.browsing import Visitor
+from tests.admin.conftest import Person
+
+
+async def test_the_cookie_is_for_this_host_alone(visitor: Visitor, person: Person) -> None:
+    response = await visitor.sign_in(person.email, person.password)
+    (cookie,) = [
+        line for line in response.headers.get_list("set-cookie") if line.startswith(web_session.COOKIE)
+    ]
+    assert web_session.COOKIE.startswith("__Host-")
+    attributes = {part.strip() for part in cookie.split(";")[1:]}
+    assert attributes == {"Secure", "HttpOnly", "Path=/", "SameSite=Lax"}
+
+
+async def test_only_a_digest_is_stored(visitor: Visitor, person: Person, owner_db: Database) -> None:
+    await visitor.sign_in(person.email, person.password)
+    token = visitor.cookies[web_session.COOKIE]
+    assert len(token) >= 43
+    stored = await owner_db.fetch_value("SELECT token_digest FROM sessions")
+    assert stored == hashlib.sha256(token.encode()).digest()
+
+
+async def test_it_ends_in_time(visitor: Visitor, person: Person, owner_db: Database) -> None:
+    await visitor.sign_in(person.email, person.password)
+    hours = await owner_db.fetch_value(
+        "SELECT extract(epoch FROM expires_at - created_at) / 3600 FROM sessions"
+    )
+    assert 11.9 < hours < 12.1
+    await owner_db.execute(
+        "UPDATE sessions SET created_at = now() - interval '2 hours', expires_at = now() - interval '1 hour'"
+    )
+    assert (await visitor.get("/")).headers["location"] == "/sign-in"
+
+
+@pytest.mark.parametrize("cookie", ["unknown", "x" * 5000, "%00", ""])
+async def test_a_strange_cookie_is_nobody(visitor: Visitor, cookie: str) -> None:
+    visitor.cookies[web_session.COOKIE] = cookie
+    assert (await visitor.get("/")).headers["location"] == "/sign-in"
+
+
+async def attempt(visitor: Visitor, person: Person, token: str, headers: dict[str, str] | None = None) -> int:
+    form = {csrf.FIELD: token, "email": person.email, "password": person.password}
+    status: int = (await visitor.post("/sign-in", form, headers=headers or {})).status_code
+    return status
+
+
+async def test_a_form_of_our_own_is_taken(visitor: Visitor, person: Person) -> None:
+    same = {"Sec-Fetch-Site": "same-origin", "Origin": visitor.url}
+    assert await attempt(visitor, person, await visitor.token(), same) == 303
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Sec-Fetch-Site": "none"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+async def test_one_of_another_site_is_not(visitor: Visitor, person: Person, headers: dict[str, str]) -> None:
+    assert await attempt(visitor, person, await visitor.token(), headers) == 403
+
+
+async def test_one_with_a_strangers_token_is_not(visitor: Visitor, person: Person, admin_url: str) -> None:
+    async with Visitor(admin_url) as stranger:
+        theirs = await stranger.token()
+    await visitor.token()
+    assert await attempt(visitor, person, theirs) == 403
+    assert await attempt(visitor, person, "") == 403
+
+
+async def test_signing_out_needs_proof_too(visitor: Visitor, person: Person) -> None:
+    await visitor.sign_in(person.email, person.password)
+    refused = await visitor.post("/sign-out", {})
+    assert refused.status_code == 403
+    assert "no longer valid" in refused.text
+    assert (await visitor.get("/")).headers["location"] != "/sign-in"
+
+
+async def test_nothing_changes_by_get(visitor: Visitor, person: Person) -> None:
+    await visitor.sign_in(person.email, person.password)
+    assert (await visitor.get("/sign-out")).status_code == 405
+
+
+async def test_a_page_without_a_form_sets_no_cookie(visitor: Visitor) -> None:
+    for path in ("/nowhere", "/healthz", "/static/karta.css"):
+        response = await visitor.get(path)
+        assert "set-cookie" not in response.headers
+
+
+async def test_the_visitors_cookie_goes_with_the_sign_in(visitor: Visitor, person: Person) -> None:
+    options: Any = (person.email, person.password)
+    await visitor.sign_in(*options)
+    assert set(visitor.cookies) == {web_session.COOKIE}
