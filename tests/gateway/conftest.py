@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from storage.api_keys import mint_key
-from storage.bridge import open_database
+from storage.bridge import Database, open_database
+from storage.credentials import set_credential
 from storage.model import Actor, ActorKind, Mode, Plan
 from storage.organizations import create_organization
 from storage.sealing import MasterKeys
@@ -94,6 +95,15 @@ def own_tenant(
         yield _to_tenant(url, tenant_template, tmp_path / "spool")
 
 
+async def set_byok(db: Database, tenant: Tenant, secret: str, provider: str = "anthropic") -> UUID:
+    """Give the tenant a provider key of its own; its id."""
+    keys = MasterKeys.parse(tenant.master_keys)
+    made = await set_credential(
+        db, ACTOR, keys, org_id=tenant.org_id, provider=provider, secret=bytearray(secret.encode())
+    )
+    return made.credential_id
+
+
 class Stage(Protocol):
     """`async with stage(handler) as (gateway, provider)`: see the fixture of that name."""
 
@@ -128,14 +138,13 @@ def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
         **options: Any,
     ) -> AsyncIterator[tuple[RunningGateway, ScriptedProvider]]:
         tenant = of or shared
-        options = {"database_url": tenant.database_url, **options}
+        options = {"database_url": tenant.database_url, "master_keys": tenant.master_keys, **options}
         try:
             async with (
                 scripted_provider(handler) as provider,
                 running_gateway(
                     spool_dir=tenant.spool_dir,
                     provider_url=provider.base_url,
-                    master_keys=tenant.master_keys,
                     trusted=() if cold else (tenant.token,),
                     **options,
                 ) as gateway,

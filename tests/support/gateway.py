@@ -132,6 +132,7 @@ async def running_gateway(
     spool_dir: Path,
     *,
     provider_url: str,
+    platform_key: str | None = PLATFORM_KEY,
     owner_url: str | None = None,
     master_keys: str | None = None,
     simulated_url: str | None = None,
@@ -152,7 +153,7 @@ async def running_gateway(
             "master_keys": master_keys,
             "gateway_bind": Bind("127.0.0.1", 0),
             "spool_dir": spool_dir,
-            "provider_variables": _provider_variables(provider_url),
+            "provider_variables": _provider_variables(provider_url, platform_key),
             "simulated_base_url": simulated_url,
             "simulated_api_key": SIMULATED_KEY,
             **settings,
@@ -187,11 +188,12 @@ async def running_gateway(
         listener.close()
 
 
-def _provider_variables(provider_url: str) -> dict[str, str]:
+def _provider_variables(provider_url: str, platform_key: str | None) -> dict[str, str]:
     variables = {}
     for name in ("ANTHROPIC", "OPENAI"):
         variables[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
-        variables[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
+        if platform_key is not None:
+            variables[f"KARTA_PROVIDER_{name}_API_KEY"] = platform_key
     return variables
 
 

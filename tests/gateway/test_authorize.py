@@ -1,0 +1,186 @@
+"""May they, and with whose key: the organization's own before the platform's, and nothing out of scope."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from storage.api_keys import mint_key
+from storage.credentials import revoke_credential, rotate_credential
+from storage.model import Mode, Plan
+from storage.organizations import set_plan
+from storage.sealing import MasterKeys
+from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
+from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY, SIMULATED_KEY, RunningGateway, poll
+from tests.support.requests import ANSWER, BODY, chat, get, post
+from tests.support.scripted_provider import Line, ScriptedProvider, answering, scripted_provider, silent
+
+OWN_KEY = "sk-ant-own-secret-0001"
+OTHER_KEY = "sk-ant-own-secret-0002"
+
+
+def keys_seen(provider: ScriptedProvider) -> list[str]:
+    """The credential of each request that reached the provider, in order on each connection."""
+    names = (b"x-api-key: ", b"authorization: ")
+    lines = provider.received.split(b"\r\n")
+    return [line.partition(b": ")[2].decode() for line in lines if line.startswith(names)]
+
+
+async def until_key(gateway: RunningGateway, provider: ScriptedProvider, token: str, key: str) -> None:
+    """Ask until the provider is shown that key."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while keys_seen(provider)[-1:] != [key]:
+            assert (await gateway.ask(post(token))).status == 200
+
+
+async def test_an_own_key_goes_before_the_platforms(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
+        await poll(lambda: gateway.worker.snapshot.listening)
+        await gateway.ask(post(own_tenant.token))
+        assert keys_seen(provider) == [PLATFORM_KEY]
+        credential_id = await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await until_key(gateway, provider, own_tenant.token, OWN_KEY)
+        rows = await gateway.settled(len(keys_seen(provider)))
+        # Another provider's key stays the platform's.
+        await gateway.ask(chat(own_tenant.token))
+        assert keys_seen(provider)[-1] == f"Bearer {PLATFORM_KEY}"
+    assert (rows[0]["credential_kind"], rows[0]["credential_id"]) == ("platform", None)
+    assert (rows[-1]["credential_kind"], rows[-1]["credential_id"]) == ("byok", credential_id)
+    assert own_tenant.token.encode() not in provider.received
+
+
+async def test_rotation_and_revocation_reach_the_next_request(stage: Stage, own_tenant: Tenant) -> None:
+    keys = MasterKeys.parse(own_tenant.master_keys)
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
+        await poll(lambda: gateway.worker.snapshot.listening)
+        credential_id = await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await until_key(gateway, provider, own_tenant.token, OWN_KEY)
+        await rotate_credential(gateway.db, ACTOR, keys, credential_id, bytearray(OTHER_KEY.encode()))
+        await until_key(gateway, provider, own_tenant.token, OTHER_KEY)
+        await revoke_credential(gateway.db, ACTOR, credential_id)
+        await until_key(gateway, provider, own_tenant.token, PLATFORM_KEY)
+
+
+async def test_a_request_under_way_keeps_its_key_when_that_is_rotated(
+    stage: Stage, own_tenant: Tenant
+) -> None:
+    rotated = trio.Event()
+
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await rotated.wait()
+            await line.answer(ANSWER)
+
+    keys = MasterKeys.parse(own_tenant.master_keys)
+    async with stage(provider, of=own_tenant) as (gateway, provider_), gateway.client() as client:
+        await poll(lambda: gateway.worker.snapshot.listening)
+        epoch = gateway.worker.snapshot.epoch
+        credential_id = await set_byok(gateway.db, own_tenant, OWN_KEY)
+        (record,) = gateway.worker.snapshot._records.values()
+        await poll(lambda: record.key.credentials)
+        await client.send(post(own_tenant.token))
+        await poll(lambda: provider_.received)
+        await rotate_credential(gateway.db, ACTOR, keys, credential_id, bytearray(OTHER_KEY.encode()))
+        await poll(lambda: gateway.worker.snapshot.epoch > epoch + 1)
+        rotated.set()
+        assert (await client.read_answer()).body == ANSWER
+        assert keys_seen(provider_) == [OWN_KEY]
+
+
+async def test_without_any_key_the_mend_is_told(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant, platform_key=None) as (gateway, provider):
+        refused = await gateway.ask(post(own_tenant.token))
+        assert refused.status == 403
+        assert "karta byok set" in json.loads(refused.body)["error"]["message"]
+        assert provider.lines == []
+        assert await gateway.settled(0) == []
+
+
+async def test_a_free_plan_has_no_own_key(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
+        await poll(lambda: gateway.worker.snapshot.listening)
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await until_key(gateway, provider, own_tenant.token, OWN_KEY)
+        await set_plan(gateway.db, ACTOR, own_tenant.org_id, Plan.FREE)
+        await until_key(gateway, provider, own_tenant.token, PLATFORM_KEY)
+
+
+@pytest.mark.parametrize("ask", [post, chat], ids=["anthropic", "openai"])
+async def test_a_test_key_reaches_the_simulated_provider_only(
+    ask: object, stage: Stage, own_tenant: Tenant
+) -> None:
+    assert callable(ask)
+    async with (
+        scripted_provider(answering(ANSWER)) as simulated,
+        stage(silent, of=own_tenant, simulated_url=simulated.base_url) as (gateway, live),
+    ):
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await gateway.trust(own_tenant.test_token)
+        assert (await gateway.ask(ask(own_tenant.test_token))).body == ANSWER
+        row = await gateway.only_row()
+        assert live.lines == []
+    assert keys_seen(simulated)[0].removeprefix("Bearer ") == SIMULATED_KEY
+    assert (row["credential_kind"], row["provider"]) == ("simulated", "simulated")
+
+
+async def test_a_test_key_without_a_simulated_provider_waits(stage: Stage, tenant: Tenant) -> None:
+    async with stage(silent) as (gateway, provider):
+        await gateway.trust(tenant.test_token)
+        refused = await gateway.ask(post(tenant.test_token))
+        assert (refused.status, refused.headers["retry-after"]) == (503, "60")
+        assert provider.lines == []
+
+
+# Bodies for a key that may ask for "claude-test" only, and the answer's status.
+SCOPED = {
+    "allowed": (BODY, 200),
+    "another": (b'{"model":"claude-other","messages":[]}', 403),
+    "none": (b'{"messages":[]}', 403),
+    "not a name": (b'{"model":["claude-test"],"messages":[]}', 403),
+    "empty": (b"", 403),
+    "twice, allowed last": (b'{"model":"claude-other","model":"claude-test"}', 400),
+    "twice, allowed first": (b'{"model":"claude-test","model":"claude-other"}', 403),
+    "twice, in disguise": (rb'{"mod\u0065l":"claude-other","model":"claude-test"}', 400),
+    "twice, both in disguise": (rb'{"\u006dodel":"claude-other","mod\u0065l":"claude-test"}', 400),
+    "one in disguise": (rb'{"\u006dodel":"claude-test"}', 200),
+    "within something else": (b'{"model":"claude-test","metadata":{"model":"x"}}', 200),
+    "in a text": (rb'{"model":"claude-test","messages":[{"content":"\"model\":\"x\""}]}', 200),
+    "broken": (b'{"model":"claude-test"', 400),
+}
+
+
+async def test_a_scope_of_models_cannot_be_got_round(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
+        _, token = await mint_key(
+            gateway.db,
+            ACTOR,
+            org_id=own_tenant.org_id,
+            name="scoped",
+            mode=Mode.LIVE,
+            allowed_models=["claude-test"],
+        )
+        await gateway.trust(token)
+        for name, (body, status) in SCOPED.items():
+            answer = await gateway.ask(post(token, body))
+            assert answer.status == status, name
+        assert b"claude-other" not in provider.received
+        # What is not a question to a model is not in question.
+        assert (await gateway.ask(get(token))).status == 200
+        refused = json.loads((await gateway.ask(chat(token, b'{"model":"gpt"}'))).body)
+        assert refused["error"]["code"] == "model_not_allowed"
+
+
+async def test_a_shared_account_is_not_for_everybodys_files(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant, platform_account_shared=True) as (gateway, provider):
+        await poll(lambda: gateway.worker.snapshot.listening)
+        refused = await gateway.ask(get(own_tenant.token, "/v1/files"))
+        assert refused.status == 403
+        assert "karta byok set" in json.loads(refused.body)["error"]["message"]
+        assert provider.lines == []
+        assert (await gateway.ask(post(own_tenant.token))).status == 200
+        # With a key of its own the organization sees its own account.
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await until_key(gateway, provider, own_tenant.token, OWN_KEY)
+        assert (await gateway.ask(get(own_tenant.token, "/v1/files"))).status == 200

@@ -1,0 +1,112 @@
+"""A gateway in a process of its own: to be killed, and to have its memory looked at."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY
+
+_PROGRAM = """
+from gateway.settings import GatewaySettings
+from gateway.worker import main
+main(GatewaySettings.load(), on_ready=lambda url: print(url, flush=True))
+"""
+_PR_SET_PDEATHSIG = 1
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class GatewayProcess:
+    """`port` is where it serves; `pid` who it is."""
+
+    def __init__(self, process: trio.Process) -> None:
+        self._process = process
+        self.pid = process.pid
+        self.port = 0
+
+    async def wait_ready(self) -> None:
+        assert self._process.stdout is not None
+        with trio.fail_after(PATIENCE_SECONDS):
+            line = b""
+            while not line.endswith(b"\n"):
+                more = await self._process.stdout.receive_some()
+                assert more, "the gateway ended before it was ready"
+                line += more
+        self.port = int(line.rstrip().rpartition(b":")[2])
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def kill(self) -> None:
+        """As the kernel does it when memory runs out."""
+        self._process.kill()
+        await self._process.wait()
+
+    async def stop(self) -> int:
+        """As an operator does it; the exit status."""
+        self._process.send_signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE_SECONDS):
+            return await self._process.wait()
+
+    def resident_bytes(self) -> int:
+        """Memory in use, as the kernel counts it."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+    def count_in_memory(self, needle: bytes) -> int:
+        """How often `needle` stands anywhere in its writable memory."""
+        found = 0
+        with Path(f"/proc/{self.pid}/mem").open("rb", buffering=0) as memory:
+            for line in Path(f"/proc/{self.pid}/maps").read_text().splitlines():
+                bounds, modes, *_ = line.split()
+                start, end = (int(one, 16) for one in bounds.split("-"))
+                if modes.startswith("rw"):
+                    memory.seek(start)
+                    found += memory.read(end - start).count(needle)
+        return found
+
+
+@asynccontextmanager
+async def gateway_process(
+    database_url: str, spool_dir: Path, *, provider_url: str, master_keys: str = "", **variables: str
+) -> AsyncIterator[GatewayProcess]:
+    """A gateway whose providers are all at `provider_url`; `variables` are more of its environment."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "KARTA_DATABASE_URL": database_url,
+        "KARTA_GATEWAY_BIND": "127.0.0.1:0",
+        "KARTA_SPOOL_DIR": str(spool_dir),
+        "KARTA_MASTER_KEYS": master_keys,
+        **variables,
+    }
+    for name in ("ANTHROPIC", "OPENAI"):
+        environment[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
+        environment[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
+    process = await trio.lowlevel.open_process(
+        [sys.executable, "-c", _PROGRAM],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        preexec_fn=_die_with_parent,
+    )
+    gateway = GatewayProcess(process)
+    try:
+        await gateway.wait_ready()
+        yield gateway
+    finally:
+        with trio.CancelScope(shield=True):
+            if process.returncode is None:
+                await gateway.kill()
+            assert process.stdout is not None
+            await process.stdout.aclose()
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
