@@ -18,13 +18,14 @@ from contextlib import contextmanager
 import trio
 
 from gateway import operations
-from gateway.accept import Acceptor, Connection, listen
+from gateway.accept import Acceptor, Connection, Handler, listen
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.dial import Pools
 from gateway.fault import describe
 from gateway.hangup import HangupWatch
 from gateway.meter import Meter
+from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
@@ -37,6 +38,7 @@ from gateway.spool import Spool
 from gateway.watchdog import Watchdog
 from storage.bridge import Database, open_database
 from storage.errors import StorageError
+from storage.settings import Bind
 
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
@@ -94,6 +96,8 @@ class Worker:
         self.meter = Meter(spool)
         self.shipper = Shipper(spool, db)
         self.observe: Callable[[str], None] | None = None
+        self.metrics_url: str | None = None
+        """Where the figures are served, once they are."""
 
     async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
         """Serve until signalled or cancelled."""
@@ -143,12 +147,15 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = Acceptor(
-            limits=self.limits,
-            watchdog=self.watchdog,
-            hangups=self.hangups,
-            handler=handle,
-            request_id=pipeline.new_request_id,
+        acceptor = self._acceptor(handle, pipeline)
+        metrics = Metrics(
+            acceptor=acceptor,
+            authenticator=authenticator,
+            meter=self.meter,
+            pipeline=pipeline,
+            pools=self.pools,
+            shipper=self.shipper,
+            snapshot=self.snapshot,
         )
         accepting = trio.CancelScope()
 
@@ -156,9 +163,17 @@ class Worker:
             with accepting:
                 await acceptor.serve(listener, traffic)
 
+        async def serve_metrics(bind: Bind) -> None:
+            with listen(bind.host, bind.port) as metrics_listener:
+                self.metrics_url = f"{_url(metrics_listener)}/metrics"
+                scraping = self._acceptor(metrics.answer, pipeline)
+                await scraping.serve(metrics_listener, traffic)
+
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as traffic:
                 traffic.start_soon(accept)
+                if settings.metrics_bind is not None:
+                    traffic.start_soon(serve_metrics, settings.metrics_bind)
                 on_ready(_url(listener))
                 await anext(signals)
                 probes.draining = True
@@ -170,6 +185,15 @@ class Worker:
                 with trio.move_on_after(_FAREWELL_SECONDS):
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
+
+    def _acceptor(self, handler: Handler, pipeline: Pipeline) -> Acceptor:
+        return Acceptor(
+            limits=self.limits,
+            watchdog=self.watchdog,
+            hangups=self.hangups,
+            handler=handler,
+            request_id=pipeline.new_request_id,
+        )
 
 
 async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:

@@ -1,0 +1,91 @@
+"""`GET /metrics` for Prometheus, on a bind of its own (`KARTA_METRICS_BIND`), never on the gateway's.
+
+The figures are kept by the parts themselves as plain numbers; nothing is computed before somebody asks.
+No label has a value that a stranger chooses, so the page cannot grow.
+
+Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from gateway.accept import Acceptor, Connection
+from gateway.authenticate import Authenticator
+from gateway.dial import Pools
+from gateway.meter import Meter
+from gateway.pipeline import Pipeline
+from gateway.request_reader import Inbound
+from gateway.ship import Shipper
+from gateway.snapshot import Snapshot
+
+
+class _Figure(NamedTuple):
+    name: str
+    kind: str
+    """counter or gauge."""
+    help: str
+    read: Callable[[], float]
+
+
+class Metrics:
+    """The figures of one worker."""
+
+    def __init__(
+        self,
+        *,
+        acceptor: Acceptor,
+        authenticator: Authenticator,
+        meter: Meter,
+        pipeline: Pipeline,
+        pools: Pools,
+        shipper: Shipper,
+        snapshot: Snapshot,
+    ) -> None:
+        spool = meter.spool
+        self._figures = (
+            _Figure("requests_total", "counter", "Requests received.", lambda: pipeline.requests),
+            _Figure("refusals_total", "counter", "Requests Karta itself refused.", lambda: pipeline.refused),
+            _Figure("usage_records_total", "counter", "Requests metered.", lambda: meter.settled),
+            _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),
+            _Figure("spool_bytes", "gauge", "Journal waiting to be shipped.", lambda: spool.bytes_waiting),
+            _Figure("spool_full", "gauge", "1 when no more can be recorded.", lambda: spool.full),
+            _Figure("connections", "gauge", "Client connections.", lambda: len(acceptor.connections)),
+            _Figure("upstream_connections", "gauge", "Connections to providers.", lambda: _open(pools)),
+            _Figure("upstream_idle", "gauge", "Of those, idle ones.", lambda: _idle(pools)),
+            _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
+            _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
+            _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
+            _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening),
+            _Figure("database_seen", "gauge", "1 while Postgres answers.", lambda: snapshot.ready),
+        )
+
+    def render(self) -> bytes:
+        """The page."""
+        lines = []
+        for figure in self._figures:
+            name = f"karta_gateway_{figure.name}"
+            lines += [f"# HELP {name} {figure.help}", f"# TYPE {name} {figure.kind}"]
+            lines.append(f"{name} {float(figure.read()):g}")
+        return "\n".join([*lines, ""]).encode()
+
+    async def answer(self, connection: Connection, inbound: Inbound) -> None:
+        """One scrape."""
+        found = inbound.target == b"/metrics" and inbound.method in (b"GET", b"HEAD")
+        body = self.render() if found else b"only GET /metrics is here\n"
+        connection.keep_alive = connection.keep_alive and inbound.complete
+        head = b"HTTP/1.1 %s\r\n" % (b"200 OK" if found else b"404 Not Found")
+        head += b"content-type: text/plain; version=0.0.4; charset=utf-8\r\ncontent-length: %d\r\n" % len(
+            body
+        )
+        end = b"\r\n" if connection.keep_alive else b"connection: close\r\n\r\n"
+        await connection.send(head + end + (b"" if inbound.method == b"HEAD" else body))
+
+
+def _open(pools: Pools) -> int:
+    return sum(pool.open for pool in pools.all())
+
+
+def _idle(pools: Pools) -> int:
+    return sum(pool.idle for pool in pools.all())
