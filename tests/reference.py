@@ -1,0 +1,145 @@
+"""Writes docs/reference from the code: `python -m tests.reference`, or `tox -e docs`.
+
+`tests/test_reference.py` fails when the files in the repository are not what this writes. The text comes
+from the parsers and settings classes themselves, not from argparse's help, whose layout differs between
+Pythons.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from admin.settings import AdminSettings
+from gateway.settings import GatewaySettings
+from karta.cli import DESCRIPTION, build_parser
+from karta.data_dir import default_path
+from storage.settings import PREFIX, CommonSettings, ServerSettings
+
+FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
+    ("Every program", CommonSettings),
+    ("Every server", ServerSettings),
+    ("The gateway", GatewaySettings),
+    ("The admin pages", AdminSettings),
+)
+OTHERS = (
+    ("KARTA_CONFIG", "The settings file, when it is not `karta.toml` of the working directory."),
+    ("KARTA_WORKERS", "How many gateway processes `karta up --workers` asked for."),
+    ("KARTA_SIM_KEYS", "The only keys that `karta sim` accepts, comma separated."),
+    ("KARTA_SIM_KEYS_FILE", "The same in a file, one a line."),
+)
+
+
+def pages() -> dict[str, str]:
+    """The generated pages by file name."""
+    return {"command-line.md": "\n".join(command_line()), "settings.md": "\n".join(settings())}
+
+
+def command_line() -> Iterator[str]:
+    yield "# The command line"
+    yield ""
+    yield DESCRIPTION.replace("\n", " ")
+    yield ""
+    yield "Errors are one line on stderr. Exit code 0: done; 1: could not be done; 2: called wrongly."
+    yield ""
+    yield "Secrets are read from stdin or a file, never from an argument, which every user can read."
+    yield ""
+    yield "A command that needs a database takes `--database-url URL` and `--data-dir DIR` (of a running"
+    yield "`karta up`). Without them it uses `KARTA_DATABASE_URL` or `karta.toml`, and at last the `karta up` that"
+    yield "runs on the default data directory."
+    for name, parser in walk("karta", build_parser()):
+        yield from describe_command(name, parser)
+    yield ""
+
+
+def walk(name: str, parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            helps = {choice.dest: choice.help for choice in action._choices_actions}
+            for word, inner in action.choices.items():
+                inner.description = inner.description or f"{str(helps[word]).capitalize()}."
+                yield from walk(f"{name} {word}", inner)
+            return
+    yield name, parser
+
+
+def describe_command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield ""
+    yield f"## `{name}`"
+    yield ""
+    yield " ".join(str(parser.description).split())
+    left_out = {"help", "json"} | (set() if name == "karta up" else {"database_url", "data_dir"})
+    actions = [action for action in parser._actions if action.dest not in left_out]
+    if actions:
+        yield ""
+    for action in actions:
+        yield f"- {spell(action)}{explain(action)}"
+    if name == "karta bench":
+        yield ""
+        yield "Its own `--help` says more."
+
+
+def spell(action: argparse.Action) -> str:
+    value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+    if action.choices is not None:
+        value = "{" + ",".join(str(choice) for choice in action.choices) + "}"
+    if not action.option_strings:
+        return f"`{value}`"
+    return f"`{action.option_strings[-1]} {value}`".replace(" `", "`")
+
+
+def explain(action: argparse.Action) -> str:
+    required = " (required)" if action.required and action.option_strings else ""
+    text = (action.help or "").replace(str(default_path()), "~/.local/share/karta")
+    return f"{required}: {text}" if text else required
+
+
+def settings() -> Iterator[str]:
+    yield "# Settings"
+    yield ""
+    yield "Each is an environment variable, or an entry of `karta.toml` in the working directory under the same"
+    yield 'name in small letters without the prefix: `database_url = "…"`, and `[provider.anthropic] base_url ='
+    yield '"…"`. The environment wins. All problems are told at once when a program starts; `karta doctor` lists'
+    yield "every setting with its value (secrets hidden) and where it came from."
+    seen: set[str] = set()
+    for title, cls in SETTINGS:
+        yield ""
+        yield f"## {title}"
+        yield ""
+        for field, info in cls.model_fields.items():
+            if field not in seen:
+                seen.add(field)
+                yield describe_setting(field, info)
+    yield ""
+    yield "## Others"
+    yield ""
+    for name, text in OTHERS:
+        yield f"- `{name}`: {text}"
+    yield ""
+
+
+def describe_setting(field: str, info: Any) -> str:
+    name = f"`{PREFIX}{field.upper()}`"
+    if field == "provider_variables":
+        return f"- {info.description}"
+    default = info.get_default(call_default_factory=True)
+    if info.is_required():
+        ending = " Required."
+    elif default in (None, (), ""):
+        ending = ""
+    else:
+        ending = f" Default: `{default}`."
+    return f"- {name}: {info.description}{ending}"
+
+
+def main() -> None:
+    FOLDER.mkdir(exist_ok=True, parents=True)
+    for file, text in pages().items():
+        (FOLDER / file).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
