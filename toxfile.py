@@ -4,10 +4,16 @@ tox loads this file by its name. Without pyenv it does nothing.
 """
 
 import os
+import platform
 from pathlib import Path
 
-versions = Path(os.environ.get("PYENV_ROOT", ""), "versions")
-if "PYENV_ROOT" in os.environ and versions.is_dir():
-    # Listed after what is switched on, and read by the discovery of interpreters; tests never see it.
-    installed = sorted(path.name for path in versions.iterdir() if (path / "bin").is_dir())
-    os.environ.setdefault("PYENV_VERSION", ":".join(installed))
+
+def installed_versions(root: Path) -> list[str]:
+    """The versions below a pyenv's root, the one that runs this first: it stays what `python3` means."""
+    names = sorted(path.name for path in (root / "versions").glob("*") if (path / "bin" / "python3").exists())
+    return sorted(names, key=lambda name: name != platform.python_version())
+
+
+if "PYENV_ROOT" in os.environ:
+    # Read by the discovery of interpreters, which gets it by tox.ini's pass_env.
+    os.environ.setdefault("PYENV_VERSION", ":".join(installed_versions(Path(os.environ["PYENV_ROOT"]))))
