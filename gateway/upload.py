@@ -50,14 +50,16 @@ async def upload(
             nursery.cancel_scope.cancel()
 
     await send_request(connection, upstream, head, b"", limits, 0)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pump)
-        try:
-            response = await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
-        except (UpstreamBroken, Refusal, Overdue) as error:
-            problem = problem or error
-        nursery.cancel_scope.cancel()
-    metering.request_bytes = inbound.body_bytes
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pump)
+            try:
+                response = await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
+            except (UpstreamBroken, Refusal, Overdue) as error:
+                problem = problem or error
+            nursery.cancel_scope.cancel()
+    finally:
+        metering.request_bytes = inbound.body_bytes
     if problem is not None:
         raise problem
     assert response is not None

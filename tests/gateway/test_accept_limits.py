@@ -12,10 +12,9 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.accept import Connection
 from gateway.wait import Waiting
 from tests.gateway.conftest import Stage, Tenant
-from tests.support.gateway import RunningGateway, poll
+from tests.support.gateway import poll
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, answering, silent
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
@@ -93,12 +92,6 @@ async def flood(line: Line) -> None:
         await line.send_chunk(bytes(30_000))
 
 
-def only_connection(gateway: RunningGateway) -> Connection:
-    (callback,) = gateway.worker.hangups._callbacks.values()
-    connection: Connection = callback.__self__  # type: ignore[attr-defined]
-    return connection
-
-
 async def test_a_client_that_takes_nothing_is_cut(stage: Stage, tenant: Tenant) -> None:
     async with (
         stage(flood, write_stall_seconds=0.05) as (gateway, provider),
@@ -117,7 +110,7 @@ async def test_a_client_that_takes_little_is_not_cut(stage: Stage, tenant: Tenan
     async with stage(flood) as (gateway, provider), gateway.client(receive_buffer=4096) as client:
         await client.send(post(tenant.token, STREAM_BODY))
         await client.read_head()
-        connection = only_connection(gateway)
+        connection = await gateway.only_connection()
         await poll(lambda: connection._waiting is Waiting.WRITE)
         await trio.testing.wait_all_tasks_blocked(0.02)
         before = connection._taken_bytes
@@ -198,7 +191,7 @@ async def test_a_stop_does_not_wait_for_a_client_that_takes_nothing(stage: Stage
     ):
         await client.send(post(tenant.token, STREAM_BODY))
         await provider.accepted.wait()
-        connection = only_connection(gateway)
+        connection = await gateway.only_connection()
         await poll(lambda: connection._waiting is Waiting.WRITE)
         signal.raise_signal(signal.SIGTERM)
         with trio.fail_after(10):

@@ -11,7 +11,7 @@ from typing import Any, cast
 import msgspec
 import trio
 
-from gateway.accept import listen
+from gateway.accept import Connection, listen
 from gateway.authenticate import Authenticator
 from gateway.limits import Limits
 from gateway.settings import GatewaySettings
@@ -61,6 +61,13 @@ class RunningGateway:
         event = trio.Event()
         self._watchers.append((name, event))
         return event
+
+    async def only_connection(self) -> Connection:
+        """The gateway's end of the one client connection, once it is accepted."""
+        await poll(lambda: self.worker.watchdog.watched)
+        (watched,) = self.worker.watchdog.watched
+        assert isinstance(watched, Connection)
+        return watched
 
     async def trust(self, *tokens: str) -> None:
         """Make keys known to the gateway as if each had been used before: a first use without its bcrypt."""

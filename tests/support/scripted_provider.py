@@ -63,15 +63,19 @@ class Line:
         body, self._unread = self._unread[:length], self._unread[length:]
         return head, body
 
-    async def read_chunked(self) -> tuple[bytes, bytes]:
-        """Head and body of one request sent in chunks, without its framing."""
-        head = await self.read_head()
+    def take_unread(self) -> bytes:
+        """What came along with the last thing read."""
+        unread, self._unread = self._unread, b""
+        return unread
+
+    async def read_chunks(self) -> bytes:
+        """A body sent in chunks, without its framing."""
         body = b""
         while True:
             size = int(await self._read_until(b"\r\n"), 16)
             piece = await self._read_exactly(size + 2)
             if not size:
-                return head, body
+                return body
             body += piece[:-2]
 
     async def _read_until(self, marker: bytes) -> bytes:
@@ -142,11 +146,16 @@ async def silent(line: Line) -> None:
 class ScriptedProvider:
     """`lines` are the connections accepted so far, oldest first."""
 
-    def __init__(self, port: int) -> None:
-        self.base_url = f"http://127.0.0.1:{port}"
-        self.port = port
+    def __init__(self, listener: trio.SocketListener) -> None:
+        self._listener = listener
+        self.port: int = listener.socket.getsockname()[1]
+        self.base_url = f"http://127.0.0.1:{self.port}"
         self.lines: list[Line] = []
         self.accepted = trio.Event()
+
+    def narrow(self) -> None:
+        """Let the kernel take as little as it can of what arrives on connections accepted from now on."""
+        self._listener.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
 
     @property
     def received(self) -> bytes:
@@ -158,7 +167,7 @@ class ScriptedProvider:
 async def scripted_provider(handler: Handler) -> AsyncIterator[ScriptedProvider]:
     """Serve `handler` on a free port. An exception in it fails the test, but for a send the gateway cut."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    provider = ScriptedProvider(listener.socket.getsockname()[1])
+    provider = ScriptedProvider(listener)
 
     async def serve(stream: trio.SocketStream) -> None:
         line = Line(stream)
