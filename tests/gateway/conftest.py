@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -111,6 +112,7 @@ class Stage(Protocol):
         self,
         handler: Handler,
         *,
+        tls: ssl.SSLContext | None = None,
         of: Tenant | None = None,
         cold: bool = False,
         faulty: bool = False,
@@ -132,24 +134,25 @@ def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
     async def start(
         handler: Handler,
         *,
+        tls: ssl.SSLContext | None = None,
         of: Tenant | None = None,
         cold: bool = False,
         faulty: bool = False,
         **options: Any,
     ) -> AsyncIterator[tuple[RunningGateway, ScriptedProvider]]:
         tenant = of or shared
-        options = {"database_url": tenant.database_url, "master_keys": tenant.master_keys, **options}
         try:
-            async with (
-                scripted_provider(handler) as provider,
-                running_gateway(
-                    spool_dir=tenant.spool_dir,
-                    provider_url=provider.base_url,
-                    trusted=() if cold else (tenant.token,),
+            async with scripted_provider(handler, tls=tls) as provider:
+                options = {
+                    "database_url": tenant.database_url,
+                    "spool_dir": tenant.spool_dir,
+                    "provider_url": provider.base_url,
+                    "master_keys": tenant.master_keys,
+                    "trusted": () if cold else (tenant.token,),
                     **options,
-                ) as gateway,
-            ):
-                yield gateway, provider
+                }
+                async with running_gateway(**options) as gateway:
+                    yield gateway, provider
             faults = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
             assert faulty or not faults
         except BaseExceptionGroup as group:

@@ -140,6 +140,7 @@ async def running_gateway(
     *,
     provider_url: str,
     platform_key: str | None = PLATFORM_KEY,
+    ca_file: Path | None = None,
     owner_url: str | None = None,
     master_keys: str | None = None,
     simulated_url: str | None = None,
@@ -152,7 +153,7 @@ async def running_gateway(
 
     `limits` are bounds by their names in `Limits`, also those no setting has. `trusted` are tokens the
     gateway knows already, so that a test of something else does not wait for bcrypt. `owner_url` is the
-    test's own way to the database, where the gateway's can be cut.
+    test's own way to the database, where the gateway's can be cut; `ca_file` vouches for the providers.
     """
     loaded = GatewaySettings.load(
         **{
@@ -160,7 +161,7 @@ async def running_gateway(
             "master_keys": master_keys,
             "gateway_bind": Bind("127.0.0.1", 0),
             "spool_dir": spool_dir,
-            "provider_variables": _provider_variables(provider_url, platform_key),
+            "provider_variables": _provider_variables(provider_url, platform_key, ca_file),
             "simulated_base_url": simulated_url,
             "simulated_api_key": SIMULATED_KEY,
             **settings,
@@ -195,12 +196,14 @@ async def running_gateway(
         listener.close()
 
 
-def _provider_variables(provider_url: str, platform_key: str | None) -> dict[str, str]:
+def _provider_variables(provider_url: str, platform_key: str | None, ca_file: Path | None) -> dict[str, str]:
     variables = {}
     for name in ("ANTHROPIC", "OPENAI"):
         variables[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
         if platform_key is not None:
             variables[f"KARTA_PROVIDER_{name}_API_KEY"] = platform_key
+        if ca_file is not None:
+            variables[f"KARTA_PROVIDER_{name}_CA_FILE"] = str(ca_file)
     return variables
 
 

@@ -6,6 +6,7 @@ A test gives a handler; each accepted connection runs it with a `Line`, which ke
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,8 +20,9 @@ PATIENCE_SECONDS = 10.0
 class Line:
     """One connection at the provider's end."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, secured: trio.SSLStream[trio.SocketStream] | None) -> None:
         self.stream = stream
+        self._bytes = secured or stream
         self.received = b""
         """Everything the gateway sent that was read so far."""
         self.closed = trio.Event()
@@ -30,7 +32,7 @@ class Line:
     async def receive(self) -> bytes:
         """Some bytes; b"" at the end."""
         try:
-            data = bytes(await self.stream.receive_some(RECEIVE_BYTES))
+            data = bytes(await self._bytes.receive_some(RECEIVE_BYTES))
         except trio.BrokenResourceError:
             data = b""
         if not data:
@@ -95,7 +97,7 @@ class Line:
         return found
 
     async def send(self, data: bytes) -> None:
-        await self.stream.send_all(data)
+        await self._bytes.send_all(data)
 
     async def answer(self, body: bytes, *, status: str = "200 OK", headers: str = "") -> None:
         """A complete JSON answer with a content-length."""
@@ -146,10 +148,10 @@ async def silent(line: Line) -> None:
 class ScriptedProvider:
     """`lines` are the connections accepted so far, oldest first."""
 
-    def __init__(self, listener: trio.SocketListener) -> None:
+    def __init__(self, listener: trio.SocketListener, scheme: str) -> None:
         self._listener = listener
         self.port: int = listener.socket.getsockname()[1]
-        self.base_url = f"http://127.0.0.1:{self.port}"
+        self.base_url = f"{scheme}://127.0.0.1:{self.port}"
         self.lines: list[Line] = []
         self.accepted = trio.Event()
 
@@ -164,13 +166,15 @@ class ScriptedProvider:
 
 
 @asynccontextmanager
-async def scripted_provider(handler: Handler) -> AsyncIterator[ScriptedProvider]:
+async def scripted_provider(
+    handler: Handler, *, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[ScriptedProvider]:
     """Serve `handler` on a free port. An exception in it fails the test, but for a send the gateway cut."""
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    provider = ScriptedProvider(listener)
+    provider = ScriptedProvider(listener, "https" if tls else "http")
 
     async def serve(stream: trio.SocketStream) -> None:
-        line = Line(stream)
+        line = Line(stream, trio.SSLStream(stream, tls, server_side=True) if tls else None)
         provider.lines.append(line)
         provider.accepted.set()
         async with stream:
