@@ -1,0 +1,98 @@
+"""The data plane's settings: from variables to providers and limits, and every mistake told at once."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from gateway.refusal import Dialect
+from gateway.settings import GatewaySettings
+from storage.settings import Bind, SettingsError
+
+NEEDED = {"KARTA_DATABASE_URL": "postgresql://karta@127.0.0.1/karta"}
+
+
+@pytest.fixture
+def variables(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> pytest.MonkeyPatch:
+    """An environment with what is needed and nothing else, in a folder without a karta.toml."""
+    monkeypatch.chdir(tmp_path)
+    for name in list(os.environ):
+        if name.startswith("KARTA_"):
+            monkeypatch.delenv(name)
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+@pytest.mark.usefixtures("variables")
+def test_the_defaults_reach_the_real_providers_and_no_simulated_one() -> None:
+    settings = GatewaySettings.load()
+    providers = settings.providers()
+    assert settings.gateway_bind == Bind("127.0.0.1", 8080)
+    assert (providers["anthropic"].origin.host, providers["openai"].origin.host) == (
+        "api.anthropic.com",
+        "api.openai.com",
+    )
+    assert providers["anthropic"].platform_key is None
+    assert settings.simulated() == {}
+
+
+def test_a_provider_is_named_by_variables(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_PROVIDER_OPENAI_BASE_URL", "http://127.0.0.1:9000/prefix")
+    variables.setenv("KARTA_PROVIDER_OPENAI_API_KEY", "sk-secret")
+    settings = GatewaySettings.load()
+    openai = settings.providers()["openai"]
+    assert (openai.origin.port, openai.prefix, openai.platform_key) == (9000, b"/prefix", b"sk-secret")
+    assert "sk-secret" not in repr(settings)
+    assert "sk-secret" not in repr(openai)
+
+
+def test_the_simulated_provider_speaks_both_dialects(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_SIMULATED_BASE_URL", "http://127.0.0.1:9001")
+    variables.setenv("KARTA_SIMULATED_API_KEY", "sk-simulated")
+    simulated = GatewaySettings.load().simulated()
+    assert set(simulated) == {Dialect.ANTHROPIC, Dialect.OPENAI}
+    assert {provider.platform_key for provider in simulated.values()} == {b"sk-simulated"}
+
+
+def test_limits_follow_their_settings(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_BODY_BYTES_MAX", "2048")
+    variables.setenv("KARTA_FIRST_BYTE_SECONDS", "1.5")
+    limits = GatewaySettings.load().limits()
+    assert (limits.body_bytes_max, limits.first_byte_seconds) == (2048, 1.5)
+
+
+def test_all_mistakes_are_told_at_once(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_GATEWAY_BIND", "nowhere")
+    variables.setenv("KARTA_BODY_BYTES_MAX", "many")
+    variables.setenv("KARTA_PROVIDER_OPENAI_BASE_URL", "ftp://x")
+    variables.setenv("KARTA_SIMULATED_BASE_URL", "http://127.0.0.1/v1")
+    with pytest.raises(SettingsError) as caught:
+        GatewaySettings.load()
+    told = "\n".join(caught.value.problems)
+    for name in ("KARTA_GATEWAY_BIND", "KARTA_BODY_BYTES_MAX", "KARTA_PROVIDER_OPENAI_BASE_URL"):
+        assert name in told
+
+
+def test_a_platform_account_is_shared_in_production_unless_it_is_said_not_to_be(
+    variables: pytest.MonkeyPatch,
+) -> None:
+    assert not GatewaySettings.load().shared_account
+    variables.setenv("KARTA_ENV", "production")
+    variables.setenv("KARTA_TRUSTED_PROXIES", "10.0.0.0/8")
+    variables.setenv("KARTA_MASTER_KEYS", "1:" + "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+    assert GatewaySettings.load().shared_account
+    variables.setenv("KARTA_PLATFORM_ACCOUNT_SHARED", "false")
+    assert not GatewaySettings.load().shared_account
+
+
+def test_production_wants_https_to_providers(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_ENV", "production")
+    variables.setenv("KARTA_TRUSTED_PROXIES", "10.0.0.0/8")
+    variables.setenv("KARTA_MASTER_KEYS", "1:" + "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=")
+    variables.setenv("KARTA_PROVIDER_OPENAI_BASE_URL", "http://provider.example")
+    with pytest.raises(SettingsError, match="https"):
+        GatewaySettings.load()
