@@ -14,9 +14,7 @@ NEEDED = {"KARTA_DATABASE_URL": "postgresql://karta@127.0.0.1/karta"}
 
 
 @pytest.fixture
-def variables(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> pytest.MonkeyPatch:
+def variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
     """An environment with what is needed and nothing else, in a folder without a karta.toml."""
     monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
