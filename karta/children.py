@@ -52,7 +52,7 @@ class Children:
     ) -> Program:
         def launch(earlier: str | None) -> Launch:
             given = {
-                "KARTA_SPOOL_DIR": str(spool),
+                **self._unless_set("KARTA_SPOOL_DIR", str(spool)),
                 **environment(drop=("KARTA_SIM_",)),
                 **self.provider_environment(simulated_url),
                 **_master_keys(master_keys_file),
@@ -77,7 +77,7 @@ class Children:
     ) -> Program:
         def launch(earlier: str | None) -> Launch:
             given = {
-                "KARTA_PUBLIC_URL": gateway_url,
+                **self._unless_set("KARTA_PUBLIC_URL", gateway_url),
                 **environment(drop=("KARTA_PROVIDER_", "KARTA_SIM")),
                 **_master_keys(master_keys_file),
                 "KARTA_DATABASE_URL": database_url,
@@ -86,6 +86,10 @@ class Children:
             return Launch(karta_command("admin"), given)
 
         return Program("admin server", launch, ready_line("admin_url"), hold=(self.hold,))
+
+    def _unless_set(self, name: str, value: str) -> dict[str, str]:
+        # A variable would win over the settings file, so one that the file sets is not filled in.
+        return {} if name in self.variables else {name: value}
 
     def provider_environment(self, simulated_url: str) -> dict[str, str]:
         """The simulated provider, wherever nobody has configured another one."""

@@ -29,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments)
         given.run(given)
+    except SystemExit:
+        raise  # --help and --version, and commands that print their own verdict
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -80,6 +82,8 @@ def find_foreseen(error: BaseException) -> Exception | None:
 
     None when anything in it was not foreseen.
     """
+    if isinstance(error, CommandError):
+        return error  # before the imports: a wrong call is told at once
     from storage.errors import StorageError
     from storage.settings import SettingsError
 

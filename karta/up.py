@@ -64,7 +64,10 @@ class Databases:
 
 async def up(plan: Plan) -> None:
     """Run everything until SIGINT, SIGTERM or SIGHUP. Raises `CommandError` or `StorageError`."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        numbers.remove(signal.SIGHUP)  # started by nohup: to outlive its terminal is what was asked
+    with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop_when_told() -> None:

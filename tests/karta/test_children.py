@@ -75,6 +75,12 @@ def test_the_gateway_gets_its_own_login_bind_and_spool(children: Children) -> No
     assert given["KARTA_WORKERS"] == "2"
 
 
+def test_what_the_settings_file_says_is_not_overridden() -> None:
+    named = Children({"KARTA_SPOOL_DIR": "/mine", "KARTA_PUBLIC_URL": "https://mine"}, hold=3)
+    assert "KARTA_SPOOL_DIR" not in gateway(named).environment
+    assert "KARTA_PUBLIC_URL" not in admin(named).launch(None).environment
+
+
 def test_a_restart_keeps_the_port(children: Children) -> None:
     assert gateway(children, "http://127.0.0.1:4711").environment["KARTA_GATEWAY_BIND"] == "127.0.0.1:4711"
     assert "4711" in children.simulated().launch("http://127.0.0.1:4711").command

@@ -145,6 +145,14 @@ def test_it_stops_at_a_signal_and_starts_again_without_secrets(tmp_path: Path) -
         assert second.stop() == 0
 
 
+def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    with Up(tmp_path / "data", python=("nohup", sys.executable)) as up:
+        told = up.wait_ready()
+        up.process.send_signal(signal.SIGHUP)
+        assert b"message_stop" in request_stream(told, told["api_key"])
+        assert up.stop(signal.SIGTERM) == 0
+
+
 def test_it_recovers_after_kill_9(tmp_path: Path) -> None:
     ports = (free_port(), free_port())
     with Up(tmp_path / "data", ports=ports) as first:
