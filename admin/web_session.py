@@ -24,6 +24,8 @@ from storage.sessions import create_session, delete_session, select_session
 COOKIE = "__Host-karta-session"
 VISITOR_COOKIE = "__Host-karta-visitor"
 """Carries the form token's secret before sign-in; it identifies nobody and ends with the browser."""
+ANONYMOUS_ENDPOINTS = frozenset({"static", "transport.healthz", "transport.report_violation"})
+"""Nobody is looked up for these, so they answer without a database."""
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64
 """No longer cookie is ours, so none is hashed or looked up."""
@@ -41,7 +43,7 @@ async def load_user() -> None:
     """Before each request: puts the signed-in user, or None, where `current_user` finds it."""
     g.user = None
     token = _cookie(request, COOKIE)
-    if token is None:
+    if token is None or request.endpoint in ANONYMOUS_ENDPOINTS:
         return
     found = await select_session(services().db, _digest(token))
     if found is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from admin import web_session
 from admin.accounts.password_check import PasswordCheck, TooManyChecks
 from admin.app import ERRORS, FORM_BYTES_MAX
 from tests.admin.browsing import Visitor
@@ -48,7 +49,10 @@ async def test_too_many_sign_ins_are_told_when_to_come_back(
 async def test_without_a_database_it_says_so() -> None:
     url = "postgresql://karta@127.0.0.1:1/karta"
     async with running_admin(url) as admin_url, Visitor(admin_url) as visitor:
-        assert (await visitor.get("/healthz")).status_code == 200
+        cookie = {"Cookie": f"{web_session.COOKIE}=unknown"}
+        for path in ("/healthz", "/static/karta.css"):
+            assert (await visitor.get(path, headers=cookie)).status_code == 200
+        assert (await visitor.get("/", headers=cookie)).status_code == 503
         response = await visitor.sign_in("ada@example.com", "x")
         assert response.status_code == 503
         assert ERRORS[503][0] in response.text
