@@ -15,10 +15,13 @@ import trustme
 
 from gateway.wire import PlainTransport, TLSTransport, prepare
 
+# No test with these takes a second.
+DEADLINE_SECONDS = 20
+
 
 @contextmanager
 def tcp_pair(*, buffer_bytes: int | None = None) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """Ours and the peer's, both non-blocking, both closed afterwards."""
+    """Ours and the peer's, both non-blocking, both closed afterwards; waiting for them ends in time."""
     with socket.socket() as listener:
         if buffer_bytes is not None:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
@@ -31,7 +34,8 @@ def tcp_pair(*, buffer_bytes: int | None = None) -> Iterator[tuple[socket.socket
     prepare(ours)
     prepare(peer)
     try:
-        yield ours, peer
+        with trio.fail_after(DEADLINE_SECONDS):
+            yield ours, peer
     finally:
         for sock in (ours, peer):
             if sock.fileno() >= 0:
