@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from gateway.refusal import Dialect
 from gateway.tally import Tally
@@ -43,7 +44,7 @@ def read(dialect: Dialect, *pieces: bytes, streamed: bool = True) -> Facts:
     return facts(tally(dialect, *pieces, streamed=streamed))
 
 
-def named(*events: dict[str, object]) -> bytes:
+def named(*events: Mapping[str, object]) -> bytes:
     """Events as Anthropic's and OpenAI's responses endpoints write them."""
     return b"".join(
         b"event: %s\ndata: %s\n\n" % (str(event["type"]).encode(), json.dumps(event).encode())
@@ -51,7 +52,7 @@ def named(*events: dict[str, object]) -> bytes:
     )
 
 
-def unnamed(*events: dict[str, object]) -> bytes:
+def unnamed(*events: Mapping[str, object]) -> bytes:
     return b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
 
 

@@ -196,9 +196,7 @@ def test_a_way_to_another_path_is_unknown(value: bytes) -> None:
         (b"/v1/messages/batches/x%2Fresults", b"/v1/messages/batches/x/results"),
     ],
 )
-def test_a_path_that_a_lenient_server_reads_as_another_is_unknown(
-    path: bytes, really: bytes
-) -> None:
+def test_a_path_that_a_lenient_server_reads_as_another_is_unknown(path: bytes, really: bytes) -> None:
     """The first of these would start a billed run under the rules of a free look-up."""
     assert OPERATIONS.match(really) is not None
     assert OPERATIONS.match(path) is None

@@ -150,13 +150,14 @@ def test_no_repr_shows_the_platform_s_key() -> None:
 def test_tls_is_always_verified(tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(authority))
-    for found in (make("https://x.example"), make("https://x.example", ca_file=str(authority))):
-        context = found.origin.context()
+    private = make("https://x.example", ca_file=str(authority)).origin.context()
+    for context in (make("https://x.example").origin.context(), private):
         assert context is not None
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
         assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
-    assert context.cert_store_stats()["x509_ca"] == 1, "a private authority is trusted alone"
+    assert private is not None
+    assert private.cert_store_stats()["x509_ca"] == 1, "a private authority is trusted alone"
     assert make("http://localhost").origin.context() is None
 
 

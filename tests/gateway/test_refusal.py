@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import anthropic
-import httpx
+import httpx2
 import openai
 import pytest
 
@@ -21,10 +21,10 @@ def split(response: bytes) -> tuple[str, dict[str, str], bytes]:
     return status_line, dict(line.split(": ", 1) for line in lines), body
 
 
-def as_httpx(refusal: Refusal, dialect: Dialect) -> httpx.Response:
+def as_response(refusal: Refusal, dialect: Dialect) -> httpx2.Response:
     status_line, headers, body = split(render(refusal, dialect, REQUEST_ID))
-    request = httpx.Request("POST", "http://karta/v1/x")
-    return httpx.Response(int(status_line.split()[1]), headers=headers, content=body, request=request)
+    request = httpx2.Request("POST", "http://karta/v1/x")
+    return httpx2.Response(int(status_line.split()[1]), headers=headers, content=body, request=request)
 
 
 def test_no_kind_is_another_under_a_second_name() -> None:
@@ -72,9 +72,9 @@ def test_optional_headers_are_left_out() -> None:
 def test_each_sdk_raises_its_own_class(kind: Kind) -> None:
     refusal = Refusal(kind, "What to do.")
     theirs = anthropic.Anthropic(api_key="k")._make_status_error_from_response(
-        as_httpx(refusal, Dialect.ANTHROPIC)
+        as_response(refusal, Dialect.ANTHROPIC)
     )
-    ours = openai.OpenAI(api_key="k")._make_status_error_from_response(as_httpx(refusal, Dialect.OPENAI))
+    ours = openai.OpenAI(api_key="k")._make_status_error_from_response(as_response(refusal, Dialect.OPENAI))
     assert (theirs.status_code, theirs.request_id) == (kind.value.status, REQUEST_ID)
     assert (ours.status_code, ours.request_id) == (kind.value.status, REQUEST_ID)
     assert (ours.code, ours.type) == (kind.value.openai_code, kind.value.openai_type)
@@ -98,14 +98,16 @@ def test_the_usual_classes(
 ) -> None:
     refusal = Refusal(kind, "x")
     client = anthropic.Anthropic(api_key="k")
-    assert isinstance(client._make_status_error_from_response(as_httpx(refusal, Dialect.ANTHROPIC)), theirs)
+    assert isinstance(
+        client._make_status_error_from_response(as_response(refusal, Dialect.ANTHROPIC)), theirs
+    )
     other = openai.OpenAI(api_key="k")
-    assert isinstance(other._make_status_error_from_response(as_httpx(refusal, Dialect.OPENAI)), ours)
+    assert isinstance(other._make_status_error_from_response(as_response(refusal, Dialect.OPENAI)), ours)
 
 
 def test_an_error_that_no_stage_understood_is_read_by_both() -> None:
     refusal = Refusal(Kind.MALFORMED, "Not HTTP.")
-    response = as_httpx(refusal, Dialect.UNKNOWN)
+    response = as_response(refusal, Dialect.UNKNOWN)
     theirs = anthropic.Anthropic(api_key="k")._make_status_error_from_response(response)
     ours = openai.OpenAI(api_key="k")._make_status_error_from_response(response)
     assert theirs.request_id == ours.request_id == REQUEST_ID

@@ -136,7 +136,7 @@ def test_a_damaged_answer_is_the_same_in_one_read_and_in_many(
     damaged = bytearray(answer)
     for at, size, noise in damages:
         damaged[at : at + size] = noise
-    found = []
+    found: list[Facts | None] = []
     for pieces in ([bytes(damaged)], cut(bytes(damaged), 1)):
         try:
             found.append(read(*pieces))

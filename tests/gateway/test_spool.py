@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import zlib
 from pathlib import Path
 
 import pytest
@@ -232,7 +233,7 @@ def test_any_bytes_are_damage_or_nothing(tmp_path_factory: pytest.TempPathFactor
 def test_a_record_of_another_shape_is_damage(tmp_path: Path) -> None:
     """A frame whose checksum is right and whose content is from some other version of Karta."""
     payload = b"\x91\x01"
-    frame = spool_module._HEADER.pack(len(payload), spool_module.zlib.crc32(payload)) + payload
+    frame = spool_module._HEADER.pack(len(payload), zlib.crc32(payload)) + payload
     segment = tmp_path / "1.spool"
     segment.write_bytes(MAGIC + frame)
     with pytest.raises(Damage):
