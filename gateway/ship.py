@@ -34,8 +34,6 @@ class Shipper:
         self._segment = spool.current
         self._lock = trio.Lock()
         self.shipped = 0
-        self.refused = 0
-        """Records Postgres will not take: each a bug, kept in a file set aside."""
 
     async def run(self) -> None:
         """Ship until cancelled."""
