@@ -167,9 +167,9 @@ async def running_gateway(
             **settings,
         }
     )
+    spool = Spool(spool_dir)
     listener = listen("127.0.0.1", 0)
     port = listener.getsockname()[1]
-    spool = Spool(spool_dir)
     ready = trio.Event()
     try:
         with trio.fail_after(TEST_SECONDS_MAX):

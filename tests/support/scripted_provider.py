@@ -183,7 +183,7 @@ async def scripted_provider(
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 line.closed.set()
 
-    async with trio.open_nursery() as nursery:
+    async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, serve, [listener])
         yield provider
         nursery.cancel_scope.cancel()
