@@ -48,8 +48,8 @@ def command_line() -> Iterator[str]:
     yield "Secrets are read from stdin or a file, never from an argument, which every user can read."
     yield ""
     yield "A command that needs a database takes `--database-url URL` and `--data-dir DIR` (of a running"
-    yield "`karta up`). Without them it uses `KARTA_DATABASE_URL` or `karta.toml`, and at last the `karta up` that"
-    yield "runs on the default data directory."
+    yield "`karta up`). Without them it uses `KARTA_DATABASE_URL` or `karta.toml`, and at last the `karta up`"
+    yield "that runs on the default data directory."
     for name, parser in walk("karta", build_parser()):
         yield from describe_command(name, parser)
     yield ""
@@ -100,9 +100,10 @@ def explain(action: argparse.Action) -> str:
 def settings() -> Iterator[str]:
     yield "# Settings"
     yield ""
-    yield "Each is an environment variable, or an entry of `karta.toml` in the working directory under the same"
-    yield 'name in small letters without the prefix: `database_url = "…"`, and `[provider.anthropic] base_url ='
-    yield '"…"`. The environment wins. All problems are told at once when a program starts; `karta doctor` lists'
+    yield "Each is an environment variable, or an entry of `karta.toml` in the working directory under the"
+    yield 'same name in small letters without the prefix: `database_url = "…"`, and `[provider.anthropic]'
+    yield 'base_url = "…"`. The environment wins. All problems are told at once when a program starts;'
+    yield "`karta doctor` lists"
     yield "every setting with its value (secrets hidden) and where it came from."
     seen: set[str] = set()
     for title, cls in SETTINGS:

@@ -20,7 +20,8 @@ END = (
 def request(tenant: Tenant, path: str = "/v1/messages") -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nhost: karta\r\nx-api-key: {tenant.token}\r\n"
-        f"anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {len(BODY)}\r\n\r\n"
+        "anthropic-version: 2023-06-01\r\ncontent-type: application/json\r\n"
+        f"connection: close\r\ncontent-length: {len(BODY)}\r\n\r\n"
     )
     return head.encode() + BODY
 

@@ -49,8 +49,8 @@ _COMPARED = (
     "body_sha256",
     "response_sha256",
 )
-"""Not `completed` and `usage`, which are written last: OpenAI's SDK hangs up at `[DONE]`, before the framing's
-end."""
+"""Not `completed` and `usage`, which are written last: OpenAI's SDK hangs up at `[DONE]`, before the end of
+the framing."""
 
 
 class Answer(msgspec.Struct):
