@@ -4,6 +4,8 @@ tried again."""
 from __future__ import annotations
 
 import pytest
+import trio
+
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import PLATFORM_KEY
 from tests.support.requests import ANSWER, BODY, chat, get, post
