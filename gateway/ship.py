@@ -70,7 +70,11 @@ class Shipper:
         if self._segment != self._spool.current:
             self._segment = self._spool.current
             self._offset = 0
-        self._offset = await self._ship_segment(self._offset)
+        try:
+            self._offset = await self._ship_segment(self._offset)
+        except Damage:
+            # The next pass finds it finished and sets it aside, so that what comes after is not held up.
+            self._spool.rotate()
 
     async def _ship_segment(self, offset: int) -> int:
         while True:

@@ -210,7 +210,7 @@ async def test_with_the_database_away_known_keys_work_and_new_ones_wait(stage: S
             assert (refused.status, refused.headers["x-should-retry"]) == (503, "true")
             assert 0 < int(refused.headers["retry-after"]) <= 120
             assert json.loads(refused.body)["error"]["type"] == "overloaded_error"
-        line.mend()
+        await line.mend()
         await poll(lambda: gateway.worker.snapshot.listening)
         assert (await gateway.ask(post(unknown()))).status == 401
         assert (await gateway.ask(post(tenant.token))).status == 200
@@ -230,7 +230,7 @@ async def test_a_database_that_hangs_holds_up_new_keys_only(stage: Stage, tenant
         for _ in range(3):
             assert (await gateway.ask(post(tenant.token))).status == 200
         assert (await new.read_answer()).status == 503
-        line.mend()
+        await line.mend()
         assert (await gateway.ask(post(unknown()))).status == 401
 
 
@@ -244,7 +244,7 @@ async def test_a_known_key_is_not_believed_for_ever(stage: Stage, tenant: Tenant
         record.confirmed_at -= gateway.worker.limits.key_stale_seconds
         await poll(lambda: not gateway.worker.snapshot.believed(record))
         assert (await gateway.ask(post(tenant.token))).status == 503
-        line.mend()
+        await line.mend()
         await poll(lambda: gateway.worker.snapshot.believed(record))
         assert (await gateway.ask(post(tenant.token))).status == 200
 

@@ -107,7 +107,7 @@ async def test_a_change_is_known_although_the_database_was_away(stage: Stage, ow
         await poll(lambda: not gateway.worker.snapshot.listening)
         await revoke(gateway.db, own_tenant)
         assert (await gateway.ask(post(own_tenant.token))).status == 200
-        line.mend()
+        await line.mend()
         await until_answered(gateway, own_tenant.token, 401)
 
 

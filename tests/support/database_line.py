@@ -9,7 +9,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import trio
-import trio.testing
 
 _SOCKET_NAME = ".s.PGSQL.5432"
 _RECEIVE_BYTES = 64 * 1024
@@ -27,17 +26,18 @@ class DatabaseLine:
         self._passing: set[trio.CancelScope] = set()
         self._alive = trio.Event()
         self._alive.set()
-        self.connections = 0
-        """How many have been opened so far."""
+        self._listening = trio.Event()
+        self.passed = 0
+        """Bytes, in both directions."""
 
     async def run(self, nursery: trio.Nursery) -> None:
         while True:
             with trio.socket.socket(trio.socket.AF_UNIX) as listener, trio.CancelScope() as self._open:
                 await listener.bind(str(self._path))
                 listener.listen(50)
+                self._listening.set()
                 while True:
                     sock, _ = await listener.accept()
-                    self.connections += 1
                     nursery.start_soon(self._serve, trio.SocketStream(sock))
             self._path.unlink()
             await self._alive.wait()
@@ -45,13 +45,15 @@ class DatabaseLine:
     def cut(self) -> None:
         """All connections end, and no new one can be made: the server is gone."""
         self._alive = trio.Event()
+        self._listening = trio.Event()
         self._open.cancel()
         for passing in self._passing:
             passing.cancel()
 
-    def mend(self) -> None:
+    async def mend(self) -> None:
         """Serve again, and let pass what was held up."""
         self._alive.set()
+        await self._listening.wait()
 
     def hang(self) -> None:
         """Connections stay and can be made, and nothing passes: the network, or the server, is stuck."""
@@ -71,6 +73,7 @@ class DatabaseLine:
         try:
             while data := await source.receive_some(_RECEIVE_BYTES):
                 await self._alive.wait()
+                self.passed += len(data)
                 await to.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -84,6 +87,6 @@ async def database_line(url: str) -> AsyncIterator[DatabaseLine]:
         line = DatabaseLine(url, Path(directory))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(line.run, nursery)
-            await trio.testing.wait_all_tasks_blocked()
+            await line.mend()
             yield line
             nursery.cancel_scope.cancel()
