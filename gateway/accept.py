@@ -157,13 +157,7 @@ class Connection:
                 return None
             if self._waiting is _REQUEST:
                 self.begin_wait(_HEAD, self._limits.head_seconds)
-            try:
-                self._reader.feed(data)
-            except Refusal as refusal:
-                if not ready or not ready[-1].complete:
-                    raise
-                # What came before is whole and gets its answer; what does not parse is told afterwards.
-                self._refusal = refusal
+            self._feed(data, None)
         self.deadline = NEVER
         inbound = ready.pop(0)
         # HTTP/1.0's keep-alive is an extension with rules of its own; nobody needs it here.
@@ -183,9 +177,24 @@ class Connection:
         if not data:
             self.on_hangup()
             await trio.lowlevel.checkpoint()
-        self._reader.feed(data)
+        self._feed(data, inbound)
         self.deadline = NEVER
         self.check_body(inbound, bytes_max)
+
+    def _feed(self, data: bytes, current: Inbound | None) -> None:
+        """Parse. Whole requests before bytes that do not parse get their answers first; the bytes are told of
+        afterwards, or at once when they belong to `current` or there was nothing before them.
+        """
+        try:
+            self._reader.feed(data)
+        except Refusal as refusal:
+            ready = self._reader.ready
+            if ready and not ready[-1].complete:
+                # It is the one whose body does not parse.
+                ready.pop()
+            if not ready and (current is None or not current.complete):
+                raise
+            self._refusal = refusal
 
     def check_body(self, inbound: Inbound, bytes_max: int) -> None:
         if inbound.body_bytes > bytes_max:
