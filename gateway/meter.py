@@ -79,13 +79,16 @@ class Metering:
             tally = _NOTHING
             # Nothing came back; what a refused or failed request used is known to be nothing.
             complete = outcome is not _CLIENT_GONE
+        elif not request.operation.metered or self.status >= 300:
+            # Figures in the answer to a look-up tell of an earlier request, which had a record of its own.
+            tally = Tally(request.dialect, streamed=tally.streamed)
+            complete = True
         else:
             tally.finish()
             complete = tally.complete
-            if not complete and request.operation.metered and 200 <= self.status < 300:
-                tally.estimate(self.request_bytes)
-            elif not request.operation.metered or self.status >= 300:
-                complete = True
+            if not complete:
+                # The bytes of audio or an image say nothing of tokens.
+                tally.estimate(self.request_bytes if request.json else 0)
         key = grant.caller.key
         self._meter.spool.append(
             UsageRecord(

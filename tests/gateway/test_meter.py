@@ -183,6 +183,15 @@ async def test_what_costs_nothing_is_recorded_too(stage: Stage, tenant: Tenant) 
         assert row["input_tokens"] == row["output_tokens"] == 0
 
 
+async def test_looking_an_answer_up_again_counts_nothing(stage: Stage, tenant: Tenant) -> None:
+    stored = b'{"model":"m","usage":{"prompt_tokens":100,"completion_tokens":200}}'
+    async with stage(answering(stored)) as (gateway, _):
+        await gateway.ask(get(tenant.token, "/v1/chat/completions/chatcmpl_1"))
+        (row,) = await gateway.settled(1)
+    assert row["usage_complete"]
+    assert row["input_tokens"] == row["output_tokens"] == 0
+
+
 async def test_the_classes_of_tokens_are_told_apart(stage: Stage, tenant: Tenant) -> None:
     answer = (
         b'{"model":"claude-answered","usage":{"input_tokens":25,"output_tokens":9,"cache_read_input_tokens":5,'
