@@ -5,6 +5,7 @@ or an answer that is visibly cut; never a made-up end, and never bytes that belo
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import trio
@@ -18,6 +19,8 @@ from tests.fuzz.mutations import ANSWER_MUTATIONS, mutated, pieces
 from tests.sdk.servers import Tenant
 from tests.support.scripted_provider import Line
 
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r]")
+_REASON = re.compile(rb"\A(HTTP/1\.[01] \d\d\d) [^\r\n]*")
 POISON = b'{"tag":"poison"}'
 EVENTS = b'data: {"choices":[{"index":0,"delta":{"content":"one"}}]}\n\n', b"data: [DONE]\n\n"
 ENDLESS_BYTES_MAX = 4 * 1024 * 1024
@@ -88,12 +91,25 @@ def check_answer(answers: list[ReadAnswer], rest: bytes, provided: list[ReadAnsw
         assert answer.complete
         assert answer.value(b"x-karta-request-id")
         return
-    assert rest == b""
+    # Line ends after the last chunk are nobody's, so the connection ends with them.
+    assert rest == b"" or (ended and rest.strip(b"\r\n") == b"")
+    if b'"tag": "victim"' in answer.body:
+        # The connection was an idle one and ended without a byte: then the request goes up once more.
+        assert not provided
+        return
     if answer.complete:
         assert provided, "an answer was made up"
         assert provided[0].status == answer.status
         assert provided[0].complete, "an end was made up"
         assert provided[0].body == answer.body
+
+
+def readable(written: bytes) -> bytes:
+    """Without what h11 stumbles over and the gateway mends: interim answers end with their head, whatever they
+    announce, and control characters in a reason are not passed on."""
+    while _INTERIM.match(written):
+        written = written.partition(b"\r\n\r\n")[2]
+    return _REASON.sub(rb"\1", written)
 
 
 async def test_mutated_answers(fuzz_database: tuple[str, Tenant], tmp_path: Path) -> None:
@@ -107,7 +123,7 @@ async def test_mutated_answers(fuzz_database: tuple[str, Tenant], tmp_path: Path
             await arena.begin()
             attack = arena.answering = Attack(arena, parts, closes=closes)
             written = b"".join(parts)
-            provided, _ = read_answers(written, [b"POST"], ended=closes)
+            provided, _ = read_answers(readable(written), [b"POST"], ended=closes)
             async with await arena.gateway.connect() as victim:
                 await arena.send(victim, [arena.honest_request("victim")])
                 must_end = bool(provided and provided[0].complete)
