@@ -45,7 +45,7 @@ async def test_a_worker_that_lost_its_database_says_why(stage: Stage, tenant: Te
         await poll(lambda: gateway.worker.snapshot.listening)
         line.cut()
         await poll(lambda: not gateway.worker.snapshot.listening)
-        gateway.worker.snapshot.database_seen_at -= gateway.worker.limits.key_fresh_seconds
+        gateway.worker.snapshot.database_seen_at -= gateway.worker.limits.key_fresh_seconds + 1
         ready = await gateway.ask(b"GET /readyz HTTP/1.1\r\nhost: karta\r\n\r\n")
         assert ready.status == 503
         assert json.loads(ready.body) == {
