@@ -234,6 +234,15 @@ class Pipeline:
             if not connection.answered:
                 metering.status = _too_late(overdue).status
             raise
+        except OSError:
+            # The client's connection broke: what the provider's may raise has been translated.
+            raise
+        except Exception:
+            # A fault of Karta's own, told by `accept`.
+            outcome = Outcome.REFUSED
+            if not connection.answered:
+                metering.status = Kind.INTERNAL.value.status
+            raise
         finally:
             for one in used:
                 # Not settled: it was cut, and what is left on that connection belongs to an answer nobody
