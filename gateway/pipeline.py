@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -23,6 +23,7 @@ from gateway.accept import Connection
 from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
 from gateway.authenticate import Authenticator, Caller
 from gateway.authorize import Upstreams, authorize, check_standing, choose_credential
+from gateway.client_address import Network, client_network
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
 from gateway.forward import NothingReceived, UpstreamResponse, forward, receive_head
@@ -68,6 +69,7 @@ class Pipeline:
         meter: Meter,
         observe: Observer | None = None,
         public_url: str | None = None,
+        trusted_proxies: Sequence[Network] = (),
     ) -> None:
         self._limits = limits
         self._operations = operations
@@ -78,6 +80,7 @@ class Pipeline:
         self._meter = meter
         self._observe = observe or _unobserved
         self._public_url = public_url
+        self._trusted_proxies = trusted_proxies
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.requests = 0
         self.refused = 0
@@ -162,7 +165,8 @@ class Pipeline:
         self, connection: Connection, request: APIRequest
     ) -> tuple[Caller, OpenedCredential | None, Upstream | None]:
         """Verify, and meanwhile do everything that can be done without trusting the caller."""
-        flight = self._authenticator.begin(request.token, connection.address)
+        counted = client_network(connection.address, request.inbound, self._trusted_proxies)
+        flight = self._authenticator.begin(request.token, counted)
         opened: OpenedCredential | None = None
         upstream: Upstream | None = None
         problem: Refusal | Overdue | OSError | None = None

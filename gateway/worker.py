@@ -139,6 +139,7 @@ class Worker:
             meter=self.meter,
             observe=self.observe,
             public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
         )
         probes = Probes(self.snapshot, self.meter.spool)
 

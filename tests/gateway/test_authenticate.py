@@ -133,6 +133,22 @@ async def test_an_address_that_fails_too_often_waits(stage: Stage, tenant: Tenan
         assert (await gateway.ask(post(unknown()))).status == 401
 
 
+async def test_behind_a_trusted_proxy_each_client_has_a_budget_of_its_own(
+    stage: Stage, tenant: Tenant
+) -> None:
+    limits = {"failures_per_minute": 2}
+    async with stage(silent, limits=limits, trusted_proxies="127.0.0.0/8") as (gateway, provider):
+
+        async def status_for(client: str) -> int:
+            forwarded = f"x-forwarded-for: 203.0.113.1, {client}\r\n"
+            return (await gateway.ask(post(unknown(), headers=forwarded))).status
+
+        assert [await status_for("198.51.100.7") for _ in range(3)] == [401, 401, 429]
+        assert await status_for("198.51.100.8") == 401
+        assert await status_for("198.51.100.7") == 429
+        assert provider.lines == []
+
+
 async def test_attacks_on_a_key_do_not_lock_it_out_where_it_is_known(stage: Stage, tenant: Tenant) -> None:
     async with stage(answering(ANSWER), limits={"failures_per_minute": 2}) as (gateway, _):
         for number in range(2, 4):

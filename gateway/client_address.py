@@ -1,0 +1,60 @@
+"""Whose failures are counted: the client's network, as trusted proxies before Karta tell it.
+
+Behind a proxy all clients come from its address: one of them that tries out keys would use up the budget of
+all, and no new key of anybody would be verified. So `X-Forwarded-For` is believed from a peer that
+KARTA_TRUSTED_PROXIES names, and of it only the last entry that is no such proxy itself: what stands to its
+left is whatever a client wrote. An IPv6 client is counted by its /64: every household has one and can use all
+of its addresses.
+
+Asked on a key's first use only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+
+from gateway.request_reader import Inbound
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+HOPS_MAX = 16
+"""More entries than any chain of real proxies adds; the rest is noise."""
+_V6_PREFIX = 64
+
+
+def client_network(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> str:
+    """The network to count the client of this request by; `peer` is its connection's other end."""
+    address = _parse(peer)
+    if address is None:
+        return peer
+    if _is_trusted(address, trusted):
+        for hop in reversed(_hops(inbound)):
+            told = _parse(hop)
+            if told is None:
+                break
+            address = told
+            if not _is_trusted(address, trusted):
+                break
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((address, _V6_PREFIX), strict=False))
+    return str(address)
+
+
+def _hops(inbound: Inbound) -> list[str]:
+    fields = [value for name, value in inbound.headers if name.lower() == b"x-forwarded-for"]
+    return [hop.strip() for hop in b",".join(fields).decode("latin-1").split(",")[-HOPS_MAX:]]
+
+
+def _parse(text: str) -> Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    # ::ffff:10.0.0.1 is 10.0.0.1, met on a dual-stack socket.
+    return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
+
+
+def _is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
+    return any(address in network for network in trusted)
