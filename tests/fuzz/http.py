@@ -113,11 +113,11 @@ def read_answers(data: bytes, methods: list[bytes], *, ended: bool) -> tuple[lis
             if not isinstance(answer, h11.Response):
                 return found, client.trailing_data[0]
             one = ReadAnswer(answer.status_code, list(answer.headers), b"", complete=False)
+            found.append(one)
             while isinstance(event := client.next_event(), h11.Data):
                 one.body += bytes(event.data)
         except h11.RemoteProtocolError:
             return found, data
-        found.append(one)
         one.complete = isinstance(event, h11.EndOfMessage) or (ended and _ends_here(client))
         if not one.complete:
             return found, b""
