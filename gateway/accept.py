@@ -50,6 +50,7 @@ _BACKLOG = 1024
 # descriptors or memory) or about the connection it would have returned (Linux passes on its network errors).
 _NO_LISTENER = {errno.EBADF, errno.EINVAL, errno.ENOTSOCK}
 
+_NO_BODY = Inbound()
 _log = logging.getLogger("karta.gateway.accept")
 
 
@@ -57,9 +58,11 @@ class Connection:
     """One client connection. The pipeline reads bodies and writes answers through it."""
 
     __slots__ = (
+        "_body_seconds",
         "_limits",
         "_overdue",
         "_reader",
+        "_reading",
         "_refusal",
         "_taken_bytes",
         "_wait_socket",
@@ -91,6 +94,7 @@ class Connection:
         """Its id, once it has one."""
         self.deadline = NEVER
         self._reader = RequestReader()
+        self._reading, self._body_seconds = _NO_BODY, 0.0
         self._refusal: Refusal | None = None
         self._limits = limits
         self._watchdog = watchdog
@@ -165,11 +169,15 @@ class Connection:
         return inbound
 
     async def read_body(self, inbound: Inbound, bytes_max: int) -> None:
-        """Read until the body is complete, or something of it has come when it is streamed on.
+        """Read something of a body; waiting for it uses up its time, and bytes win some back.
 
         Raises `Refusal` beyond `bytes_max`, and `trio.Cancelled` when the client goes.
         """
-        self.begin_wait(_BODY, self._limits.body_stall_seconds)
+        limits = self._limits
+        if self._reading is not inbound:
+            self._reading, self._body_seconds = inbound, limits.body_stall_seconds
+        began = self._watchdog.now
+        self.begin_wait(_BODY, self._body_seconds)
         try:
             data = await self.transport.receive()
         except trio.ClosedResourceError:
@@ -179,6 +187,8 @@ class Connection:
             await trio.lowlevel.checkpoint()
         self._feed(data, inbound)
         self.deadline = NEVER
+        won = len(data) / limits.body_bytes_per_second_min + began - self._watchdog.now
+        self._body_seconds = min(self._body_seconds + won, limits.body_stall_seconds)
         self.check_body(inbound, bytes_max)
 
     def _feed(self, data: bytes, current: Inbound | None) -> None:
@@ -301,11 +311,9 @@ class Acceptor:
             if len(self.connections) >= self._limits.connections_max:
                 sock.close()
                 continue
-            try:
+            with contextlib.suppress(OSError):
+                # One that is broken already shows when it is read.
                 wire.prepare(sock)
-            except OSError:
-                sock.close()
-                continue
             peer = address[0] if isinstance(address, tuple) else "unix"
             connection = Connection(wire.PlainTransport(sock), peer, self._limits, self._watchdog)
             # Counted from now on, not from when its task first runs.

@@ -40,7 +40,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """From the first byte of a request to the end of its head: slow-header attacks end here."""
 
     body_stall_seconds: float = 30.0
-    """Between two reads of a request body."""
+    """Between two reads of a request body, and in all for one that comes slower than the next figure."""
+
+    body_bytes_per_second_min: int = 1000
+    """Slower than any line that still is one: a body that trickles would hold its connection for years."""
 
     connect_seconds: float = 5.0
     """Name look-up, TCP and TLS to a provider together: the SDKs' own connect timeout."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -61,6 +62,8 @@ def main(settings: GatewaySettings, *, on_ready: Callable[[str], None]) -> None:
     # cycles, so that it may look less often than after every 700 objects.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
+    # A core file would hold prompts and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     trio.run(serve, settings, on_ready)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import trio.testing
 from gateway.wait import Waiting
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import poll
+from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, answering, silent
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
@@ -49,6 +51,26 @@ async def test_a_slow_body_is_told_and_closed(stage: Stage, tenant: Tenant) -> N
         assert (answer.status, answer.headers["connection"]) == (408, "close")
         assert json.loads(answer.body)["error"]["type"] == "timeout_error"
         assert await client.read_to_end() == b""
+
+
+async def test_a_body_that_trickles_is_cut(stage: Stage, tenant: Tenant) -> None:
+    """Each byte comes in time, and the last of them never would."""
+    async with (
+        stage(silent, limits={"body_stall_seconds": 0.5}) as (gateway, _),
+        gateway.client() as client,
+        trio.open_nursery() as nursery,
+    ):
+        await client.send(post(tenant.token, b" " * 10_000).removesuffix(b" " * 10_000))
+        nursery.start_soon(trickle, client)
+        assert (await client.read_answer()).status == 408
+        nursery.cancel_scope.cancel()
+
+
+async def trickle(client: RawClient) -> None:
+    with contextlib.suppress(trio.BrokenResourceError):
+        while True:
+            await client.send(b" ")
+            await trio.sleep(0.02)
 
 
 async def test_more_connections_than_allowed_are_closed(stage: Stage, tenant: Tenant) -> None:

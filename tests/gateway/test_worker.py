@@ -224,3 +224,11 @@ async def test_a_worker_is_ready_once_it_has_seen_its_database(stage: Stage) -> 
         await poll(lambda: gateway.worker.snapshot.ready)
         answer = await gateway.exchange(b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+async def test_it_leaves_no_core_file(tenant: Tenant) -> None:
+    async with gateway_process(
+        tenant.database_url, tenant.spool_dir, provider_url="http://127.0.0.1:9"
+    ) as gateway_:
+        limits = Path(f"/proc/{gateway_.pid}/limits").read_text()
+    assert [line.split()[4] for line in limits.splitlines() if line.startswith("Max core file size")] == ["0"]
