@@ -60,6 +60,12 @@ class GatewayProcess:
         """Memory in use, as the kernel counts it."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
+    def limit(self, name: str) -> str:
+        """A soft resource limit, by the kernel's name for it."""
+        lines = Path(f"/proc/{self.pid}/limits").read_text().splitlines()
+        (line,) = [line for line in lines if line.startswith(name)]
+        return line.removeprefix(name).split()[0]
+
     def count_in_memory(self, needle: bytes) -> int:
         """How often `needle` stands anywhere in its writable memory."""
         found = 0
