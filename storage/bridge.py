@@ -338,7 +338,10 @@ async def open_database(
     closing = trio.Event()
     try:
         async with trio.open_nursery() as loop_nursery:
-            loop = await loop_nursery.start(_run_loop, closing)
+            # Shielded, because a `start` that is cancelled waits for its task, which here waits to be told to
+            # close. It takes no time: a loop is made, nothing is connected.
+            with trio.CancelScope(shield=True):
+                loop = await loop_nursery.start(_run_loop, closing)
             try:
                 async with trio.open_nursery() as nursery:
                     database = Database(loop, nursery, url, role, connections_max, query_seconds_max)

@@ -6,7 +6,7 @@ import msgspec
 
 from gateway.limits import Limits
 
-UNITS = ("_bytes_max", "_seconds", "_max", "_threads", "_per_minute")
+UNITS = ("_bytes_max", "_seconds", "_max", "_threads", "_per_minute", "_per_second_min")
 
 
 def test_every_limit_has_a_unit_and_a_positive_value() -> None:

@@ -20,7 +20,7 @@ from tests.sdk.wire import RawAnswer, RawClient, chunked, request
 Headers = list[tuple[str, str]]
 
 ANTHROPIC: Headers = [("anthropic-version", "2023-06-01")]
-PATHS = {
+PATHS: dict[str, tuple[str, Headers, dict[str, Any]]] = {
     "messages": ("/v1/messages", ANTHROPIC, {"max_tokens": 500}),
     "chat": ("/v1/chat/completions", [], {"stream_options": {"include_usage": True}}),
     "responses": ("/v1/responses", [], {}),

@@ -37,7 +37,7 @@ def shown(side: Side, sent: Sent, answer: RawAnswer) -> list[Any]:
 
 def one_after_the_other(side: Side, operations: list[Operation]) -> list[Any]:
     """All requests on one connection, or as many connections as the other side makes necessary."""
-    seen = []
+    seen: list[Any] = []
     with contextlib.ExitStack() as opened:
         client = opened.enter_context(RawClient(side.url))
         for operation in operations:
