@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from gateway.authorize import Grant
 from gateway.refusal import Dialect
+from gateway.response_head import ClientHead
 from gateway.spool import Spool
 from gateway.tally import Tally
 from storage.model import Outcome, UsageRecord
@@ -66,6 +67,14 @@ class Metering:
 
     def elapsed_us(self) -> int:
         return int((time.perf_counter() - self._began) * 1_000_000)
+
+    def begin_answer(self, status: int, head: ClientHead) -> None:
+        """The provider's answer has begun."""
+        self.status = status
+        self.first_byte_us = self.elapsed_us()
+        if head.provider_request_id is not None:
+            self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
+        self.tally = Tally(self._grant.request.dialect, streamed=head.event_stream)
 
     def settle(self, outcome: Outcome) -> None:
         """Write the record, unless that has been done."""
