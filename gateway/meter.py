@@ -121,7 +121,7 @@ class Metering:
                 cache_write_5m_tokens=tally.cache_write_5m_tokens,
                 cache_write_1h_tokens=tally.cache_write_1h_tokens,
                 reasoning_tokens=tally.reasoning_tokens,
-                audio_tokens=tally.audio_tokens,
+                audio_tokens=tally.output_audio_tokens,
                 server_tool_calls=tally.server_tool_calls,
                 provider_request_id=_clean(self.provider_request_id),
                 request_bytes=self.request_bytes,

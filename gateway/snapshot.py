@@ -151,7 +151,7 @@ class Snapshot:
         for change in changes:
             if change.key_id is not None:
                 key_ids.add(change.key_id)
-            else:
+            elif change.org_id is not None:
                 org_ids.add(change.org_id)
         if org_ids:
             key_ids.update(key_id for key_id, record in self._records.items() if record.key.org_id in org_ids)

@@ -65,6 +65,8 @@ class Event(StrEnum):
     CREDENTIAL_REPLACED = "credential:replaced"
     CREDENTIAL_ROTATED = "credential:rotated"
     CREDENTIAL_REVOKED = "credential:revoked"
+    PRICE_SET = "price:set"
+    PRICE_REMOVED = "price:removed"
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

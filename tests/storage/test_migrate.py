@@ -196,7 +196,13 @@ async def test_a_month_with_rows_in_the_default_stays_there(owner_db: Database) 
 
 
 READABLE = {
-    "karta_gateway": {"organizations", "api_keys", "provider_credentials", "schema_migrations"},
+    "karta_gateway": {
+        "organizations",
+        "api_keys",
+        "provider_credentials",
+        "price_overrides",
+        "schema_migrations",
+    },
     "karta_admin": {
         "organizations",
         "users",
@@ -204,6 +210,7 @@ READABLE = {
         "sessions",
         "api_keys",
         "provider_credentials",
+        "price_overrides",
         "usage",
         "audit_log",
         "audit_heads",
