@@ -16,9 +16,10 @@ CHANNEL = "karta_changes"
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One changed row. `key_id` is set for a key, None for what concerns all keys of the organization."""
+    """One changed row. `key_id` is set for a key and its limits, None for what concerns all keys of the
+    organization."""
 
-    table: Literal["api_keys", "organizations", "provider_credentials"]
+    table: Literal["api_keys", "limits", "organizations", "provider_credentials"]
     org_id: UUID
     key_id: str | None = None
 
