@@ -30,6 +30,8 @@ from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.price_library import Library
+from gateway.prices import Prices
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
 from gateway.readiness import Readiness
@@ -46,6 +48,7 @@ from storage.settings import Bind
 
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
+_UNKNOWN_RATE = 100_000_000
 _LAST_SHIPMENT_SECONDS = 5.0
 _COLLECT_AFTER_OBJECTS = 20_000
 # For answers that were cut by the drain limit to say so.
@@ -99,7 +102,8 @@ class Worker:
         self.readiness = Readiness()
         self.pools = Pools(self.limits, self.watchdog, self.readiness)
         self.snapshot = Snapshot(db, self.limits, self.watchdog)
-        self.meter = Meter(spool)
+        self.prices = Prices(Library(), unknown_rate=_UNKNOWN_RATE)
+        self.meter = Meter(spool, self.prices)
         self.shipper = Shipper(spool, db)
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
