@@ -105,7 +105,7 @@ def decode_tuple(data: bytes) -> UsageRecord:
     if len(tuples) != 1:
         raise InvalidValue("this is not one usage tuple")
     try:
-        values = {
+        values: dict[str, Any] = {
             name: None if content is None else _decode(content, name, pg_type)
             for (name, pg_type), content in zip(COLUMNS.items(), tuples[0], strict=True)
         }
