@@ -45,6 +45,11 @@ class BodyFields(msgspec.Struct, gc=False):
     max_tokens: object = None
     max_completion_tokens: object = None
     max_output_tokens: object = None
+    n: object = None
+    service_tier: object = None
+    previous_response_id: object = None
+    conversation: object = None
+    container: object = None
 
 
 _fields_decoder = msgspec.json.Decoder(BodyFields)
@@ -144,6 +149,12 @@ class APIRequest:
     @property
     def streaming(self) -> bool:
         return self.fields.stream is True
+
+    @property
+    def by_reference(self) -> bool:
+        """It names things kept at the provider, which become part of its input."""
+        fields = self.fields
+        return not (fields.previous_response_id is fields.conversation is fields.container is None)
 
     def __repr__(self) -> str:
         return f"APIRequest({self.operation.method} {self.operation.path})"
