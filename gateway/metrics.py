@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.accept import Acceptor, Connection
+from gateway.accept import Acceptor
 from gateway.authenticate import Authenticator
+from gateway.connection import Connection
 from gateway.dial import Pools
+from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.pipeline import Pipeline
 from gateway.request_reader import Inbound
@@ -37,6 +39,7 @@ class Metrics:
         *,
         acceptor: Acceptor,
         authenticator: Authenticator,
+        lane: Lane,
         meter: Meter,
         pipeline: Pipeline,
         pools: Pools,
@@ -45,8 +48,16 @@ class Metrics:
     ) -> None:
         spool = meter.spool
         self._figures = (
-            _Figure("requests_total", "counter", "Requests received.", lambda: pipeline.requests),
-            _Figure("refusals_total", "counter", "Requests Karta itself refused.", lambda: pipeline.refused),
+            _Figure(
+                "requests_total", "counter", "Requests received.", lambda: pipeline.requests + lane.requests
+            ),
+            _Figure("lane_requests_total", "counter", "Of those, without a task.", lambda: lane.requests),
+            _Figure(
+                "refusals_total",
+                "counter",
+                "Requests Karta itself refused.",
+                lambda: pipeline.refused + lane.refused,
+            ),
             _Figure("usage_records_total", "counter", "Requests metered.", lambda: meter.settled),
             _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),
             _Figure("spool_bytes", "gauge", "Journal waiting to be shipped.", lambda: spool.bytes_waiting),

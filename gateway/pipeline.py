@@ -19,23 +19,26 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from gateway.accept import Connection
 from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
 from gateway.authenticate import Authenticator, Caller
 from gateway.authorize import Upstreams, authorize, check_standing, choose_credential
 from gateway.client_address import Network, client_network
+from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
-from gateway.forward import NothingReceived, UpstreamResponse, forward, receive_head
+from gateway.ending import ending_of
+from gateway.forward import forward, receive_head
+from gateway.known_heads import KnownHeads
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
 from gateway.operations import Operations
-from gateway.refusal import Dialect, Kind, Refusal, Source, render
+from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
 from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
 from gateway.upload import upload
-from gateway.wait import Overdue, Waiting
+from gateway.upstream_response import NothingReceived, UpstreamResponse
+from gateway.wait import Overdue
 from storage.model import CredentialKind, Outcome
 from storage.sealing import MasterKeys
 
@@ -67,6 +70,7 @@ class Pipeline:
         master_keys: MasterKeys | None,
         pools: Pools,
         meter: Meter,
+        heads: KnownHeads,
         observe: Observer | None = None,
         public_url: str | None = None,
         trusted_proxies: Sequence[Network] = (),
@@ -78,6 +82,7 @@ class Pipeline:
         self._master_keys = master_keys
         self._pools = pools
         self._meter = meter
+        self._heads = heads
         self._observe = observe or _unobserved
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
@@ -100,16 +105,11 @@ class Pipeline:
             await self._admit_and_relay(connection, request, request_id, began)
             if not inbound.complete:
                 await connection.linger()
-        except Refusal as refusal:
-            await self._refuse(connection, inbound, request, refusal, request_id)
-        except Overdue as overdue:
-            if connection.answered:
+        except (Refusal, Overdue, UpstreamBroken) as error:
+            if connection.answered and isinstance(error, Overdue):
                 raise
-            await self._refuse(connection, inbound, request, _too_late(overdue), request_id)
-        except UpstreamBroken as broken:
-            if not connection.answered:
-                unusable = Refusal(Kind.UPSTREAM_BROKEN, f"The provider's answer cannot be used: {broken}.")
-                await self._refuse(connection, inbound, request, unusable, request_id)
+            if not connection.answered or isinstance(error, Refusal):
+                await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
@@ -143,6 +143,9 @@ class Pipeline:
         except BaseException:
             _dismiss(opened, upstream)
             raise
+        if request.inbound.raw:
+            self._heads.remember(request.inbound.raw, request, self._authenticator.mac(request.token))
+            request.inbound.raw = b""
         metering = self._meter.begin(grant, request_id, began)
         metering.verify_us = verified_us
         metering.request_bytes = len(request.body)
@@ -224,28 +227,11 @@ class Pipeline:
         try:
             response = await self._ask(connection, opened, metering, used)
             await forward(connection, response, metering, self._limits, self._public_url)
-        except Refusal as refusal:
-            metering.status = refusal.status
-            outcome = _outcome(refusal)
-            raise
-        except UpstreamBroken:
-            outcome = Outcome.UPSTREAM_FAILED
-            if not connection.answered:
-                metering.status = Kind.UPSTREAM_BROKEN.value.status
-            raise
-        except Overdue as overdue:
-            outcome = Outcome.TIMED_OUT
-            if not connection.answered:
-                metering.status = _too_late(overdue).status
-            raise
-        except OSError:
-            # The client's connection broke: what the provider's may raise has been translated.
-            raise
-        except Exception:
-            # A fault of Karta's own, told by `accept`.
-            outcome = Outcome.REFUSED
-            if not connection.answered:
-                metering.status = Kind.INTERNAL.value.status
+        except Exception as error:
+            ending = ending_of(error)
+            outcome = ending.outcome
+            if not connection.answered and not isinstance(error, OSError):
+                metering.status = ending.refusal.status
             raise
         finally:
             for one in used:
@@ -319,18 +305,6 @@ class Pipeline:
             connection.keep_alive = False
             if not inbound.complete:
                 await connection.linger()
-
-
-def _outcome(refusal: Refusal) -> Outcome:
-    if refusal.kind is Kind.UPSTREAM_TIMEOUT:
-        return Outcome.TIMED_OUT
-    return Outcome.UPSTREAM_FAILED if refusal.source is Source.UPSTREAM else Outcome.REFUSED
-
-
-def _too_late(overdue: Overdue) -> Refusal:
-    if overdue.waiting is Waiting.UPSTREAM:
-        return Refusal(Kind.UPSTREAM_TIMEOUT, "The provider did not answer in time.")
-    return Refusal(Kind.CLIENT_TIMEOUT, "The request body took too long to arrive.", close=True)
 
 
 def _dismiss(opened: OpenedCredential | None, upstream: Upstream | None) -> None:

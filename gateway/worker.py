@@ -19,17 +19,22 @@ from contextlib import contextmanager
 import trio
 
 from gateway import operations
-from gateway.accept import Acceptor, Connection, Handler, listen
+from gateway.accept import Acceptor, Handler, listen
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
+from gateway.connection import Connection, Take
 from gateway.dial import Pools
 from gateway.fault import describe
-from gateway.hangup import HangupWatch
+from gateway.known_heads import KnownHeads
+from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.price_library import Library
+from gateway.prices import Prices
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
+from gateway.readiness import Readiness
 from gateway.refusal import Dialect
 from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
@@ -43,6 +48,7 @@ from storage.settings import Bind
 
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
+_UNKNOWN_RATE = 100_000_000
 _LAST_SHIPMENT_SECONDS = 5.0
 _COLLECT_AFTER_OBJECTS = 20_000
 # For answers that were cut by the drain limit to say so.
@@ -93,10 +99,11 @@ class Worker:
         self.settings = settings
         self.limits = settings.limits()
         self.watchdog = Watchdog()
-        self.hangups = HangupWatch()
-        self.pools = Pools(self.limits, self.watchdog)
+        self.readiness = Readiness()
+        self.pools = Pools(self.limits, self.watchdog, self.readiness)
         self.snapshot = Snapshot(db, self.limits, self.watchdog)
-        self.meter = Meter(spool)
+        self.prices = Prices(Library(), unknown_rate=_UNKNOWN_RATE)
+        self.meter = Meter(spool, self.prices)
         self.shipper = Shipper(spool, db)
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
@@ -107,7 +114,7 @@ class Worker:
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self.watchdog.run)
-                background.start_soon(self.hangups.run)
+                background.start_soon(self.readiness.run)
                 for service in (self.pools.run, self.snapshot.run, self.shipper.run):
                     background.start_soon(_keep_running, service)
                 async with trio.open_nursery() as verifications:
@@ -128,21 +135,35 @@ class Worker:
         settings = self.settings
         providers = settings.providers()
         authenticator = Authenticator(self.snapshot, self.limits, self.watchdog, verifications)
+        upstreams = Upstreams(
+            live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+            simulated=settings.simulated(),
+            shared_account=settings.shared_account,
+        )
+        master_keys = settings.load_master_keys()
+        heads = KnownHeads()
         pipeline = self.pipeline = Pipeline(
             limits=self.limits,
             operations=operations.load(),
             authenticator=authenticator,
-            upstreams=Upstreams(
-                live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
-                simulated=settings.simulated(),
-                shared_account=settings.shared_account,
-            ),
-            master_keys=settings.load_master_keys(),
+            upstreams=upstreams,
+            master_keys=master_keys,
             pools=self.pools,
             meter=self.meter,
+            heads=heads,
             observe=self.observe,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
+        )
+        lane = Lane(
+            limits=self.limits,
+            heads=heads,
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            new_request_id=pipeline.new_request_id,
         )
         probes = Probes(self.snapshot, self.meter.spool)
 
@@ -151,10 +172,11 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = self._acceptor(handle, pipeline)
+        acceptor = self._acceptor(handle, pipeline, lane.take)
         metrics = Metrics(
             acceptor=acceptor,
             authenticator=authenticator,
+            lane=lane,
             meter=self.meter,
             pipeline=pipeline,
             pools=self.pools,
@@ -190,13 +212,14 @@ class Worker:
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
 
-    def _acceptor(self, handler: Handler, pipeline: Pipeline) -> Acceptor:
+    def _acceptor(self, handler: Handler, pipeline: Pipeline, take: Take | None = None) -> Acceptor:
         return Acceptor(
             limits=self.limits,
             watchdog=self.watchdog,
-            hangups=self.hangups,
+            readiness=self.readiness,
             handler=handler,
             request_id=pipeline.new_request_id,
+            take=take,
         )
 
 

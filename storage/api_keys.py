@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+import msgspec
 import trio
 from trio.lowlevel import RunVar
 
@@ -18,7 +19,7 @@ from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.key_format import MintedKey
-from storage.model import Actor, APIKey, GatewayKey, Mode, OrgStatus, Plan, SealedCredential
+from storage.model import Actor, APIKey, GatewayKey, Limit, Mode, OrgStatus, Plan, SealedCredential
 from storage.queries import Queries, Record
 
 PAGE_ROWS_MAX = 1000
@@ -31,6 +32,7 @@ OVERLAP_SECONDS_MAX = 30 * 24 * 3600
 _COLUMNS = """
     key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models
 """
+_limits_decoder = msgspec.json.Decoder(tuple[Limit, ...])
 _limiter: RunVar[trio.CapacityLimiter] = RunVar("karta key digests")
 
 
@@ -59,8 +61,8 @@ async def mint_key(
 async def rotate_key(
     db: Database, actor: Actor, key_id: str, overlap_seconds: float = 0, *, org_id: UUID | None = None
 ) -> tuple[APIKey, str]:
-    """A successor of the same name, mode, models and lifetime; the old key ends after the overlap (0: at
-    once).
+    """A successor of the same name, mode, models, limits and lifetime; the old key ends after the overlap (0:
+    at once).
 
     Raises NotFound (also when `org_id` is given and the key is not that organization's), and Conflict when
     the key has ended already.
@@ -82,6 +84,7 @@ async def rotate_key(
         new = await _insert_key(
             tx, minted, digest, old.org_id, old.name, old.mode, expires_at, old.allowed_models
         )
+        await tx.execute("SELECT inherit_limits($1, $2)", key_id, new.key_id)
         if overlap_seconds == 0:
             await tx.execute("UPDATE api_keys SET revoked_at = now() WHERE key_id = $1", key_id)
         else:
@@ -156,7 +159,14 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
         """
         SELECT k.key_id, k.org_id, k.mode, k.secret_digest, k.expires_at, k.revoked_at, k.allowed_models,
                o.plan, o.status, o.salt,
-               c.credential_id, c.provider, c.master_key_version, c.wrapped_key, c.ciphertext
+               c.credential_id, c.provider, c.master_key_version, c.wrapped_key, c.ciphertext,
+               (SELECT json_agg(json_build_object(
+                           'limit_id', l.limit_id, 'org_id', l.org_id, 'key_id', l.key_id, 'model', l.model,
+                           'kind', l.kind, 'period', l.period, 'amount', l.amount, 'hard', l.hard,
+                           'thresholds', l.thresholds) ORDER BY l.limit_id)::text
+                  FROM limits l
+                 WHERE l.org_id = k.org_id AND (l.key_id IS NULL OR l.key_id = k.key_id)
+                   AND l.removed_at IS NULL) AS limits
           FROM api_keys k
           JOIN organizations o USING (org_id)
           LEFT JOIN provider_credentials c ON c.org_id = k.org_id AND c.revoked_at IS NULL
@@ -290,4 +300,5 @@ def _to_gateway_key(rows: list[Record]) -> GatewayKey:
         plan=Plan(first["plan"]),
         org_status=OrgStatus(first["status"]),
         credentials=credentials,
+        limits=() if first["limits"] is None else _limits_decoder.decode(first["limits"]),
     )

@@ -67,6 +67,10 @@ class Event(StrEnum):
     CREDENTIAL_REVOKED = "credential:revoked"
     PRICE_SET = "price:set"
     PRICE_REMOVED = "price:removed"
+    LIMIT_SET = "limit:set"
+    LIMIT_REMOVED = "limit:removed"
+    BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
+    """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,8 +21,9 @@ Errors. Foreign exceptions are translated here, by SQLSTATE class, to those of `
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -48,6 +49,8 @@ LISTEN_BUFFER_ITEMS_MAX = 4096
 """Notifications not yet taken by the reader. On overflow the channel ends: the reader must reload everything
 anyway."""
 
+# Without a trailer: its bytes would complete a row that was cut off.
+_COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 _VALUE_ERRORS = (asyncpg.exceptions.DataError, ValueError, TypeError, OverflowError)
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -85,15 +88,13 @@ class Transaction(Queries):
         lease = self._require_lease()
         return await self._database._ask(lease, getattr(lease.connection, method), sql, *args)
 
-    async def copy_records(self, table: str, columns: Sequence[str], records: Iterable[Sequence[Any]]) -> int:
-        """Sends `records` by binary COPY to `table`; returns how many rows were written."""
+    async def copy_binary(self, table: str, columns: Sequence[str], tuples: bytes) -> int:
+        """Sends rows in COPY's binary form, without its header and trailer; returns how many were written."""
         lease = self._require_lease()
 
-        async def copy() -> str:
-            tag: str = await lease.connection.copy_records_to_table(
-                table, columns=list(columns), records=records
-            )
-            return tag
+        def copy() -> Coroutine[Any, Any, Any]:
+            source = io.BytesIO(_COPY_HEADER + tuples)
+            return lease.connection.copy_to_table(table, source=source, columns=columns, format="binary")
 
         tag: str = await self._database._ask(lease, copy)
         return int(tag.rsplit(" ", 1)[-1])

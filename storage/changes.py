@@ -16,10 +16,11 @@ CHANNEL = "karta_changes"
 
 
 class Change(msgspec.Struct, frozen=True):
-    """One changed row. `key_id` is set for a key, None for what concerns all keys of the organization;
-    `org_id` is None for what concerns everybody."""
+    """One changed row. `key_id` is set for a key and its limits, None for what concerns all keys of the
+    organization; `org_id` is None for what concerns everybody.
+    """
 
-    table: Literal["api_keys", "organizations", "provider_credentials", "price_overrides"]
+    table: Literal["api_keys", "limits", "organizations", "price_overrides", "provider_credentials"]
     org_id: UUID | None
     key_id: str | None = None
 

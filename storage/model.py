@@ -1,8 +1,8 @@
 """The vocabulary both programs share: frozen records, one per thing Karta keeps.
 
 Identifiers: organizations, users and credentials are UUIDs; an API key is named by its public id (the part of
-the key between mode and secret), which is safe to show. Times are aware UTC datetimes. Money is in
-micro-dollars.
+the key between mode and secret), which is safe to show. Times are aware UTC datetimes. Money is
+in picodollars (1e-12 USD), in which every price of a token is a whole number.
 """
 
 from __future__ import annotations
@@ -120,6 +120,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     org_status: OrgStatus
     credentials: tuple[SealedCredential, ...]
+    limits: tuple[Limit, ...] = ()
+    """Those of the key and of its organization, for all models and for single ones."""
 
     def __repr__(self) -> str:
         return f"GatewayKey({self.key_id!r}, org_id={self.org_id!r})"
@@ -164,9 +166,9 @@ class Outcome(StrEnum):
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """One request, as it is metered: exactly one of these whatever its end.
 
-    Field order is the order on disk (the spool is array-like msgpack) and in `usage_rows.COLUMNS`: add at the
-    end, with a default, and never reorder. Token classes are disjoint: input excludes cache reads and writes;
-    reasoning and audio are parts of output, kept for information and never added.
+    Fields are those of `usage_tuple.COLUMNS`, in their order. Token classes are disjoint: input excludes
+    cache reads and writes; reasoning and output audio are parts of output, input audio is part of input, kept
+    for information and never added.
     """
 
     request_id: str
@@ -180,6 +182,7 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     endpoint: str
     model_asked: str | None
     model_answered: str | None
+    service_tier: str | None
     status: int
     """The HTTP status the client was sent; 0 when none was."""
     outcome: Outcome
@@ -192,12 +195,55 @@ class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     cache_write_5m_tokens: int
     cache_write_1h_tokens: int
     reasoning_tokens: int
-    audio_tokens: int
+    input_audio_tokens: int
+    output_audio_tokens: int
     server_tool_calls: int
+    cost_picodollars: int | None
+    """None when the price is unknown, which is not the same as free."""
+    price_version: str | None
+    charged_picodollars: int
+    """What money limits are charged: the cost, or a configured stand-in when it is unknown."""
     provider_request_id: str | None
     request_bytes: int
     response_bytes: int
+    queue_us: int
     verify_us: int
     dial_us: int
     first_byte_us: int
     total_us: int
+
+
+class LimitKind(StrEnum):
+    """What a limit counts."""
+
+    REQUESTS = "requests"
+    TOKENS = "tokens"
+    CONCURRENT = "concurrent"
+    MONEY = "money"
+
+
+class Period(StrEnum):
+    """How long a limit's window is, in UTC. Concurrent streams have none."""
+
+    MINUTE = "minute"
+    DAY = "day"
+    MONTH = "month"
+    NONE = "none"
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """So much of something in every window, for an organization or one of its keys, for all models or one.
+
+    `amount` is in requests, tokens, streams at once, or picodollars. A soft limit (not `hard`) refuses
+    nothing; a budget tells at `thresholds`, in percent.
+    """
+
+    limit_id: int
+    org_id: UUID
+    key_id: str | None
+    model: str | None
+    kind: LimitKind
+    period: Period
+    amount: int
+    hard: bool
+    thresholds: tuple[int, ...]

@@ -12,6 +12,7 @@ APPEND_ONLY_SQLSTATE = "KA001"
 """Our own code: what the audit triggers raise."""
 
 _BY_SQLSTATE: dict[str, type[errors.StorageError]] = {
+    "08P01": errors.InvalidValue,  # in a session that lives on: a value sent in binary form was malformed
     "23505": errors.Conflict,
     "23P01": errors.Conflict,
     "23503": errors.InvalidReference,

@@ -17,8 +17,7 @@ CREATE TABLE api_keys (
 );
 CREATE INDEX api_keys_org ON api_keys (org_id, created_at, key_id);
 
-GRANT SELECT (key_id, org_id, mode, secret_digest, expires_at, revoked_at, last_used_at, allowed_models),
-      UPDATE (last_used_at)
+GRANT SELECT (key_id, org_id, mode, secret_digest, expires_at, revoked_at, allowed_models)
     ON api_keys TO karta_gateway;
 -- The control plane never needs to read a digest.
 GRANT SELECT (key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models),

@@ -1,42 +1,51 @@
 -- Metered requests, by month; and the function that makes months ahead of time.
 
+-- Money is an integer of picodollars (1e-12 USD). On disk the widest fixed columns come first, which saves the padding
+-- between them: about a tenth of a row.
 CREATE TABLE usage (
-    request_id            uuid NOT NULL,
     started_at            timestamptz NOT NULL,
+    cost_picodollars      bigint, -- NULL: the price is unknown, which is not the same as free
+    charged_picodollars   bigint NOT NULL,
+    request_bytes         bigint NOT NULL,
+    response_bytes        bigint NOT NULL,
+    total_us              bigint NOT NULL,
+    status                integer NOT NULL,
+    input_tokens          integer NOT NULL,
+    output_tokens         integer NOT NULL,
+    cache_read_tokens     integer NOT NULL,
+    cache_write_5m_tokens integer NOT NULL,
+    cache_write_1h_tokens integer NOT NULL,
+    reasoning_tokens      integer NOT NULL,
+    input_audio_tokens    integer NOT NULL,
+    output_audio_tokens   integer NOT NULL,
+    server_tool_calls     integer NOT NULL,
+    queue_us              integer NOT NULL,
+    verify_us             integer NOT NULL,
+    dial_us               integer NOT NULL,
+    first_byte_us         integer NOT NULL,
+    request_id            uuid NOT NULL,
     org_id                uuid NOT NULL,
+    credential_id         uuid,
+    streamed              boolean NOT NULL,
+    usage_complete        boolean NOT NULL,
     key_id                text NOT NULL,
     credential_kind       text NOT NULL,
-    credential_id         uuid,
     provider              text NOT NULL,
     endpoint              text NOT NULL,
     model_asked           text,
     model_answered        text,
-    status                integer NOT NULL,
+    service_tier          text,
     outcome               text NOT NULL,
-    streamed              boolean NOT NULL,
-    usage_complete        boolean NOT NULL,
-    input_tokens          bigint NOT NULL,
-    output_tokens         bigint NOT NULL,
-    cache_read_tokens     bigint NOT NULL,
-    cache_write_5m_tokens bigint NOT NULL,
-    cache_write_1h_tokens bigint NOT NULL,
-    reasoning_tokens      bigint NOT NULL,
-    audio_tokens          bigint NOT NULL,
-    server_tool_calls     bigint NOT NULL,
+    price_version         text,
     provider_request_id   text,
-    request_bytes         bigint NOT NULL,
-    response_bytes        bigint NOT NULL,
-    verify_us             bigint NOT NULL,
-    dial_us               bigint NOT NULL,
-    first_byte_us         bigint NOT NULL,
-    total_us              bigint NOT NULL,
     -- No other constraint, and no foreign key: a record that was spooled must always find a place.
     PRIMARY KEY (started_at, request_id)
 ) PARTITION BY RANGE (started_at);
 CREATE INDEX usage_org ON usage (org_id, started_at);
 CREATE TABLE usage_default PARTITION OF usage DEFAULT;
 
-GRANT INSERT ON usage TO karta_gateway;
+-- The two columns that tell which rows of a batch were new; what they used stays unreadable to the data plane.
+GRANT INSERT, SELECT (started_at, request_id) ON usage TO karta_gateway;
 GRANT SELECT ON usage TO karta_admin;
 -- Batches travel by COPY into a temporary table first, which is what makes them idempotent.
 DO $$

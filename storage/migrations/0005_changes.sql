@@ -1,6 +1,7 @@
 -- Tells running gateways what changed, at commit, on the channel `karta_changes`.
 --
--- Payload: {"table": …, "org_id": …, "key_id": … or null}. A new key is not told of: nobody can hold an opinion on it.
+-- Payload: {"table": …, "org_id": …, "key_id": … or null}; null concerns all keys of the
+-- organization. A new key is not told of: nobody can hold an opinion on it.
 
 CREATE FUNCTION notify_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog
@@ -10,7 +11,7 @@ DECLARE
     key_id  text;
 BEGIN
     IF TG_OP = 'DELETE' THEN changed := OLD; ELSE changed := NEW; END IF;
-    IF TG_TABLE_NAME = 'api_keys' THEN key_id := changed.key_id; END IF;
+    IF TG_TABLE_NAME IN ('api_keys', 'limits') THEN key_id := changed.key_id; END IF;
     PERFORM pg_notify(
         'karta_changes',
         json_build_object('table', TG_TABLE_NAME, 'org_id', changed.org_id, 'key_id', key_id)::text);

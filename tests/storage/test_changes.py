@@ -60,12 +60,12 @@ async def test_what_a_gateway_must_know_is_told(
         await revoke_credential(admin_db, actor, credential.credential_id)
         assert await received(changes, owner_db) == [about_credentials, about_credentials]
 
-        # Changes by hand count, too; what the gateways write themselves does not.
+        # Changes by hand count, too; what the gateways cause themselves does not.
         await owner_db.execute("UPDATE api_keys SET allowed_models = '{m}' WHERE key_id = $1", key.key_id)
         await owner_db.execute("DELETE FROM api_keys WHERE key_id = $1", key.key_id)
         told = [Change("api_keys", org.org_id, key.key_id)]
         assert await received(changes, owner_db) == told * 2
-        await gateway_db.execute("UPDATE api_keys SET last_used_at = now()")
+        await owner_db.execute("UPDATE api_keys SET last_used_at = now()")
         assert await received(changes, owner_db) == []
 
 

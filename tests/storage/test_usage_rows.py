@@ -1,3 +1,5 @@
+"""Usage on a real server: kept whole, once, whatever it holds; and counted as often as it is kept."""
+
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
@@ -11,46 +13,10 @@ import trio
 from storage.api_keys import select_keys
 from storage.bridge import Database
 from storage.errors import Denied, InvalidValue
-from storage.model import CredentialKind, Organization, Outcome, UsageRecord
-from storage.usage_rows import BATCH_ROWS_MAX, COLUMNS, Grouping, insert_usage, select_totals
-
-ORG = UUID(int=7)
-START = datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
-
-
-def usage(**changes: Any) -> UsageRecord:
-    record = UsageRecord(
-        request_id=uuid4().hex,
-        started_at=START,
-        org_id=ORG,
-        key_id="0123456789ab",
-        credential_kind=CredentialKind.BYOK,
-        credential_id=uuid4(),
-        provider="anthropic",
-        endpoint="messages",
-        model_asked="claude-x",
-        model_answered="claude-x-20260101",
-        status=200,
-        outcome=Outcome.COMPLETED,
-        streamed=True,
-        usage_complete=True,
-        input_tokens=10,
-        output_tokens=20,
-        cache_read_tokens=1,
-        cache_write_5m_tokens=2,
-        cache_write_1h_tokens=3,
-        reasoning_tokens=4,
-        audio_tokens=5,
-        server_tool_calls=6,
-        provider_request_id="req_1",
-        request_bytes=100,
-        response_bytes=1000,
-        verify_us=7,
-        dial_us=8,
-        first_byte_us=9,
-        total_us=3_600_000_000,
-    )
-    return msgspec.structs.replace(record, **changes)
+from storage.model import Organization, UsageRecord
+from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, ingest, insert_usage
+from storage.usage_tuple import encode_tuple, fit_tuple, split_tuples
+from tests.storage.usage_records import ORG, START, usage
 
 
 async def test_a_record_is_kept_whole(gateway_db: Database, admin_db: Database) -> None:
@@ -86,33 +52,70 @@ async def test_two_workers_sending_the_same(gateway_db: Database, admin_db: Data
     assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 200
 
 
-async def test_odd_records_find_a_place_and_hold_up_nobody(gateway_db: Database, admin_db: Database) -> None:
+def spoilt(column: str, content: bytes | None, **changes: Any) -> bytes:
+    """A tuple whose one field is these bytes."""
+    [fields] = split_tuples(encode_tuple(usage(**changes)), len(COLUMNS))
+    fields[list(COLUMNS).index(column)] = content
+    return len(COLUMNS).to_bytes(2, "big") + b"".join(
+        b"\xff\xff\xff\xff" if field is None else len(field).to_bytes(4, "big") + field for field in fields
+    )
+
+
+async def test_odd_rows_find_a_place_and_hold_up_nobody(gateway_db: Database, admin_db: Database) -> None:
+    names = tuple(COLUMNS)
     odd = [
-        usage(model_asked="a\0b"),
-        usage(model_asked="\ud800"),
-        usage(model_asked="x" * 100_000, provider_request_id="y" * 100_000),
-        usage(input_tokens=2**70, output_tokens=-5, status=2**40),
-        usage(request_id="not a uuid \ud800"),
-        usage(started_at=datetime(1971, 1, 1, tzinfo=UTC)),
-        usage(started_at=datetime(9999, 1, 1, tzinfo=UTC)),
+        spoilt("model_asked", b"a\0b", request_id=UUID(int=1).hex),
+        spoilt("model_asked", b"\xed\xa0\x80"),
+        spoilt("model_asked", b"x" * 100_000),
+        spoilt("input_tokens", b"\xff" * 4, output_tokens=2**31 - 1, request_id=UUID(int=2).hex),
+        spoilt("input_tokens", b"\0" * 8),
+        spoilt("input_tokens", None),
+        spoilt("streamed", b""),
+        spoilt("request_id", b"no uuid"),
+        spoilt("started_at", b"\x7f" + b"\xff" * 7),
+        spoilt("started_at", b"\x80" + b"\0" * 7),
+        spoilt("cost_picodollars", b"\x7f" + b"\xff" * 7, charged_picodollars=2**63 - 1),
+        spoilt("cost_picodollars", b"\x7f" + b"\xff" * 7, charged_picodollars=2**63 - 1),
     ]
-    assert await insert_usage(gateway_db, [*odd, usage()]) == 8
-    assert await insert_usage(gateway_db, odd) == 0
-    row = await admin_db.fetch_row("SELECT * FROM usage WHERE request_id = $1", odd[0].request_id)
+    assert await ingest(gateway_db, uuid4(), names, b"".join([*odd, encode_tuple(usage())])) == 13
+    assert await ingest(gateway_db, uuid4(), names, b"".join(odd)) == 0
+    # The same as a whole, now that nothing in it needs mending.
+    rows = [*odd[:2], spoilt("cost_picodollars", b"\x7f" + b"\xff" * 7, charged_picodollars=2**63 - 1)]
+    mended = [fit_tuple(names, next(split_tuples(row, len(names)))) for row in rows]
+    assert await ingest(gateway_db, uuid4(), names, b"".join(mended)) == 1
+    row = await admin_db.fetch_row("SELECT * FROM usage WHERE request_id = $1", UUID(int=1))
     assert row is not None
     assert row["model_asked"] == "a\ufffdb"
-    row = await admin_db.fetch_row("SELECT * FROM usage WHERE request_id = $1", odd[3].request_id)
+    row = await admin_db.fetch_row("SELECT * FROM usage WHERE request_id = $1", UUID(int=2))
     assert row is not None
-    assert (row["input_tokens"], row["output_tokens"], row["status"]) == (2**63 - 1, 0, 2**31 - 1)
+    assert (row["input_tokens"], row["output_tokens"]) == (0, 2**31 - 1)
     assert await admin_db.fetch_value("SELECT max(length(model_asked)) FROM usage") == 256
-    # Sums do not overflow.
-    [total] = await select_totals(admin_db, ORG)
-    assert total.input_tokens > 2**63 - 1
+    assert await admin_db.fetch_value("SELECT max(charged_picodollars) FROM usage_hourly") == 2**63 - 1
 
 
-async def test_batches_are_bounded(gateway_db: Database) -> None:
-    with pytest.raises(InvalidValue):
-        await insert_usage(gateway_db, [usage()] * (BATCH_ROWS_MAX + 1))
+async def test_an_older_journal_lacks_columns(gateway_db: Database, admin_db: Database) -> None:
+    names = [*list(COLUMNS)[:3], "outcome"]
+    fields = next(split_tuples(encode_tuple(usage()), len(COLUMNS)))
+    short = fit_tuple(names, [*fields[:3], b"completed"])
+    assert await ingest(gateway_db, uuid4(), names, short) == 1
+    row = await admin_db.fetch_row("SELECT * FROM usage")
+    assert row is not None
+    assert (row["org_id"], row["key_id"], row["total_us"], row["cost_picodollars"]) == (ORG, "", 0, None)
+
+
+async def test_what_is_refused(gateway_db: Database, admin_db: Database) -> None:
+    good, names = encode_tuple(usage()), tuple(COLUMNS)
+    for columns, tuples in (
+        (names, good * (BATCH_BYTES_MAX // len(good) + 1)),
+        ((*names, "colour"), good),
+        (names, good[:-1]),
+        (names, good + good[:7]),
+        (names[:-1], good),
+    ):
+        with pytest.raises(InvalidValue):
+            await ingest(gateway_db, uuid4(), columns, tuples)
+    assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 0
+    assert await ingest(gateway_db, uuid4(), names, b"") == 0
 
 
 async def test_the_current_month_has_a_partition_of_its_own(gateway_db: Database, owner_db: Database) -> None:
@@ -123,7 +126,10 @@ async def test_the_current_month_has_a_partition_of_its_own(gateway_db: Database
 
 async def test_the_data_plane_writes_and_does_not_read(gateway_db: Database) -> None:
     await insert_usage(gateway_db, [usage()])
-    for sql in ("SELECT * FROM usage", "UPDATE usage SET input_tokens = 0", "DELETE FROM usage"):
+    for sql in (
+        *("SELECT * FROM usage", "SELECT org_id FROM usage", "SELECT * FROM usage_hourly"),
+        *("UPDATE usage SET input_tokens = 0", "DELETE FROM usage"),
+    ):
         with pytest.raises(Denied):
             await gateway_db.execute(sql)
 
@@ -157,44 +163,47 @@ async def test_keys_learn_when_they_were_last_used(
     assert await last_used() == START + timedelta(minutes=2)
 
 
-async def test_totals(gateway_db: Database, admin_db: Database) -> None:
-    await insert_usage(
-        gateway_db,
-        [
-            usage(),
-            usage(key_id="other0000000", usage_complete=False, model_answered=None),
-            usage(started_at=START + timedelta(microseconds=1), model_answered=None, model_asked=None),
-            usage(org_id=UUID(int=8)),
-        ],
+async def test_hours_add_up(gateway_db: Database, admin_db: Database) -> None:
+    batch = [
+        usage(),
+        usage(usage_complete=False, cost_picodollars=None, started_at=START - timedelta(minutes=30)),
+        usage(started_at=START + timedelta(microseconds=1)),
+        usage(model_answered=None),
+        usage(model_answered=None, model_asked=None),
+        usage(key_id="other0000000"),
+    ]
+    await insert_usage(gateway_db, batch[:3])
+    await insert_usage(gateway_db, batch)
+    rows = await admin_db.fetch(
+        "SELECT * FROM usage_hourly ORDER BY org_id, hour, key_id, model_asked, model"
     )
-    [total] = await select_totals(admin_db, ORG)
-    assert (total.group, total.requests, total.incomplete) == (None, 3, 1)
-    assert (total.input_tokens, total.output_tokens, total.cache_read_tokens) == (30, 60, 3)
-    assert (total.cache_write_5m_tokens, total.cache_write_1h_tokens) == (6, 9)
-
-    async def groups(by: Grouping) -> dict[str | None, int]:
-        return {total.group: total.requests for total in await select_totals(admin_db, ORG, by=by)}
-
-    assert await groups(Grouping.DAY) == {"2026-01-31": 2, "2026-02-01": 1}
-    assert await groups(Grouping.KEY) == {"0123456789ab": 2, "other0000000": 1}
-    assert await groups(Grouping.MODEL) == {"claude-x-20260101": 1, "claude-x": 1, "": 1}
-    [before] = await select_totals(admin_db, ORG, until=START + timedelta(microseconds=1))
-    [after] = await select_totals(admin_db, ORG, since=START + timedelta(microseconds=1))
-    assert (before.requests, after.requests) == (2, 1)
-    [none] = await select_totals(admin_db, UUID(int=9))
-    assert (none.requests, none.input_tokens) == (0, 0)
-    assert await select_totals(admin_db, UUID(int=9), by=Grouping.DAY) == []
+    assert [(row["hour"].hour, row["key_id"][:1], row["model"], row["requests"]) for row in rows] == [
+        (23, "0", "", 1),
+        (23, "0", "claude-x", 1),
+        (23, "0", "claude-x-20260101", 2),
+        (23, "o", "claude-x-20260101", 1),
+        (0, "0", "claude-x-20260101", 1),
+    ]
+    row = rows[2]
+    assert (row["incomplete"], row["unpriced"], row["input_tokens"], row["output_tokens"]) == (1, 1, 20, 40)
+    assert (row["cost_picodollars"], row["charged_picodollars"]) == (1_234_500_000, 2 * 1_234_500_000)
+    summed = [
+        *("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"),
+        *("input_audio_tokens", "output_audio_tokens", "server_tool_calls"),
+    ]
+    assert [row[name] for name in summed] == [2, 4, 6, 8, 10, 12, 14]
 
 
 def test_columns_are_the_records_fields_in_order() -> None:
-    assert UsageRecord.__struct_fields__ == COLUMNS
+    assert UsageRecord.__struct_fields__ == tuple(COLUMNS)
 
 
 async def test_the_table_has_exactly_these_columns(owner_db: Database) -> None:
     rows = await owner_db.fetch(
         """
-        SELECT attname::text AS name FROM pg_attribute
-         WHERE attrelid = 'usage'::regclass AND attnum > 0 ORDER BY attnum
+        SELECT attname::text AS name, format_type(atttypid, NULL) AS type FROM pg_attribute
+         WHERE attrelid = 'usage'::regclass AND attnum > 0
         """
     )
-    assert tuple(row["name"] for row in rows) == COLUMNS
+    types = {row["name"]: row["type"].replace("timestamp with time zone", "timestamptz") for row in rows}
+    assert types == COLUMNS
