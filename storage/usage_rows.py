@@ -36,14 +36,21 @@ _BATCH_COLUMNS = ", ".join(
 # catalogue.
 _MAKE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch ({_BATCH_COLUMNS}) ON COMMIT DELETE ROWS"
 _NAMES = ", ".join(COLUMNS)
+# Ids that were derived, not drawn (version 5): the same work, whenever it was looked at, is counted once.
+_LATE = "get_byte(uuid_send(request_id), 6) >> 4 = 5"
 # Sorted, so that two who send the same rows do so in the same order; and each row once. The data plane may
 # read no more of `usage` than which rows were new, so the rest is taken from the batch.
 _STORE = f"""
     WITH batch AS MATERIALIZED (
          SELECT DISTINCT ON (started_at, request_id) {_NAMES}
            FROM usage_batch ORDER BY started_at, request_id),
+    late AS (
+         INSERT INTO late_usage (request_id, started_at)
+         SELECT DISTINCT ON (request_id) request_id, started_at FROM batch WHERE {_LATE} ORDER BY 1, 2
+         ON CONFLICT DO NOTHING RETURNING request_id, started_at),
     added AS (
          INSERT INTO usage ({_NAMES}) SELECT {_NAMES} FROM batch
+          WHERE NOT ({_LATE}) OR (request_id, started_at) IN (SELECT request_id, started_at FROM late)
          ON CONFLICT DO NOTHING RETURNING started_at, request_id),
     groups AS (
          SELECT org_id, date_trunc('minute', started_at, 'UTC'), key_id, provider, coalesce(model_asked, ''),

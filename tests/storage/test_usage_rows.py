@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import msgspec
 import pytest
@@ -50,6 +50,35 @@ async def test_two_workers_sending_the_same(gateway_db: Database, admin_db: Data
         nursery.start_soon(send, batch[50:])
     assert sum(counts) == 200
     assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 200
+
+
+async def test_late_work_is_counted_once_whenever_it_is_looked_at(
+    gateway_db: Database, admin_db: Database
+) -> None:
+    first = [usage(request_id=uuid5(ORG, str(number)).hex) for number in range(3)]
+    later = [msgspec.structs.replace(one, started_at=START + timedelta(days=40)) for one in first]
+    # Also within a batch, and beside requests of its own kind.
+    assert await insert_usage(gateway_db, [*later[:1], *first[:2], usage()]) == 3
+    assert await insert_usage(gateway_db, later[:2]) == 0
+    assert await insert_usage(gateway_db, [*first, *later, usage()]) == 2
+    rows = await admin_db.fetch("SELECT started_at FROM usage")
+    assert [row["started_at"] for row in rows] == [START] * 5
+
+
+async def test_two_workers_sending_the_same_late_work(gateway_db: Database, admin_db: Database) -> None:
+    ids = [uuid5(ORG, str(number)).hex for number in range(100)]
+    counts: list[int] = []
+
+    async def send(seconds: int) -> None:
+        started_at = START + timedelta(seconds=seconds)
+        records = [usage(request_id=one, started_at=started_at) for one in ids]
+        counts.append(await insert_usage(gateway_db, records))
+
+    async with trio.open_nursery() as nursery:
+        for seconds in range(3):
+            nursery.start_soon(send, seconds)
+    assert sum(counts) == 100
+    assert await admin_db.fetch_value("SELECT count(DISTINCT request_id) FROM usage") == 100
 
 
 def spoilt(column: str, content: bytes | None, **changes: Any) -> bytes:
