@@ -33,6 +33,7 @@ from gateway.refusal import Dialect
 from gateway.sse import Splitter, Window, event_data
 from gateway.tally import Tally
 from gateway.usage_figures import Figures
+from storage.usage_rows import LATE_PREFIX
 
 SOURCES_MAX = 4096
 # Twice what the larger of the two APIs takes in a batch.
@@ -319,4 +320,6 @@ class LateUsage:
         self.told = True
         key = f"{self.org_id}:{self.source}:{name[:_NAME_CHARACTERS_MAX]}"
         provider_id = provider_id[:_NAME_CHARACTERS_MAX] if provider_id else None
-        return [LateRecord(uuid5(_NAMESPACE, key).hex, tally, tally.complete, provider_id)]
+        # Marked, so that the database knows it for one that may come again.
+        request_id = LATE_PREFIX + uuid5(_NAMESPACE, key).hex[len(LATE_PREFIX) :]
+        return [LateRecord(request_id, tally, tally.complete, provider_id)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -14,7 +14,7 @@ from storage.api_keys import select_keys
 from storage.bridge import Database
 from storage.errors import Denied, InvalidValue
 from storage.model import Organization, UsageRecord
-from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, ingest, insert_usage
+from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, LATE_PREFIX, ingest, insert_usage
 from storage.usage_tuple import encode_tuple, fit_tuple, split_tuples
 from tests.storage.usage_records import ORG, START, usage
 
@@ -53,20 +53,23 @@ async def test_two_workers_sending_the_same(gateway_db: Database, admin_db: Data
 
 
 async def test_late_work_is_counted_once_whenever_it_is_looked_at(
-    gateway_db: Database, admin_db: Database
+    gateway_db: Database, admin_db: Database, owner_db: Database
 ) -> None:
-    first = [usage(request_id=uuid5(ORG, str(number)).hex) for number in range(3)]
+    first = [usage(request_id=f"{LATE_PREFIX}{number:024x}") for number in range(3)]
     later = [msgspec.structs.replace(one, started_at=START + timedelta(days=40)) for one in first]
     # Also within a batch, and beside requests of its own kind.
     assert await insert_usage(gateway_db, [*later[:1], *first[:2], usage()]) == 3
     assert await insert_usage(gateway_db, later[:2]) == 0
     assert await insert_usage(gateway_db, [*first, *later, usage()]) == 2
-    rows = await admin_db.fetch("SELECT started_at FROM usage")
+    rows = await admin_db.fetch("SELECT started_at FROM usage ORDER BY 1")
     assert [row["started_at"] for row in rows] == [START] * 5
+    # Ordinary ids leave no trace there.
+    await insert_usage(gateway_db, [usage(request_id=f"{number:x}" * 32) for number in range(16)])
+    assert await owner_db.fetch_value("SELECT count(*) FROM late_usage") == 3
 
 
 async def test_two_workers_sending_the_same_late_work(gateway_db: Database, admin_db: Database) -> None:
-    ids = [uuid5(ORG, str(number)).hex for number in range(100)]
+    ids = [f"{LATE_PREFIX}{number:024x}" for number in range(100)]
     counts: list[int] = []
 
     async def send(seconds: int) -> None:
