@@ -106,7 +106,8 @@ class OpenAIUsage(msgspec.Struct, gc=False):
 
 
 _NO_DETAILS = Details()
-NO_USAGE = OpenAIUsage()
+NO_ANTHROPIC_USAGE = AnthropicUsage()
+NO_OPENAI_USAGE = OpenAIUsage()
 
 
 class Figures:

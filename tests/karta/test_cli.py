@@ -23,6 +23,7 @@ COMMANDS = (
     "org",
     "keys",
     "byok",
+    "prices",
     "master-key",
     "bench",
 )
@@ -30,6 +31,7 @@ ACTIONS = (
     *(("org", "create"), ("org", "set-plan")),
     *(("keys", "mint"), ("keys", "list"), ("keys", "revoke"), ("keys", "rotate")),
     *(("byok", "set"), ("byok", "rotate"), ("byok", "revoke"), ("byok", "list")),
+    *(("prices", "set"), ("prices", "list"), ("prices", "remove"), ("prices", "show")),
     ("master-key", "generate"),
 )
 
