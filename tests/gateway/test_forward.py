@@ -232,8 +232,8 @@ PLAIN_CHAT = b'{"model":"gpt-test","stream":true,"messages":[]}'
 async def test_usage_that_only_karta_asked_for_is_taken_out_again(
     framing: str, stage: Stage, tenant: Tenant
 ) -> None:
-    """The client gets what it would have got; the row has the provider's figures. The second time it is a known
-    head, with an idle connection where there can be one."""
+    """The client gets what it would have got; the row has the provider's figures. The second time its head is
+    known."""
     wanted = b"".join(event for event in CHAT if b"usage" not in event)
     start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
 
