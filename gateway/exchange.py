@@ -214,6 +214,8 @@ class Exchange:
         pieces = reader.take()
         for piece in pieces:
             tally.feed(piece)
+            if self.metering.late is not None:
+                self.metering.feed_late(piece)
         if reader.done:
             _check_end(connection, reader, self._tail + received[-5:], self.metering.response_bytes)
             self.metering.settle(_COMPLETED)

@@ -108,6 +108,8 @@ async def _forward_unframed(
     while True:
         for piece in reader.take():
             metering.tally.feed(piece)
+            if metering.late is not None:
+                metering.feed_late(piece)
             metering.response_bytes += len(piece)
             data += piece if stripper is None else stripper.feed(piece)
         if reader.done:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import time
 
 from gateway.authorize import Grant
+from gateway.late_usage import Counted, LateKind, LateRecord, LateUsage, late_usage
 from gateway.prices import Prices
+from gateway.quota import Ledger
 from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
 from gateway.spool import Spool
 from gateway.tally import Tally
+from gateway.usage_figures import Figures
 from gateway.usage_writer import EPOCH_US, UsageWriter
 from storage.model import Outcome
 
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
+_COMPLETED = Outcome.COMPLETED
 _UNHEARD = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
 
 
@@ -32,6 +36,7 @@ class Metering:
         "_meter",
         "dial_us",
         "first_byte_us",
+        "late",
         "provider_request_id",
         "queue_us",
         "request_bytes",
@@ -52,6 +57,8 @@ class Metering:
         self.request_id = request_id
         self.started_us = started_us
         """Microseconds since 1970; it also decides which window of a limit the request counts in."""
+        self.late: LateUsage | None = None
+        """Reads what the answer tells of earlier work, where it may."""
         self.reservation: Reservation | None = None
         """What was set apart for it, settled with the row."""
         self.settled = False
@@ -74,13 +81,33 @@ class Metering:
         self.first_byte_us = self.elapsed_us()
         if head.provider_request_id is not None:
             self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
-        self.tally = Tally(self._grant.request.dialect, streamed=head.event_stream)
+        request = self._grant.request
+        self.tally = Tally(request.dialect, streamed=head.event_stream)
+        if status == 200 and (not request.operation.metered or self._in_background):
+            self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
+
+    @property
+    def _in_background(self) -> bool:
+        """The answer is a receipt: what the work used is told to whoever looks later."""
+        return self._grant.request.fields.background is True
+
+    def feed_late(self, piece: bytes) -> None:
+        """A piece of an answer that may tell of earlier work (there is a `late`)."""
+        assert self.late is not None
+        self._meter.append_late(self._grant, self.late.feed(piece), self.started_us)
+
+    def _finish_late(self, outcome: Outcome) -> None:
+        if self.late is not None:
+            self._meter.append_late(self._grant, self.late.finish(), self.started_us)
+            if outcome is _COMPLETED:
+                self._meter.counted.add(self.late)
 
     def settle(self, outcome: Outcome) -> None:
         """Write the row, unless that has been done."""
         if self.settled:
             return
         self.settled = True
+        self._finish_late(outcome)
         tally, complete, owed = self._take_stock(outcome)
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
         if self.reservation is not None:
@@ -103,15 +130,7 @@ class Metering:
                 self.status,
                 tally.streamed,
                 complete,
-                tally.input_tokens,
-                tally.output_tokens,
-                tally.cache_read_tokens,
-                tally.cache_write_5m_tokens,
-                tally.cache_write_1h_tokens,
-                tally.reasoning_tokens,
-                tally.input_audio_tokens,
-                tally.output_audio_tokens,
-                tally.server_tool_calls,
+                *_token_counts(tally),
                 charged,
                 self.request_bytes,
                 self.response_bytes,
@@ -129,7 +148,7 @@ class Metering:
         request = self._grant.request
         metered = request.operation.metered
         tally = self.tally
-        if tally is not None and metered and self.status < 300:
+        if tally is not None and metered and self.status < 300 and not self._in_background:
             tally.finish()
             if not tally.complete:
                 # The bytes of audio or an image say nothing of tokens.
@@ -164,10 +183,13 @@ class Metering:
 class Meter:
     """The meter of one worker."""
 
-    def __init__(self, spool: Spool, prices: Prices) -> None:
+    def __init__(self, spool: Spool, prices: Prices, ledger: Ledger) -> None:
         self.spool = spool
         self.prices = prices
         self.settled = 0
+        self.counted = Counted()
+        """Answers that have told of earlier work, and need not be read again."""
+        self._ledger = ledger
         self._writer = UsageWriter()
 
     def begin(self, grant: Grant, request_id: str, began: float, started_us: int) -> Metering:
@@ -181,3 +203,66 @@ class Meter:
     ) -> None:
         self.spool.append(self._writer.write(grant, texts, cost, numbers))
         self.settled += 1
+
+    def late_reader(self, grant: Grant, *, streamed: bool) -> LateUsage | None:
+        """For an answer that may tell of earlier work and has not been read to its end before."""
+        request = grant.request
+        org_id = grant.caller.key.org_id
+        if request.fields.background is True:
+            # The stream of what it starts itself; a receipt without figures tells nothing.
+            return LateUsage(LateKind.RESPONSE, "", org_id, streamed=True) if streamed else None
+        return late_usage(
+            request.inbound.method.decode("ascii", "replace"),
+            request.dialect,
+            request.operation.path,
+            request.target,
+            org_id,
+            self.counted,
+            streamed=streamed,
+        )
+
+    def append_late(self, grant: Grant, records: list[LateRecord], started_us: int) -> None:
+        """Work that was paid for earlier: a row each, and limits are charged without a reservation."""
+        for record in records:
+            figures = record.figures
+            cost, version = self.prices.cost(
+                figures,
+                provider=grant.provider.name,
+                model_asked=None,
+                org_id=grant.caller.key.org_id,
+                at=started_us / 1_000_000,
+            )
+            charged = self.prices.charge(figures, cost)
+            limits = grant.caller.hard_limits
+            if limits:
+                self._ledger.charge(limits, figures.model, started_us, figures.tokens, charged)
+            self.append(
+                grant,
+                (None, figures.model, figures.service_tier, _COMPLETED.value, version, record.provider_id),
+                cost,
+                (
+                    bytes.fromhex(record.request_id),
+                    started_us - EPOCH_US,
+                    200,
+                    False,
+                    record.complete,
+                    *_token_counts(figures),
+                    charged,
+                    *(0,) * 7,
+                ),
+            )
+
+
+def _token_counts(used: Figures) -> tuple[int, ...]:
+    """In the order of `usage_writer.NUMBERS`."""
+    return (
+        used.input_tokens,
+        used.output_tokens,
+        used.cache_read_tokens,
+        used.cache_write_5m_tokens,
+        used.cache_write_1h_tokens,
+        used.reasoning_tokens,
+        used.input_audio_tokens,
+        used.output_audio_tokens,
+        used.server_tool_calls,
+    )

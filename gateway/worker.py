@@ -104,9 +104,9 @@ class Worker:
         self.pools = Pools(self.limits, self.watchdog, self.readiness)
         self.snapshot = Snapshot(db, self.limits, self.watchdog)
         self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
-        self.meter = Meter(spool, self.prices)
-        self.shipper = Shipper(spool, db)
         self.refill = Refill(db, spool.owner)
+        self.meter = Meter(spool, self.prices, self.refill.ledger)
+        self.shipper = Shipper(spool, db)
         self._lent_is_known = False
         """What earlier workers on this journal were lent has been accounted for and given back."""
         self.observe: Callable[[str], None] | None = None
