@@ -50,6 +50,7 @@ class BodyFields(msgspec.Struct, gc=False):
     previous_response_id: object = None
     conversation: object = None
     container: object = None
+    background: object = None
 
 
 _fields_decoder = msgspec.json.Decoder(BodyFields)
@@ -74,6 +75,7 @@ class APIRequest:
         "operation",
         "target",
         "token",
+        "usage_added",
     )
 
     def __init__(self, inbound: Inbound, operation: Operation, target: bytes) -> None:
@@ -96,6 +98,8 @@ class APIRequest:
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = _NO_FIELDS
+        self.usage_added = False
+        """The body was made to ask for usage, which the answer must be freed of again (`include_usage`)."""
 
     def without_body(self) -> APIRequest:
         """What the head alone says, for requests with the same head."""

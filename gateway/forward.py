@@ -18,6 +18,7 @@ from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.rewrite import needs_rewrite, rewrite
 from gateway.upstream_response import NothingReceived, UpstreamResponse
+from gateway.usage_stripper import UsageStripper
 from gateway.wait import Overdue, Waiting
 from storage.model import Outcome
 
@@ -102,13 +103,16 @@ async def _forward_unframed(
     assert metering.tally is not None
     connection.keep_alive = False
     data = response.head.render(metering.request_id.encode(), b"", close=True)
+    # What Karta asked for, and the client did not, is taken out again.
+    stripper = UsageStripper() if response.grant.request.usage_added and response.head.event_stream else None
     while True:
         for piece in reader.take():
             metering.tally.feed(piece)
             metering.response_bytes += len(piece)
-            data += piece
+            data += piece if stripper is None else stripper.feed(piece)
         if reader.done:
             metering.settle(_COMPLETED)
+            data += b"" if stripper is None else stripper.finish()
         if data:
             await connection.send(data)
         if reader.done:

@@ -18,6 +18,9 @@ from collections.abc import Iterator
 
 import msgspec
 
+from gateway.api_request import APIRequest
+from gateway.provider import Provider
+
 PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
 
 _ASKING = b'"include_usage":true'
@@ -34,6 +37,15 @@ class _Body(msgspec.Struct, gc=False):
 
 
 _body_decoder = msgspec.json.Decoder(_Body)
+
+
+def add_usage_request(request: APIRequest, provider: Provider) -> None:
+    """Make a stream tell what it used, where the provider knows how and the client did not ask."""
+    if provider.stream_usage and request.streaming and request.operation.path in PATHS:
+        asking = ask_for_usage(request.body)
+        if asking is not None:
+            request.body = asking
+            request.usage_added = True
 
 
 def ask_for_usage(body: bytes) -> bytes | None:

@@ -11,10 +11,11 @@ import time
 
 from gateway.authorize import Grant
 from gateway.prices import Prices
+from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
 from gateway.spool import Spool
 from gateway.tally import Tally
-from gateway.usage_writer import EPOCH_SECONDS, UsageWriter
+from gateway.usage_writer import EPOCH_US, UsageWriter
 from storage.model import Outcome
 
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
@@ -35,21 +36,24 @@ class Metering:
         "queue_us",
         "request_bytes",
         "request_id",
+        "reservation",
         "response_bytes",
         "settled",
-        "started_at",
+        "started_us",
         "status",
         "tally",
         "verify_us",
     )
 
-    def __init__(self, meter: Meter, grant: Grant, request_id: str, began: float) -> None:
+    def __init__(self, meter: Meter, grant: Grant, request_id: str, began: float, started_us: int) -> None:
         self._meter = meter
         self._grant = grant
         self._began = began
         self.request_id = request_id
-        self.started_at = time.time()
-        """Seconds since 1970; it also decides which window of a limit the request counts in."""
+        self.started_us = started_us
+        """Microseconds since 1970; it also decides which window of a limit the request counts in."""
+        self.reservation: Reservation | None = None
+        """What was set apart for it, settled with the row."""
         self.settled = False
         self.status = 0
         self.tally: Tally | None = None
@@ -79,6 +83,8 @@ class Metering:
         self.settled = True
         tally, complete, owed = self._take_stock(outcome)
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
+        if self.reservation is not None:
+            self.reservation.settle(tally.tokens, charged)
         request = self._grant.request
         self._meter.append(
             self._grant,
@@ -93,7 +99,7 @@ class Metering:
             cost,
             (
                 bytes.fromhex(self.request_id),
-                int((self.started_at - EPOCH_SECONDS) * 1_000_000),
+                self.started_us - EPOCH_US,
                 self.status,
                 tally.streamed,
                 complete,
@@ -147,7 +153,7 @@ class Metering:
             provider=grant.provider.name,
             model_asked=grant.request.model,
             org_id=grant.caller.key.org_id,
-            at=self.started_at,
+            at=self.started_us / 1_000_000,
         )
         if not complete and not tally.tokens:
             # Something was made, and nobody said how much: that is not nothing.
@@ -164,9 +170,11 @@ class Meter:
         self.settled = 0
         self._writer = UsageWriter()
 
-    def begin(self, grant: Grant, request_id: str, began: float) -> Metering:
-        """A request has been admitted; `began` is `time.perf_counter()` at its arrival."""
-        return Metering(self, grant, request_id, began)
+    def begin(self, grant: Grant, request_id: str, began: float, started_us: int) -> Metering:
+        """A request has been admitted; it arrived at `began` by `time.perf_counter()`, and at `started_us`
+        microseconds since 1970.
+        """
+        return Metering(self, grant, request_id, began, started_us)
 
     def append(
         self, grant: Grant, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[object, ...]

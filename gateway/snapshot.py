@@ -24,7 +24,7 @@ from storage.api_keys import select_gateway_key, select_gateway_keys
 from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import StorageError
-from storage.model import GatewayKey, Mode, OrgStatus
+from storage.model import GatewayKey, LimitKind, Mode, OrgStatus
 
 _REFRESH_SECONDS = 20.0
 _REFRESH_SECONDS_UNHEARD = 2.0
@@ -38,7 +38,17 @@ _CHANGES_MAX = 1000
 class KeyRecord:
     """One key as last read, with what every request asks of it worked out once."""
 
-    __slots__ = ("active", "allows_byok", "confirmed_at", "key", "simulated", "valid_until")
+    __slots__ = (
+        "active",
+        "allows_byok",
+        "confirmed_at",
+        "hard_limits",
+        "has_budget",
+        "key",
+        "limits_use",
+        "simulated",
+        "valid_until",
+    )
 
     def __init__(self, key: GatewayKey, confirmed_at: float) -> None:
         self.set(key, confirmed_at)
@@ -52,6 +62,12 @@ class KeyRecord:
         self.active = key.org_status is OrgStatus.ACTIVE
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.hard_limits = tuple(limit for limit in key.limits if limit.hard)
+        """Those that may refuse."""
+        kinds = {limit.kind for limit in self.hard_limits}
+        self.has_budget = LimitKind.MONEY in kinds
+        self.limits_use = self.has_budget or LimitKind.TOKENS in kinds
+        """Some limit depends on what a request may come to."""
 
 
 def _seconds(moment: datetime | None) -> float:

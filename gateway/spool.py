@@ -2,9 +2,9 @@
 
 One worker appends to one segment, a single `write` a record, so a record survives the worker's death (`kill
 -9`); what the machine loses with its power since the kernel last wrote back, it loses. `ship` moves segments
-to Postgres and deletes them. A segment is the magic line, a line that names the columns, then frames: length
-and CRC-32 (4 bytes each, big-endian) and a row as `usage_writer` makes it. A torn or damaged tail ends the
-reading of a segment and is reported, never guessed at.
+to Postgres and deletes them. A segment is the magic line, a line that names the columns and ends with its
+CRC-32 in hex, then frames: length and CRC-32 (4 bytes each, big-endian) and a row as `usage_writer` makes it.
+A torn or damaged tail ends the reading of a segment and is reported, never guessed at.
 
 The directory is also whose leases the worker's limits are reserved from: `owner` is an id that stays with the
 directory, whatever process serves it.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import struct
 import zlib
 from collections import deque
@@ -30,8 +31,11 @@ from uuid import UUID, uuid4
 from gateway.usage_writer import COLUMNS
 
 MAGIC = b"KARTA-USAGE-2\n"
-_HEADING = MAGIC + ",".join(COLUMNS).encode() + b"\n"
+_NAMES = ",".join(COLUMNS).encode()
+_HEADING = MAGIC + b"%s %08x\n" % (_NAMES, zlib.crc32(_NAMES))
 _HEADING_BYTES_MAX = 4096
+# What a heading is made of: whatever else follows the magic line is not the beginning of one.
+_HEADING_BEGUN = re.compile(rb"[a-z0-9_, ]*")
 SEGMENT_BYTES_MAX = 16 * 1024 * 1024
 # About ten million requests: days of an outage at an ordinary rate.
 SPOOL_BYTES_MAX = 2 * 1024 * 1024 * 1024
@@ -214,15 +218,14 @@ def _read_heading(segment: Path, data: bytes) -> tuple[tuple[str, ...], int]:
         if MAGIC.startswith(data):
             return (), 0
         raise Damage(segment, 0)
-    end = data.find(b"\n", len(MAGIC))
-    if end < 0:
-        if len(data) < _HEADING_BYTES_MAX:
-            return (), 0
+    line, ended, _ = data[len(MAGIC) :].partition(b"\n")
+    if not ended and len(data) < _HEADING_BYTES_MAX and _HEADING_BEGUN.fullmatch(line):
+        return (), 0
+    names, _, checksum = line.partition(b" ")
+    if not ended or checksum != b"%08x" % zlib.crc32(names):
+        # A wrong name could never be shipped, and would hold up everything behind it.
         raise Damage(segment, len(MAGIC))
-    try:
-        return tuple(data[len(MAGIC) : end].decode("ascii").split(",")), end + 1
-    except UnicodeDecodeError:
-        raise Damage(segment, len(MAGIC)) from None
+    return tuple(names.decode("ascii", "replace").split(",")), len(MAGIC) + len(line) + 1
 
 
 def _read_owner(directory: Path) -> UUID:
@@ -234,7 +237,9 @@ def _read_owner(directory: Path) -> UUID:
     beginning = path.with_suffix(".new")
     with contextlib.suppress(OSError):
         # Without a disk to write to, this process has an id of its own for as long as it lives.
-        beginning.write_text(f"{owner}\n")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(beginning, flags, 0o600), "w") as file:
+            file.write(f"{owner}\n")
         beginning.replace(path)
     return owner
 

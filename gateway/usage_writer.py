@@ -40,8 +40,8 @@ _numbers = struct.Struct(">" + "".join(_LAYOUTS[TYPES[name]][0] for name in NUMB
 _SIZES = tuple(_LAYOUTS[TYPES[name]][1] for name in NUMBERS)
 _MAXIMA = tuple({"integer": 2**31 - 1, "bigint": 2**63 - 1}.get(TYPES[name]) for name in NUMBERS)
 
-# PostgreSQL's epoch, 2000-01-01, in seconds of ours.
-EPOCH_SECONDS = 946_684_800
+# PostgreSQL's epoch, 2000-01-01, in microseconds of ours.
+EPOCH_US = 946_684_800_000_000
 
 
 class UsageWriter:

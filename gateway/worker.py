@@ -20,6 +20,7 @@ import trio
 
 from gateway import operations
 from gateway.accept import Acceptor, Handler, listen
+from gateway.admission import Admission
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.connection import Connection, Take
@@ -35,6 +36,7 @@ from gateway.prices import Prices
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
 from gateway.readiness import Readiness
+from gateway.refill import Refill
 from gateway.refusal import Dialect
 from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
@@ -48,7 +50,6 @@ from storage.settings import Bind
 
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
-_UNKNOWN_RATE = 100_000_000
 _LAST_SHIPMENT_SECONDS = 5.0
 _COLLECT_AFTER_OBJECTS = 20_000
 # For answers that were cut by the drain limit to say so.
@@ -102,9 +103,12 @@ class Worker:
         self.readiness = Readiness()
         self.pools = Pools(self.limits, self.watchdog, self.readiness)
         self.snapshot = Snapshot(db, self.limits, self.watchdog)
-        self.prices = Prices(Library(), unknown_rate=_UNKNOWN_RATE)
+        self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
         self.meter = Meter(spool, self.prices)
         self.shipper = Shipper(spool, db)
+        self.refill = Refill(db, spool.owner)
+        self._lent_is_known = False
+        """What earlier workers on this journal were lent has been accounted for and given back."""
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
@@ -115,7 +119,7 @@ class Worker:
             async with trio.open_nursery() as background:
                 background.start_soon(self.watchdog.run)
                 background.start_soon(self.readiness.run)
-                for service in (self.pools.run, self.snapshot.run, self.shipper.run):
+                for service in (self.pools.run, self.snapshot.run, self.shipper.run, self._refill):
                     background.start_soon(_keep_running, service)
                 async with trio.open_nursery() as verifications:
                     await self._serve(listener, on_ready, verifications)
@@ -128,6 +132,19 @@ class Worker:
         deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
         with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):
             await self.shipper.ship_all()
+            await self.refill.give_back()
+
+    async def _refill(self) -> None:
+        """Lend from the database until cancelled; first settle what this journal's earlier workers left."""
+        while not self._lent_is_known:
+            try:
+                await self.shipper.ship_all()
+                await self.refill.release()
+                self._lent_is_known = True
+            except StorageError:
+                # Away: hard limits refuse until it is back.
+                await trio.sleep(_RESTART_SECONDS)
+        await self.refill.run()
 
     async def _serve(
         self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
@@ -142,6 +159,7 @@ class Worker:
         )
         master_keys = settings.load_master_keys()
         heads = KnownHeads()
+        admission = Admission(self.refill, self.prices, settings.output_tokens_default)
         pipeline = self.pipeline = Pipeline(
             limits=self.limits,
             operations=operations.load(),
@@ -151,6 +169,7 @@ class Worker:
             pools=self.pools,
             meter=self.meter,
             heads=heads,
+            admission=admission,
             observe=self.observe,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
@@ -163,6 +182,7 @@ class Worker:
             master_keys=master_keys,
             pools=self.pools,
             meter=self.meter,
+            admission=admission,
             new_request_id=pipeline.new_request_id,
         )
         probes = Probes(self.snapshot, self.meter.spool)
@@ -180,6 +200,7 @@ class Worker:
             meter=self.meter,
             pipeline=pipeline,
             pools=self.pools,
+            refill=self.refill,
             shipper=self.shipper,
             snapshot=self.snapshot,
         )
@@ -231,6 +252,11 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
         except* Exception as group:
             _log.error("%s failed and starts again: %s", service.__qualname__, describe(group))
         await trio.sleep(_RESTART_SECONDS)
+
+
+def _price_names(settings: GatewaySettings) -> dict[str, str]:
+    """What the price library calls the providers whose names differ."""
+    return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}
 
 
 def _url(listener: socket.socket) -> str:
