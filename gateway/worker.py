@@ -174,7 +174,7 @@ class Worker:
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
         )
-        lane = Lane(
+        lane = self.lane = Lane(
             limits=self.limits,
             heads=heads,
             authenticator=authenticator,
