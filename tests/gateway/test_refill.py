@@ -221,8 +221,8 @@ async def test_a_storm(database_url: str, admin_db: Database, owner_db: Database
     more than its limit, and when all is told, all that was not used is back."""
     choose = random.Random(11)
     limits = [
-        await make_limit(admin_db, org, LimitKind.TOKENS, Period.DAY, 25_000),
-        await make_limit(admin_db, org, LimitKind.MONEY, Period.DAY, 24_000_000),
+        await make_limit(admin_db, org, LimitKind.TOKENS, Period.DAY, 9_000),
+        await make_limit(admin_db, org, LimitKind.MONEY, Period.DAY, 8_500_000),
         await make_limit(admin_db, org, LimitKind.REQUESTS, Period.MINUTE, 700),
         await make_limit(admin_db, org, LimitKind.CONCURRENT, Period.NONE, 10),
     ]
@@ -253,8 +253,11 @@ async def test_a_storm(database_url: str, admin_db: Database, owner_db: Database
             if choose.random() < 0.5:
                 worker.step_us = choose.choice([-90, -1, 0, 1, 50]) * 1_000_000
             else:
-                sql = "UPDATE quota_leases SET expires_at = now() - interval '1 second' WHERE owner = $1"
-                await owner_db.execute(sql, worker.owner)
+                async with owner_db.transaction() as tx:
+                    # Leases are changed only by who has locked their windows.
+                    await tx.fetch("SELECT FROM quota_windows ORDER BY limit_id, window_start FOR UPDATE")
+                    sql = "UPDATE quota_leases SET expires_at = now() - interval '1 second' WHERE owner = $1"
+                    await tx.execute(sql, worker.owner)
         if kill:
             worker.life.cancel()
 

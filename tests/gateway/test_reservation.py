@@ -80,8 +80,7 @@ def test_some_streams_are_kept_in_hand() -> None:
 
 def test_a_reservation_ends_once() -> None:
     one, two = account(), account(kind=LimitKind.CONCURRENT, period=Period.NONE)
-    reservation = Reservation()
-    reservation.holds += [one, 50, two, 1]
+    reservation = Reservation([(one, 50), (two, 1)])
     one.reserved, two.reserved = 50, 1
     reservation.settle(20, 0)
     reservation.release()
