@@ -99,8 +99,7 @@ class Ledger:
           started_us: when the request began, in microseconds since 1970, as its usage row will say.
         """
         needs = (1, tokens, picodollars, 1)
-        reservation = Reservation()
-        holds = reservation.holds
+        holds: list[tuple[Account, int]] = []
         current = self._current
         for limit in limits:
             if (limit.model is not None and limit.model != model) or not limit.hard:
@@ -112,15 +111,14 @@ class Ledger:
             left = account.balance - need
             if left < account.low:
                 if left < 0 and need:
-                    reservation.release()
+                    Reservation(holds).release()
                     return self._explain(limits, model, started_us, needs)
                 self._low.add(account)
                 account.low = 0
             account.balance = left
             account.reserved += need
-            holds.append(account)
-            holds.append(need)
-        return reservation
+            holds.append((account, need))
+        return Reservation(holds)
 
     def charge(
         self, limits: Iterable[Limit], model: str | None, started_us: int, tokens: int, picodollars: int

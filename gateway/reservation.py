@@ -6,7 +6,7 @@ call: giving back is to lower it, and an answer that never arrived is undone bec
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from storage.leases import LeaseAnswer, LeaseRequest, LeaseState
 from storage.model import Limit, LimitKind
@@ -147,9 +147,8 @@ class Reservation:
 
     __slots__ = ("holds",)
 
-    def __init__(self) -> None:
-        self.holds: list[Any] = []
-        """Accounts, each followed by the amount: one flat list costs less than pairs."""
+    def __init__(self, holds: Sequence[tuple[Account, int]]) -> None:
+        self.holds = holds
 
     def settle(self, tokens: int, picodollars: int) -> None:
         """The request has used this, and a usage row says the same."""
@@ -160,8 +159,8 @@ class Reservation:
         self._end((0, 0, 0, 0))
 
     def _end(self, used: tuple[int, int, int, int]) -> None:
-        holds, self.holds = self.holds, []
-        pairs = iter(holds)
-        for account, need in zip(pairs, pairs, strict=True):
+        holds = self.holds
+        self.holds = ()
+        for account, need in holds:
             account.reserved -= need
             account.balance += need - used[account.index]
