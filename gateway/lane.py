@@ -99,10 +99,8 @@ class Lane:
             upstream.pool.keep_unused(upstream)
             return False
         self.requests += 1
-        metering = self._meter.begin(grant, self._new_request_id(), began, started_us)
-        metering.reservation = reservation
+        metering = self._meter.begin(grant, self._new_request_id(), began, started_us, reservation, len(body))
         metering.verify_us = metering.elapsed_us()
-        metering.request_bytes = len(body)
         connection.request_id = metering.request_id
         add_usage_request(request, grant.provider)
         with opened:
@@ -150,7 +148,7 @@ class Lane:
             return
         if isinstance(error, NothingReceived) and upstream.reused:
             upstream.pool.discard(upstream)
-            _release(exchange.metering.reservation)
+            exchange.metering.drop()
             connection.transport.unread(exchange.asked)
             return
         self._failed(exchange, error)

@@ -142,11 +142,9 @@ class Pipeline:
         if request.inbound.raw:
             self._heads.remember(request.inbound.raw, request, self._authenticator.mac(request.token))
             request.inbound.raw = b""
-        metering = self._meter.begin(grant, request_id, began, started_us)
-        metering.reservation = reservation
+        metering = self._meter.begin(grant, request_id, began, started_us, reservation, len(request.body))
         metering.verify_us = verified_us
         metering.queue_us = metering.elapsed_us() - verified_us
-        metering.request_bytes = len(request.body)
         add_usage_request(request, grant.provider)
         try:
             opened, upstream = self._use_or_open(grant, opened, upstream)
