@@ -23,6 +23,9 @@ COMMANDS = (
     "org",
     "keys",
     "byok",
+    "budget",
+    "limits",
+    "usage",
     "master-key",
     "bench",
 )
@@ -30,6 +33,8 @@ ACTIONS = (
     *(("org", "create"), ("org", "set-plan")),
     *(("keys", "mint"), ("keys", "list"), ("keys", "revoke"), ("keys", "rotate")),
     *(("byok", "set"), ("byok", "rotate"), ("byok", "revoke"), ("byok", "list")),
+    *(("budget", "set"), ("budget", "show"), ("limits", "set"), ("limits", "show")),
+    *(("usage", "report"), ("usage", "retention"), ("usage", "rebuild")),
     ("master-key", "generate"),
 )
 
