@@ -28,7 +28,7 @@ from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
 from gateway.ending import ending_of
 from gateway.forward import forward, receive_head
-from gateway.known_heads import KnownHeads
+from gateway.known_heads import NEWS_MAX, KnownHeads
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
 from gateway.operations import Operations
@@ -144,13 +144,21 @@ class Pipeline:
             _dismiss(opened, upstream)
             raise
         if request.inbound.raw:
-            self._heads.remember(request.inbound.raw, request, self._authenticator.mac(request.token))
-            request.inbound.raw = b""
+            self._learn(connection, request)
         metering = self._meter.begin(grant, request_id, began)
         metering.verify_us = verified_us
         metering.request_bytes = len(request.body)
         with opened:
             await self._relay(connection, opened, metering, upstream)
+
+    def _learn(self, connection: Connection, request: APIRequest) -> None:
+        """It has been admitted: the next request with the same head need not come here."""
+        raw, request.inbound.raw = request.inbound.raw, b""
+        connection.news += 1
+        if connection.news > NEWS_MAX:
+            connection.take = None
+        elif connection.take is not None:
+            self._heads.remember(raw, request, self._authenticator.mac(request.token))
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""
@@ -259,7 +267,7 @@ class Pipeline:
             if not used:
                 began = time.perf_counter()
                 # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
-                fresh = attempt > 0 or not request.inbound.complete
+                fresh = attempt > 0 or connection.tried or not request.inbound.complete
                 used.append((None if fresh else pool.take()) or await pool.dial())
                 metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
             upstream = used[0]
