@@ -122,6 +122,8 @@ class APIRequest:
         copy.lines = self.lines
         copy.host = self.host
         copy.bearer = self.bearer
+        # Only whether there is one still matters.
+        copy.content_length = self.content_length
         copy.json = self.json
         copy.buffered = True
         return copy
