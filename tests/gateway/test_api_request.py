@@ -397,7 +397,7 @@ def test_a_key_where_it_would_go_up_is_refused(target: str, line: str) -> None:
     assert request("POST", "/v1/messages?b=1", "x-api-key: b", "x-a: b", body=b"{}").lines == [b"x-a: b"]
 
 
-def test_a_wrong_method_is_told_the_right_ones() -> None:
+def test_a_wrong_method_is_told_the_right_ones_in_a_header() -> None:
     with pytest.raises(Refusal) as caught:
         request("GET", "/v1/messages", "anthropic-version: 2023-06-01")
     assert caught.value.fields == ("allow: POST",)
