@@ -43,7 +43,8 @@ _LAYOUTS = {"uuid": ("i16s", 16), "timestamptz": ("iq", 8), "bigint": ("iq", 8),
 _LAYOUTS["boolean"] = ("i?", 1)
 _numbers = struct.Struct(">" + "".join(_LAYOUTS[TYPES[name]][0] for name in NUMBERS))
 _SIZES = tuple(_LAYOUTS[TYPES[name]][1] for name in NUMBERS)
-_MAXIMA = tuple({"integer": 2**31 - 1, "bigint": 2**63 - 1}.get(TYPES[name]) for name in NUMBERS)
+_BIGINT_MAX = 2**63 - 1
+_MAXIMA = tuple({"integer": 2**31 - 1, "bigint": _BIGINT_MAX}.get(TYPES[name]) for name in NUMBERS)
 
 # PostgreSQL's epoch, 2000-01-01, in microseconds of ours.
 EPOCH_US = 946_684_800_000_000
@@ -69,7 +70,7 @@ class UsageWriter:
             part = prepared.get(text)
             parts.append(self._prepare(text) if part is None else part)
         parts.append(_text(texts[-1]))
-        parts.append(_NULL if cost is None else _BIGINT.pack(8, cost))
+        parts.append(_NULL if cost is None else _BIGINT.pack(8, min(_BIGINT_MAX, cost)))
         try:
             parts.append(_pack(numbers))
         except struct.error:
