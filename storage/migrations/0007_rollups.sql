@@ -41,7 +41,8 @@ CREATE TYPE usage_group AS (
     charged_picodollars bigint, last_at timestamptz
 );
 
--- Money of odd rows must not end in an overflow that holds up all others: sums stop at the end of bigint.
+-- Money of odd rows must not end in an overflow that holds up all others: sums stop at the end of bigint. (Where many
+-- rows pass by, the expression is written out, since a function with a search path of its own is never inlined.)
 CREATE FUNCTION capped(amount numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
 AS $$ SELECT least(greatest(amount, 0), 9223372036854775807)::bigint $$;
@@ -71,7 +72,8 @@ AS $$
            sum(g.requests), sum(g.incomplete), sum(g.unpriced), sum(g.input_tokens), sum(g.output_tokens),
            sum(g.cache_read_tokens), sum(g.cache_write_5m_tokens), sum(g.cache_write_1h_tokens),
            sum(g.reasoning_tokens), sum(g.input_audio_tokens), sum(g.output_audio_tokens),
-           sum(g.server_tool_calls), capped(sum(g.cost_picodollars)), capped(sum(g.charged_picodollars))
+           sum(g.server_tool_calls), least(sum(g.cost_picodollars), 9223372036854775807)::bigint,
+           least(sum(g.charged_picodollars), 9223372036854775807)::bigint
       FROM unnest(groups) g
      GROUP BY 1, 2, 3, 4, 5, 6
      ORDER BY 1, 2, 3, 4, 5, 6
@@ -88,8 +90,9 @@ AS $$
            input_audio_tokens = h.input_audio_tokens + EXCLUDED.input_audio_tokens,
            output_audio_tokens = h.output_audio_tokens + EXCLUDED.output_audio_tokens,
            server_tool_calls = h.server_tool_calls + EXCLUDED.server_tool_calls,
-           cost_picodollars = capped(h.cost_picodollars::numeric + EXCLUDED.cost_picodollars),
-           charged_picodollars = capped(h.charged_picodollars::numeric + EXCLUDED.charged_picodollars)
+           cost_picodollars = least(h.cost_picodollars::numeric + EXCLUDED.cost_picodollars, 9223372036854775807)::bigint,
+           charged_picodollars =
+               least(h.charged_picodollars::numeric + EXCLUDED.charged_picodollars, 9223372036854775807)::bigint
 $$;
 REVOKE EXECUTE ON FUNCTION add_hourly(usage_group[]) FROM PUBLIC;
 
@@ -126,9 +129,13 @@ DECLARE
     ids     bigint[];
     starts  timestamptz[];
     amounts bigint[];
+    minutes timestamptz := now() - quota_kept('minute');
+    days    timestamptz := now() - quota_kept('day');
+    months  timestamptz := now() - quota_kept('month');
 BEGIN
     WITH applying AS MATERIALIZED (
-         SELECT l.limit_id, l.org_id, l.key_id, l.model, l.kind, l.period, now() - quota_kept(l.period) AS since
+         SELECT l.limit_id, l.org_id, l.key_id, l.model, l.kind, l.period,
+                CASE l.period WHEN 'minute' THEN minutes WHEN 'day' THEN days ELSE months END AS since
            FROM public.limits l
           WHERE l.org_id IN (SELECT g.org_id FROM unnest(groups) g)
             AND l.removed_at IS NULL AND l.kind <> 'concurrent'),
@@ -162,7 +169,8 @@ BEGIN
            FROM used u
           WHERE q.limit_id = u.limit_id AND q.window_start = u.window_start AND q.owner = p_owner)
     UPDATE public.quota_windows w
-       SET settled = capped(w.settled::numeric + u.amount), written_off = w.written_off - coalesce(u.redeemed, 0)
+       SET settled = least(w.settled::numeric + u.amount, 9223372036854775807)::bigint,
+           written_off = w.written_off - coalesce(u.redeemed, 0)
       FROM used u
      WHERE w.limit_id = u.limit_id AND w.window_start = u.window_start;
     PERFORM tell_budgets(ids, starts);
