@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.limits import Limits
 from gateway.operations import Operation, Operations, PathOperations
+from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.request_head import Field, decide, forwarded
 from gateway.request_reader import Inbound
@@ -44,6 +45,12 @@ class BodyFields(msgspec.Struct, gc=False):
     max_tokens: object = None
     max_completion_tokens: object = None
     max_output_tokens: object = None
+    n: object = None
+    service_tier: object = None
+    previous_response_id: object = None
+    conversation: object = None
+    container: object = None
+    background: object = None
 
 
 _fields_decoder = msgspec.json.Decoder(BodyFields)
@@ -68,6 +75,7 @@ class APIRequest:
         "operation",
         "target",
         "token",
+        "usage_added",
     )
 
     def __init__(self, inbound: Inbound, operation: Operation, target: bytes) -> None:
@@ -90,12 +98,52 @@ class APIRequest:
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = _NO_FIELDS
+        self.usage_added = False
+        """The body was made to ask for usage, which the answer must be freed of again (`include_usage`)."""
+
+    def without_body(self) -> APIRequest:
+        """What the head alone says, for requests with the same head."""
+        inbound = Inbound()
+        inbound.method = self.inbound.method
+        inbound.complete = True
+        kept = self._copy(inbound)
+        kept.lines = [line[:] for line in self.lines]
+        return kept
+
+    def again(self, body: bytes, fields: BodyFields) -> APIRequest:
+        """The same request with another body."""
+        request = self._copy(self.inbound)
+        request.body = body
+        request.fields = fields
+        return request
+
+    def _copy(self, inbound: Inbound) -> APIRequest:
+        copy = APIRequest(inbound, self.operation, self.target)
+        copy.lines = self.lines
+        copy.host = self.host
+        copy.bearer = self.bearer
+        copy.json = self.json
+        copy.buffered = True
+        return copy
+
+    def upstream_prefix(self, provider: Provider) -> bytes:
+        """The head that goes to `provider`, but for the length of its body and the key."""
+        return b"\r\n".join(
+            (
+                self.inbound.method + b" " + provider.prefix + self.target + b" HTTP/1.1",
+                b"host: " + provider.host_header,
+                *self.lines,
+                b"accept-encoding: identity",
+                b"",
+            )
+        )
 
     def forget(self) -> None:
         """An answer has begun, so nothing will be sent again: let head and body go. An open stream may last
         for hours, and there may be thousands."""
         self.body = b""
-        self.lines = self.inbound.lines = []
+        self.lines = []
+        self.inbound.lines = []
 
     @property
     def model(self) -> str | None:
@@ -105,6 +153,12 @@ class APIRequest:
     @property
     def streaming(self) -> bool:
         return self.fields.stream is True
+
+    @property
+    def by_reference(self) -> bool:
+        """It names things kept at the provider, which become part of its input."""
+        fields = self.fields
+        return not (fields.previous_response_id is fields.conversation is fields.container is None)
 
     def __repr__(self) -> str:
         return f"APIRequest({self.operation.method} {self.operation.path})"
@@ -263,22 +317,27 @@ def _read_rare(request: APIRequest, field: Field, value: bytes) -> None:
 
 
 def take_body(request: APIRequest) -> None:
-    """Take the complete body and look into it. An empty one has no fields; a malformed one is refused."""
-    body = request.body = request.inbound.take_body()
+    """Take the complete body and look into it."""
+    request.body = request.inbound.take_body()
+    request.fields = read_fields(request, request.body)
+
+
+def read_fields(request: APIRequest, body: bytes) -> BodyFields:
+    """The fields Karta needs of the body of `request`. An empty one has none; a malformed one is refused."""
     if not request.operation.metered or not body:
-        return
+        return _NO_FIELDS
     try:
-        request.fields = _fields_decoder.decode(body)
+        return _fields_decoder.decode(body)
     except msgspec.ValidationError:
         if body.lstrip()[:1] == b"{":
             # Nothing is demanded of the fields' types, so this is a number beyond all bounds: what it was
             # meant to be nobody can tell, and two readers would tell it differently.
             raise Refusal(Kind.MALFORMED, "A number in the request body is out of range.") from None
         # JSON, but not an object: the provider has its own words for that.
-        return
+        return _NO_FIELDS
     except (msgspec.DecodeError, UnicodeDecodeError):
         if not request.json:
-            return
+            return _NO_FIELDS
         raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
     except RecursionError:
         raise Refusal(Kind.MALFORMED, "The request body is nested too deeply.") from None

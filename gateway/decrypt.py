@@ -60,29 +60,29 @@ def decrypt(grant: Grant, master_keys: MasterKeys | None) -> OpenedCredential:
         ) from None
 
 
-def request_head(opened: OpenedCredential, body_bytes: int | None, body: bytes = b"") -> bytearray:
+def request_head(
+    opened: OpenedCredential, body_bytes: int | None, body: bytes = b"", prefix: bytes | None = None
+) -> bytearray:
     """The whole head that goes to the provider, the key in it. The caller wipes it once it is sent.
 
     `body_bytes` is the length of a body that is known, or None for one that streams in chunks; `body` is what
-    goes out in one piece with the head.
+    goes out in one piece with the head. `prefix` is `APIRequest.upstream_prefix`, where it is known already.
     """
     grant = opened.grant
     request = grant.request
     provider = grant.provider
-    bearer = provider.auth is _BEARER or (provider.auth is _CLIENT and request.bearer)
-    lines = [
-        request.inbound.method + b" " + provider.prefix + request.target + b" HTTP/1.1",
-        b"host: " + provider.host_header,
-        *request.lines,
-        b"accept-encoding: identity",
-    ]
+    if prefix is None:
+        prefix = request.upstream_prefix(provider)
     if body_bytes is None:
-        lines.append(b"transfer-encoding: chunked")
+        framing = b"transfer-encoding: chunked\r\n"
     elif body_bytes or request.content_length >= 0 or request.inbound.method in _USUALLY_WITH_BODY:
-        lines.append(b"content-length: %d" % body_bytes)
-    lines.append(b"authorization: Bearer " if bearer else b"x-api-key: ")
+        framing = b"content-length: %d\r\n" % body_bytes
+    else:
+        framing = b""
+    bearer = provider.auth is _BEARER or (provider.auth is _CLIENT and request.bearer)
+    key = b"authorization: Bearer " if bearer else b"x-api-key: "
     # Made at its full size: a buffer that grows may move, and would leave the key behind where it was.
-    return bytearray().join((b"\r\n".join(lines), opened.secret, b"\r\n\r\n", body))
+    return bytearray().join((prefix, framing, key, opened.secret, b"\r\n\r\n", body))
 
 
 _USUALLY_WITH_BODY = {b"POST", b"PUT", b"PATCH"}

@@ -17,6 +17,7 @@ import trio
 from gateway import wire
 from gateway.limits import Limits
 from gateway.provider import Origin
+from gateway.readiness import Readiness
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
 from gateway.watchdog import Watchdog
@@ -43,10 +44,11 @@ class Upstream:
 class Pool:
     """The connections to one origin."""
 
-    def __init__(self, origin: Origin, limits: Limits, watchdog: Watchdog) -> None:
+    def __init__(self, origin: Origin, limits: Limits, watchdog: Watchdog, readiness: Readiness) -> None:
         self.origin = origin
         self._limits = limits
         self._watchdog = watchdog
+        self._readiness = readiness
         self._context = origin.context()
         self._idle: list[Upstream] = []
         self.open = 0
@@ -100,13 +102,17 @@ class Pool:
         try:
             wire.prepare(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wire.SOCKET_BUFFER_BYTES)
-            if self._context is None:
-                return wire.PlainTransport(sock)
-            sock = self._context.wrap_socket(sock, server_hostname=origin.host, do_handshake_on_connect=False)
-            await _handshake(sock)
-            return wire.TLSTransport(sock)
+            transport: wire.Transport = wire.PlainTransport(sock)
+            if self._context is not None:
+                sock = tls = self._context.wrap_socket(
+                    sock, server_hostname=origin.host, do_handshake_on_connect=False
+                )
+                await _handshake(tls)
+                transport = wire.TLSTransport(tls)
+            transport.watch(self._readiness)
+            return transport
         except BaseException:
-            wire.close(sock)
+            sock.close()
             raise
 
     def give_back(self, upstream: Upstream) -> None:
@@ -130,7 +136,7 @@ class Pool:
     def discard(self, upstream: Upstream) -> None:
         """Close it now: the provider notices at once that nobody listens any more."""
         self.open -= 1
-        wire.close(upstream.transport.sock)
+        wire.close(upstream.transport)
 
     def close_idle(self, older_than_seconds: float) -> None:
         """Close connections idle for longer; the oldest stand first."""
@@ -146,15 +152,16 @@ class Pool:
 class Pools:
     """One `Pool` an origin; origins come from configuration, so their number is bounded."""
 
-    def __init__(self, limits: Limits, watchdog: Watchdog) -> None:
+    def __init__(self, limits: Limits, watchdog: Watchdog, readiness: Readiness) -> None:
         self._limits = limits
         self._watchdog = watchdog
+        self._readiness = readiness
         self._pools: dict[Origin, Pool] = {}
 
     def of(self, origin: Origin) -> Pool:
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = Pool(origin, self._limits, self._watchdog)
+            pool = self._pools[origin] = Pool(origin, self._limits, self._watchdog, self._readiness)
         return pool
 
     def all(self) -> list[Pool]:
@@ -171,8 +178,7 @@ class Pools:
             pool.close_idle(older_than_seconds)
 
 
-async def _handshake(sock: socket.socket) -> None:
-    assert isinstance(sock, ssl.SSLSocket)
+async def _handshake(sock: ssl.SSLSocket) -> None:
     while True:
         try:
             sock.do_handshake()

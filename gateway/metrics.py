@@ -11,14 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gateway.accept import Acceptor, Connection
+from gateway.accept import Acceptor
 from gateway.authenticate import Authenticator
+from gateway.connection import Connection
 from gateway.dial import Pools
+from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.pipeline import Pipeline
+from gateway.refill import Refill
 from gateway.request_reader import Inbound
 from gateway.ship import Shipper
 from gateway.snapshot import Snapshot
+from storage.model import LimitKind
 
 
 class _Figure(NamedTuple):
@@ -37,16 +41,26 @@ class Metrics:
         *,
         acceptor: Acceptor,
         authenticator: Authenticator,
+        lane: Lane,
         meter: Meter,
         pipeline: Pipeline,
         pools: Pools,
+        refill: Refill,
         shipper: Shipper,
         snapshot: Snapshot,
     ) -> None:
         spool = meter.spool
         self._figures = (
-            _Figure("requests_total", "counter", "Requests received.", lambda: pipeline.requests),
-            _Figure("refusals_total", "counter", "Requests Karta itself refused.", lambda: pipeline.refused),
+            _Figure(
+                "requests_total", "counter", "Requests received.", lambda: pipeline.requests + lane.requests
+            ),
+            _Figure("lane_requests_total", "counter", "Of those, without a task.", lambda: lane.requests),
+            _Figure(
+                "refusals_total",
+                "counter",
+                "Requests Karta itself refused.",
+                lambda: pipeline.refused + lane.refused,
+            ),
             _Figure("usage_records_total", "counter", "Requests metered.", lambda: meter.settled),
             _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),
             _Figure("spool_bytes", "gauge", "Journal waiting to be shipped.", lambda: spool.bytes_waiting),
@@ -57,6 +71,12 @@ class Metrics:
             _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
             _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
             _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
+            _Figure("in_flight", "gauge", "Requests in the register.", lambda: len(spool.in_flight)),
+            _Figure("interrupted_total", "counter", "Rows after a kill.", lambda: spool.interrupted),
+            _Figure("reserved", "gauge", "Requests that hold a limit.", lambda: _reserved(refill)),
+            _Figure("limit_windows", "gauge", "Windows of limits held.", lambda: len(refill.ledger)),
+            _Figure("refills_total", "counter", "Calls for leases answered.", lambda: refill.refills),
+            _Figure("refills_failed_total", "counter", "And not answered.", lambda: refill.failures),
             _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening),
             _Figure("database_seen", "gauge", "1 while Postgres answers.", lambda: snapshot.ready),
         )
@@ -89,3 +109,7 @@ def _open(pools: Pools) -> int:
 
 def _idle(pools: Pools) -> int:
     return sum(pool.idle for pool in pools.all())
+
+
+def _reserved(refill: Refill) -> int:
+    return refill.ledger.reserved().get(LimitKind.REQUESTS, 0)

@@ -19,23 +19,28 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from gateway.accept import Connection
+from gateway.admission import Admission
 from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
 from gateway.authenticate import Authenticator, Caller
-from gateway.authorize import Upstreams, authorize, check_standing, choose_credential
+from gateway.authorize import Grant, Upstreams, authorize, check_standing, choose_credential
 from gateway.client_address import Network, client_network
+from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
-from gateway.forward import NothingReceived, UpstreamResponse, forward, receive_head
+from gateway.ending import ending_of
+from gateway.forward import forward, receive_head
+from gateway.include_usage import add_usage_request
+from gateway.known_heads import KnownHeads
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
 from gateway.operations import Operations
-from gateway.refusal import Dialect, Kind, Refusal, Source, render
+from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
 from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
 from gateway.upload import upload
-from gateway.wait import Overdue, Waiting
+from gateway.upstream_response import NothingReceived, UpstreamResponse
+from gateway.wait import Overdue
 from storage.model import CredentialKind, Outcome
 from storage.sealing import MasterKeys
 
@@ -67,6 +72,8 @@ class Pipeline:
         master_keys: MasterKeys | None,
         pools: Pools,
         meter: Meter,
+        heads: KnownHeads,
+        admission: Admission,
         observe: Observer | None = None,
         public_url: str | None = None,
         trusted_proxies: Sequence[Network] = (),
@@ -78,6 +85,8 @@ class Pipeline:
         self._master_keys = master_keys
         self._pools = pools
         self._meter = meter
+        self._heads = heads
+        self._admission = admission
         self._observe = observe or _unobserved
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
@@ -100,22 +109,18 @@ class Pipeline:
             await self._admit_and_relay(connection, request, request_id, began)
             if not inbound.complete:
                 await connection.linger()
-        except Refusal as refusal:
-            await self._refuse(connection, inbound, request, refusal, request_id)
-        except Overdue as overdue:
-            if connection.answered:
+        except (Refusal, Overdue, UpstreamBroken) as error:
+            if connection.answered and isinstance(error, Overdue):
                 raise
-            await self._refuse(connection, inbound, request, _too_late(overdue), request_id)
-        except UpstreamBroken as broken:
-            if not connection.answered:
-                unusable = Refusal(Kind.UPSTREAM_BROKEN, f"The provider's answer cannot be used: {broken}.")
-                await self._refuse(connection, inbound, request, unusable, request_id)
+            if not connection.answered or isinstance(error, Refusal):
+                await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
     ) -> None:
         if self._meter.spool.full:
             raise Refusal(Kind.UNAVAILABLE, "Karta cannot record usage at the moment.", retry_after=10)
+        started_us = time.time_ns() // 1000
         caller = self._authenticator.recall(request.token)
         upstream: Upstream | None = None
         if caller is not None:
@@ -130,24 +135,40 @@ class Pipeline:
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
             grant = authorize(caller, request, self._upstreams, time.time())
-            if (
-                opened is None
-                or opened.grant.sealed is not grant.sealed
-                or opened.grant.provider is not grant.provider
-            ):
-                # Nothing prepared, or the organization changed its mind while we prepared.
-                _dismiss(opened, upstream)
-                upstream = None
-                opened = decrypt(grant, self._master_keys)
-            opened.grant = grant
+            reservation = await self._admission.reserve(grant, started_us)
         except BaseException:
             _dismiss(opened, upstream)
             raise
-        metering = self._meter.begin(grant, request_id, began)
+        if request.inbound.raw:
+            self._heads.remember(request.inbound.raw, request, self._authenticator.mac(request.token))
+            request.inbound.raw = b""
+        metering = self._meter.begin(grant, request_id, began, started_us, reservation, len(request.body))
         metering.verify_us = verified_us
-        metering.request_bytes = len(request.body)
+        metering.queue_us = metering.elapsed_us() - verified_us
+        add_usage_request(request, grant.provider)
+        try:
+            opened, upstream = self._use_or_open(grant, opened, upstream)
+        except Refusal as refusal:
+            metering.status = refusal.status
+            metering.settle(Outcome.REFUSED)
+            raise
         with opened:
             await self._relay(connection, opened, metering, upstream)
+
+    def _use_or_open(
+        self, grant: Grant, opened: OpenedCredential | None, upstream: Upstream | None
+    ) -> tuple[OpenedCredential, Upstream | None]:
+        """What was prepared, if it is what the grant names; the organization may have changed its mind
+        meanwhile."""
+        if (
+            opened is not None
+            and opened.grant.sealed is grant.sealed
+            and opened.grant.provider is grant.provider
+        ):
+            opened.grant = grant
+            return opened, upstream
+        _dismiss(opened, upstream)
+        return decrypt(grant, self._master_keys), None
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""
@@ -224,28 +245,11 @@ class Pipeline:
         try:
             response = await self._ask(connection, opened, metering, used)
             await forward(connection, response, metering, self._limits, self._public_url)
-        except Refusal as refusal:
-            metering.status = refusal.status
-            outcome = _outcome(refusal)
-            raise
-        except UpstreamBroken:
-            outcome = Outcome.UPSTREAM_FAILED
-            if not connection.answered:
-                metering.status = Kind.UPSTREAM_BROKEN.value.status
-            raise
-        except Overdue as overdue:
-            outcome = Outcome.TIMED_OUT
-            if not connection.answered:
-                metering.status = _too_late(overdue).status
-            raise
-        except OSError:
-            # The client's connection broke: what the provider's may raise has been translated.
-            raise
-        except Exception:
-            # A fault of Karta's own, told by `accept`.
-            outcome = Outcome.REFUSED
-            if not connection.answered:
-                metering.status = Kind.INTERNAL.value.status
+        except Exception as error:
+            ending = ending_of(error)
+            outcome = ending.outcome
+            if not connection.answered and not isinstance(error, OSError):
+                metering.status = ending.refusal.status
             raise
         finally:
             for one in used:
@@ -319,18 +323,6 @@ class Pipeline:
             connection.keep_alive = False
             if not inbound.complete:
                 await connection.linger()
-
-
-def _outcome(refusal: Refusal) -> Outcome:
-    if refusal.kind is Kind.UPSTREAM_TIMEOUT:
-        return Outcome.TIMED_OUT
-    return Outcome.UPSTREAM_FAILED if refusal.source is Source.UPSTREAM else Outcome.REFUSED
-
-
-def _too_late(overdue: Overdue) -> Refusal:
-    if overdue.waiting is Waiting.UPSTREAM:
-        return Refusal(Kind.UPSTREAM_TIMEOUT, "The provider did not answer in time.")
-    return Refusal(Kind.CLIENT_TIMEOUT, "The request body took too long to arrive.", close=True)
 
 
 def _dismiss(opened: OpenedCredential | None, upstream: Upstream | None) -> None:

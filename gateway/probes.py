@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import msgspec
 
-from gateway.accept import Connection
+from gateway.connection import Connection
 from gateway.request_reader import Inbound
 from gateway.snapshot import Snapshot
 from gateway.spool import Spool

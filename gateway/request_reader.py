@@ -35,6 +35,7 @@ class Inbound:
         "keep_alive",
         "lines",
         "method",
+        "raw",
         "target",
         "upgrade",
         "version",
@@ -51,6 +52,8 @@ class Inbound:
         self.body: list[bytes] = []
         self.body_bytes = 0
         self.complete = False
+        self.raw = b""
+        """The read it came in, if that was this one request and nothing else."""
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -231,6 +234,7 @@ def _read_whole(data: bytes) -> Inbound | None:
     for piece in inbound.body:
         inbound.body_bytes += len(piece)
     inbound.complete = True
+    inbound.raw = data
     # Bytes that are neither head nor body are the framing of chunks, which has bounds of its own.
     return inbound if end + len(b"\r\n\r\n") + inbound.body_bytes == len(data) else None
 

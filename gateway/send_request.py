@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from gateway.accept import Connection
+from gateway.connection import Connection
 from gateway.dial import Upstream
 from gateway.limits import Limits
 from gateway.response_reader import UpstreamBroken
@@ -56,7 +56,7 @@ async def send_piece(
         if not sent:
             sent = upstream.transport.send_now(data)
         if sent < len(data):
-            connection.begin_wait(Waiting.UPSTREAM, limits.between_bytes_seconds, upstream.transport.sock)
+            connection.begin_wait(Waiting.UPSTREAM, limits.between_bytes_seconds, upstream.transport)
             await upstream.transport.send_rest(data, sent)
             connection.deadline = NEVER
     except trio.ClosedResourceError:

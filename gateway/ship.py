@@ -1,10 +1,10 @@
 """Moves the usage journal into Postgres, in batches, exactly once each.
 
 Twice a second whatever the current segment has gained is read and inserted
-(`storage.usage_rows.insert_usage` is idempotent by request id, so a batch that was cut off is simply sent
-again), and finished segments are deleted once they are whole in the database. While the database is away
-the journal grows, up to its own bound. A damaged segment is set aside under another name, its good records
-shipped.
+(`storage.usage_rows.ingest` is idempotent by request id, so a batch that was cut off is simply sent again; it
+also accounts for the rows, against limits and in the roll-ups), and finished segments are deleted once they
+are whole in the database. While the database is away the journal grows, up to its own bound. A damaged
+segment is set aside under another name, its good records shipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import trio
 from gateway.spool import Damage, Spool, read_frames
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable, StorageError
-from storage.usage_rows import insert_usage
+from storage.usage_rows import ingest
 
 _PERIOD_SECONDS = 0.5
 _AWAY_SECONDS = 2.0
@@ -78,10 +78,10 @@ class Shipper:
 
     async def _ship_segment(self, offset: int) -> int:
         while True:
-            records, next_offset, at_end = read_frames(self._segment, offset, _BATCH_MAX)
-            if records:
-                await insert_usage(self._db, records)
-                self.shipped += len(records)
-            if at_end or next_offset == offset or not records:
-                return next_offset
-            offset = self._offset = next_offset
+            found = read_frames(self._segment, offset, _BATCH_MAX)
+            if found.number:
+                await ingest(self._db, self._spool.owner, found.columns, found.rows)
+                self.shipped += found.number
+            if found.at_end or found.next_offset == offset or not found.number:
+                return found.next_offset
+            offset = self._offset = found.next_offset

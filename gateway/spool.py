@@ -2,9 +2,12 @@
 
 One worker appends to one segment, a single `write` a record, so a record survives the worker's death (`kill
 -9`); what the machine loses with its power since the kernel last wrote back, it loses. `ship` moves segments
-to Postgres and deletes them. A segment is the magic line, then frames: length and CRC-32 (4 bytes each,
-big-endian) and a msgpack array. A torn or damaged tail ends the reading of a segment and is reported, never
-guessed at.
+to Postgres and deletes them. A segment is the magic line, a line that names the columns and ends with its
+CRC-32 in hex, then frames: length and CRC-32 (4 bytes each, big-endian) and a row as `usage_writer` makes it.
+A torn or damaged tail ends the reading of a segment and is reported, never guessed at.
+
+The directory is also whose leases the worker's limits are reserved from: `owner` is an id that stays with the
+directory, whatever process serves it.
 
 Bounds: segments rotate at `SEGMENT_BYTES_MAX`. When all of them reach `SPOOL_BYTES_MAX`, or the disk refuses
 a record, `full` is true and admission stops: requests that could not be counted are not served. What the disk
@@ -16,17 +19,24 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import struct
 import zlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+from uuid import UUID, uuid4
 
-import msgspec
+from gateway.in_flight import open_register
+from gateway.usage_writer import COLUMNS, interrupted_row
 
-from storage.model import UsageRecord
-
-MAGIC = b"KARTA-USAGE-1\n"
+MAGIC = b"KARTA-USAGE-2\n"
+_NAMES = ",".join(COLUMNS).encode()
+_HEADING = MAGIC + b"%s %08x\n" % (_NAMES, zlib.crc32(_NAMES))
+_HEADING_BYTES_MAX = 4096
+# What a heading is made of: whatever else follows the magic line is not the beginning of one.
+_HEADING_BEGUN = re.compile(rb"[a-z0-9_, ]*")
 SEGMENT_BYTES_MAX = 16 * 1024 * 1024
 # About ten million requests: days of an outage at an ordinary rate.
 SPOOL_BYTES_MAX = 2 * 1024 * 1024 * 1024
@@ -36,8 +46,7 @@ FRAME_BYTES_MAX = 64 * 1024
 HELD_RECORDS_MAX = 32_000
 
 _HEADER = struct.Struct(">II")
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(UsageRecord)
+_OWNER_FILE = "owner"
 
 
 class SpoolLocked(Exception):
@@ -69,7 +78,20 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise
-        self._size = len(MAGIC)
+        self.in_flight = open_register(directory / "in_flight")
+        self.owner = _read_owner(directory)
+        """Whose journal this is: it outlives every process that writes it."""
+        self._size = len(_HEADING)
+        self.interrupted = 0
+        """Rows written for requests that an earlier worker was killed with."""
+        self._write_interrupted()
+
+    def _write_interrupted(self) -> None:
+        """Rows for the requests that a worker before this one was killed with."""
+        for entry in self.in_flight.left():
+            self.append(interrupted_row(entry))
+            self.interrupted += 1
+        self.in_flight.clear()
 
     @property
     def full(self) -> bool:
@@ -80,8 +102,8 @@ class Spool:
     def bytes_waiting(self) -> int:
         return self._stored + self._size
 
-    def append(self, record: UsageRecord) -> None:
-        payload = _encoder.encode(record)
+    def append(self, payload: bytes) -> None:
+        """A row, as `usage_writer` makes it, is on file."""
         frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
         self.appended += 1
         if self._held or not self._write(frame):
@@ -108,7 +130,7 @@ class Spool:
         os.close(self._descriptor)
         self.finished.append(self.current)
         self._stored += self._size
-        self._descriptor, self.current, self._size = descriptor, path, len(MAGIC)
+        self._descriptor, self.current, self._size = descriptor, path, len(_HEADING)
 
     def remove(self, segment: Path) -> None:
         """A finished segment has been shipped."""
@@ -117,6 +139,7 @@ class Spool:
         self.finished.remove(segment)
 
     def close(self) -> None:
+        self.in_flight.close()
         os.close(self._descriptor)
         os.close(self._lock)
 
@@ -125,7 +148,7 @@ class Spool:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
-            if os.write(descriptor, MAGIC) != len(MAGIC):
+            if os.write(descriptor, _HEADING) != len(_HEADING):
                 raise OSError("no room for a new segment of the usage journal")
         except OSError:
             os.close(descriptor)
@@ -163,35 +186,75 @@ class Damage(Exception):
         self.offset = offset
 
 
-def read_frames(segment: Path, offset: int, records_max: int) -> tuple[list[UsageRecord], int, bool]:
-    """Up to `records_max` records from `offset` on: (records, next offset, whether the file ends there).
+class Frames(NamedTuple):
+    """Some rows of a segment, as they stand in it one after the other, without the frames around them."""
+
+    columns: tuple[str, ...]
+    rows: bytes
+    number: int
+    next_offset: int
+    at_end: bool
+    """The file ends at `next_offset`."""
+
+
+def read_frames(segment: Path, offset: int, rows_max: int) -> Frames:
+    """Up to `rows_max` rows from `offset` on; 0 is the beginning.
 
     A frame that is not whole yet ends the reading without complaint: the caller knows if the segment is still
     being written. Raises `Damage` for bytes that are no frame.
     """
     with segment.open("rb") as file:
-        if offset == 0:
-            magic = file.read(len(MAGIC))
-            if magic != MAGIC:
-                if MAGIC.startswith(magic):
-                    return [], 0, True
-                raise Damage(segment, 0)
-            offset = len(MAGIC)
-        else:
-            file.seek(offset)
-        records: list[UsageRecord] = []
+        heading = file.read(_HEADING_BYTES_MAX)
+        columns, begin = _read_heading(segment, heading)
+        if not columns:
+            return Frames((), b"", 0, 0, at_end=True)
+        offset = max(offset, begin)
+        file.seek(offset)
+        rows: list[bytes] = []
+        data = file.read(max(rows_max * 1024, FRAME_BYTES_MAX + _HEADER.size))
         try:
-            data = file.read(max(records_max * 1024, FRAME_BYTES_MAX + _HEADER.size))
             for payload in _payloads(data, segment, offset):
-                records.append(_decoder.decode(payload))
+                rows.append(payload)
                 offset += _HEADER.size + len(payload)
-                if len(records) == records_max:
+                if len(rows) == rows_max:
                     break
-        except (Damage, msgspec.DecodeError):
-            # The good records first; asked again from here, the damage is all there is.
-            if not records:
-                raise Damage(segment, offset) from None
-        return records, offset, offset == segment.stat().st_size
+        except Damage:
+            # The good rows first; asked again from here, the damage is all there is.
+            if not rows:
+                raise
+        return Frames(columns, b"".join(rows), len(rows), offset, offset == segment.stat().st_size)
+
+
+def _read_heading(segment: Path, data: bytes) -> tuple[tuple[str, ...], int]:
+    """The names of the columns and where the frames begin; no names for a heading that is not whole."""
+    if not data.startswith(MAGIC):
+        if MAGIC.startswith(data):
+            return (), 0
+        raise Damage(segment, 0)
+    line, ended, _ = data[len(MAGIC) :].partition(b"\n")
+    if not ended and len(data) < _HEADING_BYTES_MAX and _HEADING_BEGUN.fullmatch(line):
+        return (), 0
+    names, _, checksum = line.partition(b" ")
+    if not ended or checksum != b"%08x" % zlib.crc32(names):
+        # A wrong name could never be shipped, and would hold up everything behind it.
+        raise Damage(segment, len(MAGIC))
+    return tuple(names.decode("ascii", "replace").split(",")), len(MAGIC) + len(line) + 1
+
+
+def _read_owner(directory: Path) -> UUID:
+    """The directory's id, made when there is none (or none that can be read)."""
+    path = directory / _OWNER_FILE
+    with contextlib.suppress(OSError, ValueError):
+        return UUID(path.read_text().strip())
+    owner = uuid4()
+    beginning = path.with_suffix(".new")
+    with contextlib.suppress(OSError):
+        # Without a disk to write to, this process has an id of its own for as long as it lives.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        with os.fdopen(os.open(beginning, flags, 0o600), "w") as file:
+            file.write(f"{owner}\n")
+        beginning.replace(path)
+    return owner
 
 
 def _payloads(data: bytes, segment: Path, base: int) -> Iterator[bytes]:

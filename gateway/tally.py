@@ -1,13 +1,11 @@
 """What an answer used, read from the bytes going by (sans-IO).
 
-A `Tally` is fed the body of one answer, streamed or not, of either dialect, and knows at any moment what has
-been used so far. Rules, from both APIs' own behaviour:
+A `Tally` is fed the body of one answer, streamed or not, of either dialect, and knows at any moment what
+has been used so far: it is a `Figures`, whose merging rules are in `usage_figures`. The rules of reading:
 
-- Anthropic's figures in `message_delta` are running totals: each that is present overwrites, the rest stay.
-  Input excludes the cache.
-- OpenAI's input includes cached tokens; they are taken out here, so that token classes are disjoint for both.
-- Details (reasoning, audio) are parts of output and are never added to it.
-- A figure that cannot be true (negative, not a number) is ignored, and the tally is no longer complete.
+- Figures of `message_start` are placeholders; only certain events have the last word.
+- Searches that OpenAI's models made are told from the items of the answer, as its usage does not count them.
+- What cannot be decoded and yet speaks of usage makes the tally incomplete.
 - What follows `[DONE]` is not read.
 
 Without the provider's final figures the output is estimated by counting delta events, and `complete` is
@@ -23,12 +21,10 @@ import msgspec
 
 from gateway.refusal import Dialect
 from gateway.sse import Splitter, Window, event_data
+from gateway.usage_figures import NO_ANTHROPIC_USAGE, NO_OPENAI_USAGE, AnthropicUsage, Figures, OpenAIUsage
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _ANTHROPIC = Dialect.ANTHROPIC
-
-# Figures above this are a fault: no request uses a billion tokens.
-_TOKENS_MAX = 1_000_000_000
 
 # A token of English is about four bytes of text.
 BYTES_PER_TOKEN = 4
@@ -40,118 +36,89 @@ _USAGE_BYTES_MAX = 16 * 1024
 _MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
 
 
-class _CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
+# A tier's name is the provider's word, kept as long as real ones are.
+_TIER_CHARACTERS_MAX = 40
 
 
-class _Details(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    audio_tokens: int | None = None
+_NO_OUTPUT = msgspec.Raw()
 
 
-class _ServerTools(msgspec.Struct, gc=False):
-    web_search_requests: int | None = None
-    web_fetch_requests: int | None = None
-
-
-class _Usage(msgspec.Struct, gc=False):
-    """The usage objects of all endpoints, laid over each other: their names do not clash."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation: _CacheCreation | None = None
-    server_tool_use: _ServerTools | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    input_tokens_details: _Details | None = None
-    output_tokens_details: _Details | None = None
-    prompt_tokens_details: _Details | None = None
-    completion_tokens_details: _Details | None = None
-
-
-class _Inner(msgspec.Struct, gc=False):
-    """`message` of message_start and `response` of response.completed."""
+class _Message(msgspec.Struct, gc=False):
+    """`message` of message_start."""
 
     model: str | None = None
-    usage: _Usage | None = None
+    usage: AnthropicUsage | None = None
 
 
-class _Answer(msgspec.Struct, gc=False):
+class _AnthropicAnswer(msgspec.Struct, gc=False):
+    """A message, or one event of its stream."""
+
+    type: str | None = None
+    model: str | None = None
+    usage: AnthropicUsage | None = None
+    message: _Message | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    """`response` of response.completed."""
+
+    model: str | None = None
+    usage: OpenAIUsage | None = None
+    service_tier: str | None = None
+    output: msgspec.Raw = _NO_OUTPUT
+
+
+class _OpenAIAnswer(msgspec.Struct, gc=False):
     """An unary answer, or one streamed event."""
 
     type: str | None = None
     model: str | None = None
-    usage: _Usage | None = None
-    message: _Inner | None = None
-    response: _Inner | None = None
+    usage: OpenAIUsage | None = None
+    service_tier: str | None = None
+    response: _Response | None = None
+    output: msgspec.Raw = _NO_OUTPUT
 
 
-_answer_decoder = msgspec.json.Decoder(_Answer)
+class _Action(msgspec.Struct, gc=False):
+    type: str | None = None
+
+
+class _Item(msgspec.Struct, gc=False):
+    """One item of a response's `output`."""
+
+    type: str | None = None
+    action: _Action | None = None
+
+
+_anthropic_decoder = msgspec.json.Decoder(_AnthropicAnswer)
+_openai_decoder = msgspec.json.Decoder(_OpenAIAnswer)
+_items_decoder = msgspec.json.Decoder(list[_Item])
 
 # The ends of the types of events whose usage is the answer's last word, in all streaming endpoints. Not among
 # them: message_start, whose output figure is a placeholder.
 _FINAL_TYPES = ("message_delta", ".completed", ".incomplete", ".failed", ".done")
 
 
-class Tally:
+class Tally(Figures):
     """Counts one answer. `streamed` is told from the answer's content type."""
 
-    __slots__ = (
-        "_body",
-        "_done",
-        "_fetches",
-        "_searches",
-        "_splitter",
-        "_wrong",
-        "audio_tokens",
-        "cache_read_tokens",
-        "cache_write_1h_tokens",
-        "cache_write_5m_tokens",
-        "deltas",
-        "dialect",
-        "final",
-        "input_tokens",
-        "model",
-        "output_tokens",
-        "reasoning_tokens",
-        "streamed",
-    )
+    __slots__ = ("_body", "_done", "_splitter", "deltas", "dialect", "final", "streamed")
 
     def __init__(self, dialect: Dialect, *, streamed: bool) -> None:
+        super().__init__()
         self.dialect = dialect
         self.streamed = streamed
         self._splitter = Splitter() if streamed else None
         self._body = None if streamed else Window()
         self._done = False
-        self._wrong = False
-        self.model: str | None = None
         self.final = False
         """The provider's own final figures have been seen."""
         self.deltas = 0
         """Events seen so far, a floor for the output tokens of a stream that was cut."""
-        self.input_tokens = 0
-        self.output_tokens = 0
-        self.cache_read_tokens = 0
-        self.cache_write_5m_tokens = 0
-        self.cache_write_1h_tokens = 0
-        self.reasoning_tokens = 0
-        self.audio_tokens = 0
-        self._searches = 0
-        self._fetches = 0
 
     @property
     def complete(self) -> bool:
-        return self.final and not self._wrong
-
-    @property
-    def server_tool_calls(self) -> int:
-        return self._searches + self._fetches
+        return self.final and not self.wrong
 
     @property
     def between_events(self) -> bool:
@@ -181,6 +148,14 @@ class Tally:
             elif whole := self._body.whole():
                 self._read(whole, unary=True)
             self._body = None
+        if self.iterations is not None:
+            self.fold()
+
+    def read_ends(self, body: Window) -> None:
+        """In place of `feed`: a whole answer of which only the ends were kept."""
+        self._read_window(body)
+        self._body = None
+        self.finish()
 
     def _read_block(self, block: bytes) -> None:
         """Most blocks hold no usage, and one search tells; only then are the events taken apart."""
@@ -215,86 +190,82 @@ class Tally:
             at = tail.rfind(b'"usage"', 0, at)
             if at < 0:
                 return
-            usage = _usage_at(tail[at + 7 : at + 7 + _USAGE_BYTES_MAX])
-            if usage is not None:
-                self._merge(usage)
+            if self._merge_at(tail[at + 7 : at + 7 + _USAGE_BYTES_MAX]):
                 self.final = True
                 return
 
+    def _merge_at(self, data: bytes) -> bool:
+        """Take the usage object that `data` begins with, after a colon; False for anything else."""
+        text = data.decode("utf-8", "replace").lstrip(" \t\r\n:")
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text)
+            if self.dialect is _ANTHROPIC:
+                of_message = msgspec.convert(found, AnthropicUsage)
+                if told := of_message != NO_ANTHROPIC_USAGE:
+                    self.merge_anthropic(of_message)
+            else:
+                usage = msgspec.convert(found, OpenAIUsage)
+                if told := usage != NO_OPENAI_USAGE:
+                    self.merge_openai(usage)
+        except (ValueError, RecursionError):
+            return False
+        return told
+
     def _read(self, data: bytes, *, unary: bool) -> None:
         try:
-            answer = _answer_decoder.decode(data)
+            if self.dialect is _ANTHROPIC:
+                self._take_anthropic(_anthropic_decoder.decode(data), unary)
+            else:
+                self._take_openai(_openai_decoder.decode(data), unary)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if _has_usage(data):
-                self._wrong = True
-            return
-        inner = answer.message or answer.response
-        if inner is not None:
-            self.model = inner.model or self.model
-            if inner.usage is not None:
-                self._merge(inner.usage)
-        if self.model is None and answer.model is not None:
-            self.model = answer.model
-        if answer.usage is not None:
-            self._merge(answer.usage)
-        if unary or answer.type is None or answer.type.endswith(_FINAL_TYPES):
-            told = answer.usage is not None or (inner is not None and inner.usage is not None)
-            self.final = self.final or told
+                self.wrong = True
 
-    def _merge(self, usage: _Usage) -> None:
-        """Lay newer figures over older ones."""
-        if self.dialect is _ANTHROPIC:
-            self._merge_anthropic(usage)
+    def _take_anthropic(self, answer: _AnthropicAnswer, unary: bool) -> None:
+        if answer.message is not None:
+            self.model = answer.message.model or self.model
+            usage = answer.message.usage
         else:
-            self._merge_openai(usage)
+            self.model = self.model or answer.model
+            usage = answer.usage
+        if usage is not None:
+            self.merge_anthropic(usage)
+            if unary or answer.type is None or answer.type.endswith(_FINAL_TYPES):
+                self.final = True
 
-    def _merge_anthropic(self, usage: _Usage) -> None:
-        self.input_tokens = self._figure(usage.input_tokens, self.input_tokens)
-        self.output_tokens = self._figure(usage.output_tokens, self.output_tokens)
-        self.cache_read_tokens = self._figure(usage.cache_read_input_tokens, self.cache_read_tokens)
-        split = usage.cache_creation
-        if split is not None:
-            self.cache_write_1h_tokens = self._figure(
-                split.ephemeral_1h_input_tokens, self.cache_write_1h_tokens
-            )
-            self.cache_write_5m_tokens = self._figure(
-                split.ephemeral_5m_input_tokens, self.cache_write_5m_tokens
-            )
-        total = self._figure(usage.cache_creation_input_tokens, -1)
-        if total >= 0:
-            # It may grow after the split was told (only message_start has it): the growth is the cheaper
-            # class.
-            self.cache_write_5m_tokens = max(0, total - self.cache_write_1h_tokens)
-        if usage.output_tokens_details is not None:
-            self.reasoning_tokens = self._figure(
-                usage.output_tokens_details.thinking_tokens, self.reasoning_tokens
-            )
-        if (tools := usage.server_tool_use) is not None:
-            self._searches = self._figure(tools.web_search_requests, self._searches)
-            self._fetches = self._figure(tools.web_fetch_requests, self._fetches)
+    def _take_openai(self, answer: _OpenAIAnswer, unary: bool) -> None:
+        inner = answer.response
+        if inner is None:
+            self.model = self.model or answer.model
+            usage, tier, output = answer.usage, answer.service_tier, answer.output
+        else:
+            self.model = inner.model or self.model
+            usage, tier, output = inner.usage, inner.service_tier, inner.output
+        if tier is not None:
+            self.service_tier = tier[:_TIER_CHARACTERS_MAX]
+        if usage is not None:
+            self.merge_openai(usage)
+            if unary or answer.type is None or answer.type.endswith(_FINAL_TYPES):
+                self.final = True
+                if output is not _NO_OUTPUT:
+                    self._count_calls(bytes(output))
 
-    def _merge_openai(self, usage: _Usage) -> None:
-        inputs = usage.input_tokens_details or usage.prompt_tokens_details or _NO_DETAILS
-        outputs = usage.output_tokens_details or usage.completion_tokens_details or _NO_DETAILS
-        asked = usage.prompt_tokens if usage.prompt_tokens is not None else usage.input_tokens
-        answered = usage.completion_tokens if usage.completion_tokens is not None else usage.output_tokens
-        total = self._figure(asked, -1)
-        if total >= 0:
-            self.cache_read_tokens = min(total, self._figure(inputs.cached_tokens, 0))
-            total -= self.cache_read_tokens
-            self.cache_write_5m_tokens = min(total, self._figure(inputs.cache_write_tokens, 0))
-            self.input_tokens = total - self.cache_write_5m_tokens
-        self.output_tokens = self._figure(answered, self.output_tokens)
-        self.reasoning_tokens = self._figure(outputs.reasoning_tokens, self.reasoning_tokens)
-        self.audio_tokens = self._figure(outputs.audio_tokens, self.audio_tokens)
-
-    def _figure(self, value: int | None, otherwise: int) -> int:
-        if value is None:
-            return otherwise
-        if not 0 <= value <= _TOKENS_MAX:
-            self._wrong = True
-            return otherwise
-        return value
+    def _count_calls(self, output: bytes) -> None:
+        """The tools that the provider ran for a response, each an item of its output."""
+        if b"_call" not in output:
+            return
+        try:
+            items = _items_decoder.decode(output)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        # A search that opens a page it found, or looks through it, is not another search.
+        self.web_searches = sum(
+            item.type == "web_search_call" and (item.action is None or item.action.type in ("search", None))
+            for item in items
+        )
+        self.file_searches = sum(item.type == "file_search_call" for item in items)
+        self.code_runs = sum(item.type == "code_interpreter_call" for item in items)
+        self.parted = self.parted or self.web_searches + self.file_searches > 0
 
     def estimate(self, request_bytes: int) -> None:
         """Fill in what the provider did not get to say: the answer was cut before its final figures."""
@@ -302,21 +273,6 @@ class Tally:
             self.input_tokens = request_bytes // BYTES_PER_TOKEN
         if self.streamed:
             self.output_tokens = max(self.output_tokens, self.deltas)
-
-
-_NO_DETAILS = _Details()
-_NO_USAGE = _Usage()
-
-
-def _usage_at(data: bytes) -> _Usage | None:
-    """The usage object that `data` begins with, after a colon; None for anything else or without figures."""
-    text = data.decode("utf-8", "replace").lstrip(" \t\r\n:")
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text)
-        usage = msgspec.convert(found, _Usage)
-    except (ValueError, RecursionError):
-        return None
-    return usage if usage != _NO_USAGE else None
 
 
 def _has_usage(data: bytes) -> bool:

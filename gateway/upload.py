@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import trio
 
-from gateway.accept import Connection
 from gateway.authorize import Grant
+from gateway.connection import Connection
 from gateway.dial import Upstream
-from gateway.forward import UpstreamResponse, receive_head
+from gateway.forward import receive_head
 from gateway.limits import Limits
 from gateway.meter import Metering
 from gateway.refusal import Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.send_request import send_piece, send_request
+from gateway.upstream_response import UpstreamResponse
 from gateway.wait import Overdue, Waiting
 
 
@@ -44,7 +45,7 @@ async def upload(
         nonlocal problem, sent_whole
         try:
             sent_whole = await _pump(connection, upstream, grant, limits)
-            connection.begin_wait(Waiting.UPSTREAM, limits.first_byte_seconds, upstream.transport.sock)
+            connection.begin_wait(Waiting.UPSTREAM, limits.first_byte_seconds, upstream.transport)
         except (Refusal, Overdue, UpstreamBroken, OSError) as error:
             problem = problem or error
             nursery.cancel_scope.cancel()

@@ -1,9 +1,10 @@
 """The two sockets of a request: bytes in, bytes out, nothing else.
 
-Karta owns its wire (docs/decisions/0001): non-blocking standard sockets and `trio.lowlevel.wait_readable`. A
+Karta owns its wire (docs/decisions/0001): non-blocking standard sockets, and `readiness` to wait for them. A
 send is tried before it is waited for, since it nearly always fits; a receive is waited for before it is
 tried, since it nearly always would find nothing. That order is worth two system calls a request. TLS is
-`ssl.SSLSocket` in non-blocking mode: OpenSSL does its own I/O and no bytes are copied through memory BIOs.
+`ssl.SSLSocket` in non-blocking mode: OpenSSL does its own I/O and no bytes are copied through memory BIOs. A
+transport that nobody has put into a `Readiness` waits by Trio itself.
 
 Errors: `OSError` (`ssl.SSLError` is one) when the connection broke, `trio.ClosedResourceError` when
 `interrupt` woke a waiting task.
@@ -18,9 +19,23 @@ import ssl
 import struct
 import sys
 import termios
+from collections.abc import Callable
 from typing import Protocol
 
-from trio.lowlevel import notify_closing, wait_readable, wait_writable
+import outcome
+import trio
+from trio.lowlevel import (
+    Abort,
+    Task,
+    current_task,
+    notify_closing,
+    reschedule,
+    wait_readable,
+    wait_task_rescheduled,
+    wait_writable,
+)
+
+from gateway.readiness import GONE, Readiness
 
 # One read. Large enough for a whole answer or a burst of events, small enough that 10,000 busy streams hold
 # little.
@@ -30,6 +45,11 @@ RECEIVE_BYTES = 64 * 1024
 # leave all of that queued: held down here, backpressure reaches the provider after at most about half a
 # megabyte.
 SOCKET_BUFFER_BYTES = 128 * 1024
+
+# What every plain socket is read into: a buffer of its own for each read, cut down to what came, would be
+# taken from the system's allocator and leave its pages in pieces. Nothing else runs between a read and the
+# copy of it.
+_buffer = bytearray(RECEIVE_BYTES)
 
 _ABORT = struct.pack("ii", 1, 0)
 
@@ -42,12 +62,40 @@ _TCP_INFO_BYTES = _ACKNOWLEDGED_AT + _ACKNOWLEDGED.size
 class Transport(Protocol):
     """One connected socket, plain or TLS."""
 
+    listener: Callable[[], None] | None
+    """Called instead of waking a task when there may be something to read; it neither waits nor raises."""
+
     @property
     def sock(self) -> socket.socket:
-        """The socket itself, for waiting on and closing."""
+        """The socket itself, for its options and for closing."""
+
+    @property
+    def ready(self) -> bool:
+        """There may be something to read now."""
+
+    def watch(self, readiness: Readiness, on_gone: Callable[[], None] | None = None) -> None:
+        """Wait by this set from now on, instead of by Trio's; raises OSError when it takes no more.
+
+        `on_gone` is called as soon as the peer has closed its side, whoever waits for what.
+        """
+
+    def unwatch(self) -> None:
+        """Before the socket closes: its descriptor's number may be another's a moment later."""
 
     async def receive(self) -> bytes:
         """Wait for bytes; b"" when the peer ended."""
+
+    def receive_now(self) -> bytes | None:
+        """The bytes that are there, b"" when the peer ended, None when there are none yet. Needs `watch`."""
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back, to be received again, and wake whoever waits for them."""
+
+    async def park(self) -> None:
+        """Wait until bytes are put back, or `interrupt`; what arrives meanwhile is the listener's.
+
+        Needs `watch`.
+        """
 
     def send_now(self, data: bytes | bytearray) -> int:
         """Send what fits without waiting; how many bytes did."""
@@ -58,14 +106,149 @@ class Transport(Protocol):
     def untouched(self) -> bool:
         """True when no byte has arrived since the last receive. An end is seen by the next request."""
 
+    def interrupt(self) -> None:
+        """Wake whatever task waits here, with `trio.ClosedResourceError`; the socket itself stays usable."""
 
-class PlainTransport:
-    __slots__ = ("sock",)
+
+class _Waiter:
+    """The part plain and TLS sockets share: waiting until there is something to read.
+
+    `ready` says that there may be; it is cleared by whoever finds that there is nothing more, before waiting.
+    An event between the two sets it again, so none is missed.
+    """
+
+    __slots__ = (
+        "_descriptor",
+        "_ended",
+        "_on_gone",
+        "_readiness",
+        "_seen_at",
+        "_task",
+        "_unread",
+        "listener",
+        "ready",
+        "sock",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.listener: Callable[[], None] | None = None
+        self.ready = False
+        self._readiness: Readiness | None = None
+        self._descriptor = -1
+        self._on_gone: Callable[[], None] | None = None
+        self._ended = False
+        """The peer has ended, so every read finds something: the end at last."""
+        self._task: Task | None = None
+        self._seen_at = 0
+        """The pass of the set when something was last read."""
+        self._unread = b""
+
+    def watch(self, readiness: Readiness, on_gone: Callable[[], None] | None = None) -> None:
+        self._descriptor = self.sock.fileno()
+        readiness.add(self._descriptor, self._on_event)
+        self._readiness = readiness
+        self._on_gone = on_gone
+
+    def unwatch(self) -> None:
+        if self._readiness is not None:
+            self._readiness.discard(self._descriptor)
+            self._readiness = self._on_gone = self.listener = None
+
+    def _on_event(self, mask: int) -> None:
+        self.ready = True
+        if mask & GONE and not self._ended:
+            self._ended = True
+            if self._on_gone is not None:
+                self._on_gone()
+        if self.listener is not None:
+            self.listener()
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task)
+
+    def unread(self, data: bytes) -> None:
+        # Whatever follows is for the task as well, in its order.
+        self.listener = None
+        self._unread = data
+        self._wake()
+
+    async def _wait(self) -> None:
+        """Until there may be something to read."""
+        if self._readiness is None:
+            await wait_readable(self.sock)
+        elif not self.ready:
+            if self._task is not None:
+                raise trio.BusyResourceError("two tasks read from one socket")
+            self._task = current_task()
+            await wait_task_rescheduled(self._abandon)
+
+    async def park(self) -> None:
+        if not self._unread:
+            self._task = current_task()
+            await wait_task_rescheduled(self._abandon)
+
+    def _abandon(self, _raise_cancel: object) -> Abort:
+        self._task = None
+        return Abort.SUCCEEDED
+
+    def interrupt(self) -> None:
+        task, self._task = self._task, None
+        if task is not None:
+            reschedule(task, outcome.Error(trio.ClosedResourceError("interrupted")))
+        if self.sock.fileno() >= 0:
+            # Whoever waits to write does so by Trio's own means: that is seldom.
+            notify_closing(self.sock)
+
+    def _silent(self) -> bool:
+        """No byte has come since the last read, as far as the set was asked since then; else the kernel
+        says."""
+        if self._ended:
+            return False
+        readiness = self._readiness
+        if readiness is not None and not self.ready and readiness.passes > self._seen_at:
+            return True
+        if _bytes_waiting(self.sock):
+            return False
+        self.ready = False
+        return True
+
+
+class PlainTransport(_Waiter):
+    __slots__ = ()
 
     async def receive(self) -> bytes:
+        if self._readiness is None:
+            return await self._receive_unwatched()
+        while True:
+            if self._unread:
+                data, self._unread = self._unread, b""
+                return data
+            if not self.ready:
+                await self._wait()
+                continue
+            received = self.receive_now()
+            if received is not None:
+                return received
+
+    def receive_now(self) -> bytes | None:
+        assert self._readiness is not None
+        try:
+            size = self.sock.recv_into(_buffer)
+        except BlockingIOError:
+            self.ready = False
+            return None
+        if size < RECEIVE_BYTES and not self._ended:
+            # All there was, and the set tells of what comes from now on.
+            self.ready = False
+        self._seen_at = self._readiness.passes
+        return bytes(_buffer[:size])
+
+    async def _receive_unwatched(self) -> bytes:
         while True:
             await wait_readable(self.sock)
             try:
@@ -87,30 +270,53 @@ class PlainTransport:
                     sent += self.sock.send(view[sent:])
 
     def untouched(self) -> bool:
-        return not _bytes_waiting(self.sock)
+        return not self._unread and self._silent()
 
 
-class TLSTransport:
+class TLSTransport(_Waiter):
     """`sock` has finished its handshake."""
 
-    __slots__ = ("sock",)
+    __slots__ = ()
+
+    sock: ssl.SSLSocket
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
-        self.sock: ssl.SSLSocket = sock
+        super().__init__(sock)
         # An end that the peer did not sign may be anybody's: it is an error, never the end of an answer.
         sock.suppress_ragged_eofs = False  # type: ignore[attr-defined] # real, but not in typeshed
 
     async def receive(self) -> bytes:
         # A record may be left over from the last read: then the socket itself would never become readable.
         if not self.sock.pending():
-            await wait_readable(self.sock)
+            await self._wait_for_bytes()
         while True:
             try:
                 return self.sock.recv(RECEIVE_BYTES)
             except ssl.SSLWantReadError:
-                await wait_readable(self.sock)
+                await self._wait_for_bytes()
             except ssl.SSLWantWriteError:
                 await wait_writable(self.sock)
+
+    async def _wait_for_bytes(self) -> None:
+        """OpenSSL reads only what it needs, so the kernel is asked whether that was all."""
+        if self.ready and not self._ended and not _bytes_waiting(self.sock):
+            self.ready = False
+        await self._wait()
+
+    def receive_now(self) -> bytes | None:
+        assert self._readiness is not None
+        self._seen_at = self._readiness.passes
+        try:
+            data = self.sock.recv(RECEIVE_BYTES)
+        except ssl.SSLWantReadError:
+            self.ready = False
+            return None
+        except ssl.SSLWantWriteError:
+            # Only within a renegotiation, which TLS 1.3 does not know: the next event looks again.
+            return None
+        if not self.sock.pending() and not self._ended and not _bytes_waiting(self.sock):
+            self.ready = False
+        return data
 
     def send_now(self, data: bytes | bytearray) -> int:
         try:
@@ -131,7 +337,7 @@ class TLSTransport:
     def untouched(self) -> bool:
         if self.sock.pending():
             return False
-        if not _bytes_waiting(self.sock):
+        if self._silent():
             return True
         try:
             # Session tickets arrive after the handshake and are no application data: reading them gives
@@ -177,22 +383,16 @@ def prepare(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def interrupt(sock: socket.socket) -> None:
-    """Wake whatever task waits on `sock`, with `trio.ClosedResourceError`; the socket itself stays usable."""
-    if sock.fileno() >= 0:
-        notify_closing(sock)
-
-
-def close(sock: socket.socket) -> None:
+def close(transport: Transport) -> None:
     """Close without waiting: the kernel still delivers what was sent."""
-    if sock.fileno() >= 0:
-        notify_closing(sock)
+    transport.interrupt()
+    transport.unwatch()
     with contextlib.suppress(OSError):
-        sock.close()
+        transport.sock.close()
 
 
-def abort(sock: socket.socket) -> None:
+def abort(transport: Transport) -> None:
     """Close so that the peer sees a reset: an answer that was cut must never look finished."""
     with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-    close(sock)
+        transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    close(transport)

@@ -19,17 +19,24 @@ from contextlib import contextmanager
 import trio
 
 from gateway import operations
-from gateway.accept import Acceptor, Connection, Handler, listen
+from gateway.accept import Acceptor, Handler, listen
+from gateway.admission import Admission
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
+from gateway.connection import Connection, Take
 from gateway.dial import Pools
 from gateway.fault import describe
-from gateway.hangup import HangupWatch
+from gateway.known_heads import KnownHeads
+from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.metrics import Metrics
 from gateway.pipeline import Pipeline
+from gateway.price_library import Library
+from gateway.prices import Prices
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
+from gateway.readiness import Readiness
+from gateway.refill import Refill
 from gateway.refusal import Dialect
 from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
@@ -93,11 +100,15 @@ class Worker:
         self.settings = settings
         self.limits = settings.limits()
         self.watchdog = Watchdog()
-        self.hangups = HangupWatch()
-        self.pools = Pools(self.limits, self.watchdog)
-        self.snapshot = Snapshot(db, self.limits, self.watchdog)
-        self.meter = Meter(spool)
+        self.readiness = Readiness()
+        self.pools = Pools(self.limits, self.watchdog, self.readiness)
+        self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
+        self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
+        self.refill = Refill(db, spool.owner)
+        self.meter = Meter(spool, self.prices, self.refill.ledger)
         self.shipper = Shipper(spool, db)
+        self._lent_is_known = False
+        """What earlier workers on this journal were lent has been accounted for and given back."""
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
@@ -107,8 +118,8 @@ class Worker:
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self.watchdog.run)
-                background.start_soon(self.hangups.run)
-                for service in (self.pools.run, self.snapshot.run, self.shipper.run):
+                background.start_soon(self.readiness.run)
+                for service in (self.pools.run, self.snapshot.run, self.shipper.run, self._refill):
                     background.start_soon(_keep_running, service)
                 async with trio.open_nursery() as verifications:
                     await self._serve(listener, on_ready, verifications)
@@ -121,29 +132,25 @@ class Worker:
         deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
         with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):
             await self.shipper.ship_all()
+            await self.refill.give_back()
+
+    async def _refill(self) -> None:
+        """Lend from the database until cancelled; first settle what this journal's earlier workers left."""
+        while not self._lent_is_known:
+            try:
+                await self.shipper.ship_all()
+                await self.refill.release()
+                self._lent_is_known = True
+            except StorageError:
+                # Away: hard limits refuse until it is back.
+                await trio.sleep(_RESTART_SECONDS)
+        await self.refill.run()
 
     async def _serve(
         self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
     ) -> None:
-        settings = self.settings
-        providers = settings.providers()
         authenticator = Authenticator(self.snapshot, self.limits, self.watchdog, verifications)
-        pipeline = self.pipeline = Pipeline(
-            limits=self.limits,
-            operations=operations.load(),
-            authenticator=authenticator,
-            upstreams=Upstreams(
-                live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
-                simulated=settings.simulated(),
-                shared_account=settings.shared_account,
-            ),
-            master_keys=settings.load_master_keys(),
-            pools=self.pools,
-            meter=self.meter,
-            observe=self.observe,
-            public_url=settings.public_url,
-            trusted_proxies=settings.trusted_proxies,
-        )
+        pipeline, lane = self._ways(authenticator)
         probes = Probes(self.snapshot, self.meter.spool)
 
         def handle(connection: Connection, inbound: Inbound) -> Awaitable[None]:
@@ -151,13 +158,15 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = self._acceptor(handle, pipeline)
+        acceptor = self._acceptor(handle, pipeline, lane.take)
         metrics = Metrics(
             acceptor=acceptor,
             authenticator=authenticator,
+            lane=lane,
             meter=self.meter,
             pipeline=pipeline,
             pools=self.pools,
+            refill=self.refill,
             shipper=self.shipper,
             snapshot=self.snapshot,
         )
@@ -176,8 +185,8 @@ class Worker:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as traffic:
                 traffic.start_soon(accept)
-                if settings.metrics_bind is not None:
-                    traffic.start_soon(serve_metrics, settings.metrics_bind)
+                if self.settings.metrics_bind is not None:
+                    traffic.start_soon(serve_metrics, self.settings.metrics_bind)
                 on_ready(_url(listener))
                 await anext(signals)
                 probes.draining = True
@@ -190,13 +199,53 @@ class Worker:
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
 
-    def _acceptor(self, handler: Handler, pipeline: Pipeline) -> Acceptor:
+    def _ways(self, authenticator: Authenticator) -> tuple[Pipeline, Lane]:
+        """The two ways of a request: where something may have to be waited for, and where nothing has."""
+        settings = self.settings
+        providers = settings.providers()
+        upstreams = Upstreams(
+            live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+            simulated=settings.simulated(),
+            shared_account=settings.shared_account,
+        )
+        master_keys = settings.load_master_keys()
+        heads = KnownHeads()
+        admission = Admission(self.refill, self.prices, settings.output_tokens_default)
+        pipeline = self.pipeline = Pipeline(
+            limits=self.limits,
+            operations=operations.load(),
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            heads=heads,
+            admission=admission,
+            observe=self.observe,
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        lane = self.lane = Lane(
+            limits=self.limits,
+            heads=heads,
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            admission=admission,
+            new_request_id=pipeline.new_request_id,
+        )
+        return pipeline, lane
+
+    def _acceptor(self, handler: Handler, pipeline: Pipeline, take: Take | None = None) -> Acceptor:
         return Acceptor(
             limits=self.limits,
             watchdog=self.watchdog,
-            hangups=self.hangups,
+            readiness=self.readiness,
             handler=handler,
             request_id=pipeline.new_request_id,
+            take=take,
         )
 
 
@@ -208,6 +257,11 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
         except* Exception as group:
             _log.error("%s failed and starts again: %s", service.__qualname__, describe(group))
         await trio.sleep(_RESTART_SECONDS)
+
+
+def _price_names(settings: GatewaySettings) -> dict[str, str]:
+    """What the price library calls the providers whose names differ."""
+    return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}
 
 
 def _url(listener: socket.socket) -> str:

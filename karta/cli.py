@@ -22,6 +22,7 @@ from karta.commands import (
     master_key,
     migrate,
     org,
+    prices,
     servers,
     up,
     usage,
@@ -29,7 +30,7 @@ from karta.commands import (
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 
 EXIT_INTERRUPTED = 130
-GROUPS = (up, servers, migrate, doctor, org, keys, byok, budget, limits, usage, master_key, bench)
+GROUPS = (up, servers, migrate, doctor, org, keys, byok, budget, limits, prices, usage, master_key, bench)
 DESCRIPTION = """\
 Karta: a gateway between SDK traffic and LLM providers, with its control plane.
 

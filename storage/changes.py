@@ -17,10 +17,11 @@ CHANNEL = "karta_changes"
 
 class Change(msgspec.Struct, frozen=True):
     """One changed row. `key_id` is set for a key and its limits, None for what concerns all keys of the
-    organization."""
+    organization; `org_id` is None for what concerns everybody.
+    """
 
-    table: Literal["api_keys", "limits", "organizations", "provider_credentials"]
-    org_id: UUID
+    table: Literal["api_keys", "limits", "organizations", "price_overrides", "provider_credentials"]
+    org_id: UUID | None
     key_id: str | None = None
 
 

@@ -185,24 +185,49 @@ class _Opener:
     every request. What it holds (the organization's key) the master key beside it gives anyway.
     """
 
-    __slots__ = ("_associated", "_wrapping", "_wrapping_associated", "sealed")
+    __slots__ = ("_ciphertext", "_wrapped_key", "_wrapping", "sealed")
 
     def __init__(self, master_keys: MasterKeys, sealed: SealedCredential) -> None:
         version = sealed.master_key_version
         place = _place(sealed)
         self.sealed = sealed
         self._wrapping = AESGCM(master_keys.org_key(version, sealed.org_id, sealed.org_salt))
-        self._wrapping_associated = _wrapping_data(version, place)
-        self._associated = _lengthened(_CIPHERTEXT_PURPOSE, place)
+        self._wrapped_key = _Parts(sealed.wrapped_key, _wrapping_data(version, place))
+        self._ciphertext = _Parts(sealed.ciphertext, _lengthened(_CIPHERTEXT_PURPOSE, place))
+        if self._wrapped_key.size != KEY_BYTES:
+            raise SealError("a wrapped key has the wrong length")
 
     def open(self) -> bytearray:
-        data_key = _decrypt(self._wrapping, self.sealed.wrapped_key, self._wrapping_associated)
+        data_key = self._wrapped_key.decrypt(self._wrapping)
         try:
-            if len(data_key) != KEY_BYTES:
-                raise SealError("a wrapped key has the wrong length")
-            return _decrypt(AESGCM(data_key), self.sealed.ciphertext, self._associated)
+            return self._ciphertext.decrypt(AESGCM(data_key))
         finally:
             wipe(data_key)
+
+
+class _Parts:
+    """Sealed material taken apart: what `_encrypt` put together, and what it was bound to."""
+
+    __slots__ = ("_associated", "_content", "_nonce", "size")
+
+    def __init__(self, sealed: bytes, associated: bytes) -> None:
+        self.size = len(sealed) - _HEADER_BYTES - TAG_BYTES
+        if self.size < 0 or sealed[0] != _FORMAT:
+            raise SealError("sealed material is cut short or of an unknown format")
+        self._nonce = sealed[1:_HEADER_BYTES]
+        self._content = sealed[_HEADER_BYTES:]
+        self._associated = sealed[:1] + associated
+
+    def decrypt(self, cipher: AESGCM) -> bytearray:
+        opened = bytearray(self.size)
+        try:
+            cipher.decrypt_into(self._nonce, self._content, self._associated, opened)
+        except InvalidTag:
+            wipe(opened)
+            raise SealError(
+                "sealed material does not open: wrong master key, or moved from its place"
+            ) from None
+        return opened
 
 
 def rewrap(master_keys: MasterKeys, sealed: SealedCredential) -> tuple[int, bytes]:
@@ -224,9 +249,8 @@ def wipe(buffer: bytearray) -> None:
 
 def _unwrap(master_keys: MasterKeys, sealed: SealedCredential) -> bytearray:
     org_key = master_keys.org_key(sealed.master_key_version, sealed.org_id, sealed.org_salt)
-    data_key = _decrypt(
-        AESGCM(org_key), sealed.wrapped_key, _wrapping_data(sealed.master_key_version, _place(sealed))
-    )
+    wrapping = _wrapping_data(sealed.master_key_version, _place(sealed))
+    data_key = _Parts(sealed.wrapped_key, wrapping).decrypt(AESGCM(org_key))
     if len(data_key) != KEY_BYTES:
         wipe(data_key)
         raise SealError("a wrapped key has the wrong length")
@@ -245,18 +269,6 @@ def _encrypt(key: bytes | bytearray, plaintext: bytearray, associated: bytes) ->
     nonce = os.urandom(NONCE_BYTES)
     header = bytes([_FORMAT]) + nonce
     return header + AESGCM(key).encrypt(nonce, plaintext, header[:1] + associated)
-
-
-def _decrypt(cipher: AESGCM, sealed: bytes, associated: bytes) -> bytearray:
-    if len(sealed) < _HEADER_BYTES + TAG_BYTES or sealed[0] != _FORMAT:
-        raise SealError("sealed material is cut short or of an unknown format")
-    opened = bytearray(len(sealed) - _HEADER_BYTES - TAG_BYTES)
-    try:
-        cipher.decrypt_into(sealed[1:_HEADER_BYTES], sealed[_HEADER_BYTES:], sealed[:1] + associated, opened)
-    except InvalidTag:
-        wipe(opened)
-        raise SealError("sealed material does not open: wrong master key, or moved from its place") from None
-    return opened
 
 
 def _lengthened(*parts: bytes) -> bytes:

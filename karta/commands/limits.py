@@ -1,4 +1,5 @@
-"""`karta limits set | show`: requests and tokens a minute, streams at once, of an organization or a key."""
+"""`karta limits set | show`: requests and tokens a minute and streams at once, of an organization or a
+key."""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ FIGURES = (
     "cache_write_5m_tokens",
     "cache_write_1h_tokens",
     "reasoning_tokens",
-    "audio_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
     "server_tool_calls",
 )
 
@@ -134,7 +135,8 @@ CHAT_FACTS: Facts = {
     "cache_write_5m_tokens": 76,
     "output_tokens": 30,
     "reasoning_tokens": 12,
-    "audio_tokens": 7,
+    "input_audio_tokens": 5,
+    "output_audio_tokens": 7,
     "complete": True,
 }
 

@@ -89,9 +89,9 @@ async def test_a_client_that_leaves_before_a_head_is_forgotten(leave: Leave, sta
     async with stage(silent) as (gateway, provider):
         async with gateway.client() as client:
             await client.send(b"POST /v1/mess")
-            await poll(lambda: gateway.worker.hangups._callbacks)
+            await poll(lambda: gateway.worker.watchdog.watched)
             await leave(client)
-            await poll(lambda: not gateway.worker.hangups._callbacks)
+            await poll(lambda: not gateway.worker.watchdog.watched)
         assert provider.lines == []
         assert await gateway.settled(0) == []
 
@@ -104,11 +104,11 @@ async def test_a_client_that_leaves_within_its_body_is_forgotten(
     async with stage(silent, cold=cold) as (gateway, provider):
         async with gateway.client() as client:
             await client.send(post(tenant.token)[:-5])
-            await poll(lambda: gateway.worker.hangups._callbacks)
+            await poll(lambda: gateway.worker.watchdog.watched)
             if cold:
                 await poll(lambda: gateway.authenticator.in_flight)
             await leave(client)
-            await poll(lambda: not gateway.worker.hangups._callbacks)
+            await poll(lambda: not gateway.worker.watchdog.watched)
         assert provider.received == b""
         assert await gateway.settled(0) == []
 
@@ -123,7 +123,7 @@ async def test_a_client_that_leaves_while_its_key_is_verified_sends_nothing_up(
             await client.send(post(tenant.token))
             await dialled.wait()
             await leave(client)
-            await poll(lambda: not gateway.worker.hangups._callbacks)
+            await poll(lambda: not gateway.worker.watchdog.watched)
         assert provider.received == b""
         assert await gateway.settled(0) == []
         # The verification goes on, for whoever asks next.

@@ -81,14 +81,14 @@ async def test_more_connections_than_allowed_are_closed(stage: Stage, tenant: Te
                 assert (await client.read_answer()).body == ANSWER
             async with gateway.client() as third:
                 assert await third.read_to_end() == b""
-        await poll(lambda: not gateway.worker.hangups._callbacks)
+        await poll(lambda: not gateway.worker.watchdog.watched)
         assert (await gateway.ask(post(tenant.token))).body == ANSWER
 
 
 async def test_the_listener_outlives_a_want_of_descriptors(stage: Stage, tenant: Tenant) -> None:
     async with stage(answering(ANSWER)) as (gateway, _):
         assert (await gateway.ask(post(tenant.token))).body == ANSWER
-        await poll(lambda: not gateway.worker.hangups._callbacks)
+        await poll(lambda: not gateway.worker.watchdog.watched)
         # The kernel completes these; the gateway has no descriptor left to accept them with.
         waiting = [socket.create_connection(("127.0.0.1", gateway.port)) for _ in range(3)]
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -97,10 +97,10 @@ async def test_the_listener_outlives_a_want_of_descriptors(stage: Stage, tenant:
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
         try:
             await trio.testing.wait_all_tasks_blocked(0.02)
-            assert not gateway.worker.hangups._callbacks
+            assert not gateway.worker.watchdog.watched
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        await poll(lambda: len(gateway.worker.hangups._callbacks) == 3)
+        await poll(lambda: len(gateway.worker.watchdog.watched) == 3)
         for sock in waiting:
             sock.close()
         assert (await gateway.ask(post(tenant.token))).body == ANSWER

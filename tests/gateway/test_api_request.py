@@ -308,6 +308,21 @@ def test_what_is_read_of_a_body(body: bytes, model: str | None, streaming: bool)
     found = request("POST", CHAT, JSON, body=body)
     assert (found.model, found.streaming) == (model, streaming)
     assert found.body == body, "never changed"
+    assert not found.by_reference
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"previous_response_id":"r"}',
+        b'{"conversation":{"id":"c"}}',
+        b'{"container":"c"}',
+        b'{"container":{}}',
+    ],
+)
+def test_what_is_kept_at_the_provider_is_told(body: bytes) -> None:
+    assert request("POST", CHAT, JSON, body=body).by_reference
+    assert not request("POST", CHAT, JSON, body=b'{"conversation":null}').by_reference
 
 
 @pytest.mark.parametrize(

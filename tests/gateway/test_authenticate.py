@@ -52,9 +52,9 @@ async def test_a_first_caller_that_leaves_takes_nobody_along(stage: Stage, tenan
             await first.send(post(tenant.token))
             await poll(lambda: gateway.authenticator.in_flight)
             await second.send(post(tenant.token))
-            await poll(lambda: len(gateway.worker.hangups._callbacks) == 2)
+            await poll(lambda: len(gateway.worker.watchdog.watched) == 2)
             await first.reset()
-            await poll(lambda: len(gateway.worker.hangups._callbacks) == 1)
+            await poll(lambda: len(gateway.worker.watchdog.watched) == 1)
         assert (await second.read_answer()).body == ANSWER
         assert gateway.authenticator.bcrypt_runs == 1
         await gateway.settled(1)

@@ -10,6 +10,8 @@ from uuid import UUID
 import pytest
 import trio
 
+from gateway.refusal import Dialect
+from gateway.tally import Tally
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import RunningGateway
 from tests.support.raw_client import RawClient
@@ -49,7 +51,8 @@ class End(NamedTuple):
 UNARY = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(ANSWER) + ANSWER
 )
-# Of a request cut before its figures were told the input is estimated from the size of its body.
+# Of a request cut before its figures were told the input is estimated from the size of its body; also when
+# nothing was said at all, since the provider may have worked on it.
 ESTIMATE = len(STREAM_BODY) // 4
 ENDS = {
     "an answer": End(UNARY, False, read_all, "completed", 200, True, (3, 4)),
@@ -72,7 +75,7 @@ ENDS = {
         True,
         (0, 0),
     ),
-    "client gone, nothing said": End(None, False, leave_at_once, "client_gone", 0, False, (0, 0)),
+    "client gone, nothing said": End(None, False, leave_at_once, "client_gone", 0, False, (ESTIMATE, 0)),
     "client gone in a stream": End(
         STREAM + b"".join(map(chunk, ANTHROPIC[:3])),
         False,
@@ -90,7 +93,7 @@ ENDS = {
     "provider died in an answer": End(
         UNARY[:-1], True, read_all, "upstream_failed", 200, False, (ESTIMATE, 0)
     ),
-    "nothing in time": End(None, False, read_all, "timed_out", 504, True, (0, 0)),
+    "nothing in time": End(None, False, read_all, "timed_out", 504, False, (ESTIMATE, 0)),
     "nothing more in time": End(
         STREAM + chunk(ANTHROPIC[0]), False, read_all, "timed_out", 200, False, (7, 1)
     ),
@@ -204,6 +207,86 @@ async def test_the_classes_of_tokens_are_told_apart(stage: Stage, tenant: Tenant
     assert (row["model_asked"], row["model_answered"]) == ("claude-test", "claude-answered")
     assert (row["input_tokens"], row["output_tokens"], row["cache_read_tokens"]) == (25, 9, 5)
     assert (row["cache_write_5m_tokens"], row["cache_write_1h_tokens"]) == (4, 3)
+
+
+# What it costs.
+
+UNKNOWN_RATE = 100_000_000
+KNOWN_MODEL = b"claude-sonnet-4-5"
+# 3 dollars a million tokens of input and 15 of output, in picodollars a token.
+KNOWN_COST = 3 * 3_000_000 + 4 * 15_000_000
+
+
+def answer_of(model: bytes) -> bytes:
+    return b'{"model":"%s","usage":{"input_tokens":3,"output_tokens":4}}' % model
+
+
+async def test_a_known_price_is_exact(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(answer_of(KNOWN_MODEL))) as (gateway, _):
+        await gateway.ask(post(tenant.token))
+        row = await gateway.only_row()
+        assert (
+            row["price_version"]
+            == gateway.worker.prices.cost(
+                Tally(Dialect.ANTHROPIC, streamed=False),
+                provider="anthropic",
+                model_asked=KNOWN_MODEL.decode(),
+                org_id=tenant.org_id,
+                at=row["started_at"].timestamp(),
+            )[1]
+        )
+    assert row["price_version"]
+    assert (row["cost_picodollars"], row["charged_picodollars"]) == (KNOWN_COST, KNOWN_COST)
+
+
+async def test_an_unknown_price_is_not_nothing(stage: Stage, tenant: Tenant) -> None:
+    """The cost is not known, and money limits are charged the configured rate for every token."""
+    async with stage(answering(answer_of(b"made-up"))) as (gateway, _):
+        await gateway.ask(post(tenant.token, b'{"model":"made-up"}'))
+        row = await gateway.only_row()
+    assert row["cost_picodollars"] is None
+    assert row["price_version"] is None
+    assert row["charged_picodollars"] == (3 + 4) * UNKNOWN_RATE
+
+
+async def test_an_answer_without_figures_is_not_free(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(b'{"model":"%s"}' % KNOWN_MODEL)) as (gateway, _):
+        await gateway.ask(post(tenant.token, b"{}"))
+        row = await gateway.only_row()
+    assert not row["usage_complete"]
+    assert row["input_tokens"] == row["output_tokens"] == 0
+    assert row["cost_picodollars"] is None
+
+
+@pytest.mark.parametrize("status", [400, 429, 529])
+async def test_an_error_costs_nothing(status: int, stage: Stage, tenant: Tenant) -> None:
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await line.answer(answer_of(KNOWN_MODEL), status=f"{status} No")
+
+    async with stage(provider) as (gateway, _):
+        await gateway.ask(post(tenant.token))
+        row = await gateway.only_row()
+    assert (row["cost_picodollars"], row["charged_picodollars"], row["price_version"]) == (0, 0, None)
+
+
+async def test_what_may_have_been_worked_on_is_charged_as_estimated(stage: Stage, tenant: Tenant) -> None:
+    asked = trio.Event()
+
+    async def provider(line: Line) -> None:
+        await line.read_request()
+        asked.set()
+        await line.wait_closed()
+
+    body = b'{"model":"%s","messages":"%s"}' % (KNOWN_MODEL, b"x" * 1000)
+    async with stage(provider) as (gateway, _):
+        async with gateway.client() as client:
+            await client.send(post(tenant.token, body))
+            await asked.wait()
+        row = await gateway.only_row()
+    assert not row["usage_complete"]
+    assert row["input_tokens"] == len(body) // 4
+    assert row["cost_picodollars"] == row["charged_picodollars"] == len(body) // 4 * 3_000_000
 
 
 HOSTILE = {

@@ -10,15 +10,16 @@ import pytest
 import trio
 import trio.testing
 
-from gateway.accept import Connection
+from gateway.connection import Connection
 from gateway.dial import Pool, Upstream
 from gateway.limits import Limits
 from gateway.provider import Origin
+from gateway.readiness import Readiness
 from gateway.response_reader import UpstreamBroken
 from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_piece, send_request
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import Watchdog
-from gateway.wire import PlainTransport, interrupt
+from gateway.wire import PlainTransport
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import answering
@@ -29,7 +30,7 @@ LIMITS = Limits()
 class Pair:
     """An upstream, the socket at its provider's end, and a client's connection to account the waits to."""
 
-    def __init__(self) -> None:
+    def __init__(self, nursery: trio.Nursery) -> None:
         ours, self.provider = socket.socketpair()
         ours.setblocking(False)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -37,8 +38,9 @@ class Pair:
         self.client_end, client = socket.socketpair()
         client.setblocking(False)
         watchdog = Watchdog()
-        self.upstream = Upstream(PlainTransport(ours), Pool(Origin("127.0.0.1", 9, False), LIMITS, watchdog))
-        self.connection = Connection(PlainTransport(client), "unix", LIMITS, watchdog)
+        pool = Pool(Origin("127.0.0.1", 9, False), LIMITS, watchdog, Readiness())
+        self.upstream = Upstream(PlainTransport(ours), pool)
+        self.connection = Connection(PlainTransport(client), "unix", LIMITS, watchdog, nursery)
 
     def close(self) -> None:
         for sock in (
@@ -60,11 +62,12 @@ class Pair:
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[Pair]:
-    both = Pair()
-    try:
-        yield both
-    finally:
-        both.close()
+    async with trio.open_nursery() as nursery:
+        both = Pair(nursery)
+        try:
+            yield both
+        finally:
+            both.close()
 
 
 async def test_what_fits_goes_at_once_and_is_overwritten() -> None:
@@ -127,7 +130,7 @@ async def test_a_connection_closed_under_a_send_is_broken() -> None:
         @nursery.start_soon
         async def close() -> None:
             await trio.testing.wait_all_tasks_blocked()
-            interrupt(both.upstream.transport.sock)
+            both.upstream.transport.interrupt()
 
         with pytest.raises(UpstreamBroken):
             await send_piece(both.connection, both.upstream, bytes(10**6), LIMITS)

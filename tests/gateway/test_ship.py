@@ -15,7 +15,7 @@ from gateway.spool import Spool
 from storage.bridge import Database, open_database
 from storage.errors import DatabaseUnavailable
 from tests.gateway.conftest import Stage, Tenant
-from tests.gateway.journals import opened, record, segments
+from tests.gateway.journals import opened, record, row, segments
 from tests.support.database_line import DatabaseLine, database_line
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import answering
@@ -31,7 +31,7 @@ class Journal:
 
     def append(self, *numbers: int) -> None:
         for number in numbers:
-            self.spool.append(record(number))
+            self.spool.append(row(record(number)))
 
     async def arrived(self) -> list[int]:
         rows = await self._owner.fetch("SELECT input_tokens FROM usage ORDER BY input_tokens")

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from gateway import spool as spool_module
-from gateway.spool import MAGIC, Spool
-from tests.gateway.journals import everything, opened, read_all, record, segments
+from gateway.spool import Spool
+from tests.gateway.journals import everything, opened, read_all, record, row, segments
+
+HEADING = spool_module._HEADING
 
 
 @contextmanager
@@ -42,12 +44,12 @@ def no_descriptors_left() -> Iterator[None]:
 
 def test_a_full_disk_stops_admission_and_loses_nothing(tmp_path: Path) -> None:
     with opened(tmp_path) as spool:
-        spool.append(record(0))
+        spool.append(row(record(0)))
         fits = spool.current.stat().st_size
-        for extra in range(0, fits - len(MAGIC), 37):
+        for extra in range(0, fits - len(HEADING), 37):
             with file_bytes_max(fits + extra):
                 assert not spool.full
-                spool.append(record(1))
+                spool.append(row(record(1)))
                 assert spool.full
                 assert read_all(spool.current) == [record(0)], "no torn record is left behind"
                 assert spool.current.stat().st_size == fits
@@ -58,7 +60,7 @@ def test_a_full_disk_stops_admission_and_loses_nothing(tmp_path: Path) -> None:
             spool._held.clear()
         with file_bytes_max(fits):
             for number in range(1, 6):
-                spool.append(record(number))
+                spool.append(row(record(number)))
         spool.retry()
         assert not spool.full
         assert read_all(spool.current) == [record(number) for number in range(6)], "in their order"
@@ -67,9 +69,9 @@ def test_a_full_disk_stops_admission_and_loses_nothing(tmp_path: Path) -> None:
 
 def test_the_next_record_brings_the_held_ones_along(tmp_path: Path) -> None:
     with opened(tmp_path) as spool:
-        with file_bytes_max(len(MAGIC)):
-            spool.append(record(0))
-        spool.append(record(1))
+        with file_bytes_max(len(HEADING)):
+            spool.append(row(record(0)))
+        spool.append(row(record(1)))
         assert not spool.full
         assert read_all(spool.current) == [record(0), record(1)]
 
@@ -77,9 +79,9 @@ def test_the_next_record_brings_the_held_ones_along(tmp_path: Path) -> None:
 def test_memory_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "HELD_RECORDS_MAX", 3)
     with opened(tmp_path) as spool:
-        with file_bytes_max(len(MAGIC)):
+        with file_bytes_max(len(HEADING)):
             for number in range(5):
-                spool.append(record(number))
+                spool.append(row(record(number)))
         assert spool.lost == 2
         spool.retry()
         assert read_all(spool.current) == [record(0), record(1), record(2)]
@@ -91,16 +93,16 @@ def test_a_rotation_that_fails_keeps_the_segment_in_use(
 ) -> None:
     monkeypatch.setattr(spool_module, "SEGMENT_BYTES_MAX", 1000)
     with opened(tmp_path) as spool:
-        spool.append(record(0))
+        spool.append(row(record(0)))
         before = spool.current
         # Room for the old segment to grow is not taken away by a limit on descriptors; by one on size it is.
         with no_descriptors_left() if trouble == "descriptors" else file_bytes_max(0):
             for number in range(1, 5):
-                spool.append(record(number))
+                spool.append(row(record(number)))
             spool.rotate()
             assert spool.current == before
         assert segments(tmp_path) == [before]
-        spool.append(record(5))
+        spool.append(row(record(5)))
         assert everything(tmp_path) == [record(number) for number in range(6)]
         assert spool.current != before
         assert spool.finished == [before]
@@ -121,12 +123,12 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from gateway import spool
-from tests.gateway.journals import record
+from tests.gateway.journals import record, row
 spool.SEGMENT_BYTES_MAX = 20_000
 journal = spool.Spool(Path(sys.argv[1]))
 number = 0
 while True:
-    journal.append(record(number))
+    journal.append(row(record(number)))
     number += 1
     print(number, flush=True)
 """

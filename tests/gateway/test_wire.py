@@ -13,23 +13,40 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from gateway import wire
+from gateway.readiness import Readiness
 from gateway.wire import RECEIVE_BYTES, PlainTransport, Transport
 from tests.gateway.socket_pairs import RawTLSPeer, plain_pair, reset, tcp_pair, tls_pair
 
 Pair = tuple[Transport, RawTLSPeer | PlainTransport]
-KINDS = ["plain", "TLS, we dial", "TLS, we serve"]
+PLAIN = ["plain", "plain, watched"]
+TLS = ["TLS, we dial", "TLS, we serve", "TLS, watched"]
+KINDS = [*PLAIN, *TLS]
 
 
 @asynccontextmanager
 async def pair(kind: str, *, buffer_bytes: int | None = None) -> AsyncIterator[Pair]:
+    ours: Transport
+    peer: RawTLSPeer | PlainTransport
     async with AsyncExitStack() as stack:
-        if kind == "plain":
-            yield stack.enter_context(plain_pair(buffer_bytes=buffer_bytes))
+        if kind in PLAIN:
+            ours, peer = stack.enter_context(plain_pair(buffer_bytes=buffer_bytes))
         else:
             ours, peer = await stack.enter_async_context(
                 tls_pair(we_are_server="serve" in kind, buffer_bytes=buffer_bytes)
             )
-            yield ours, peer
+        if "watched" in kind:
+            ours.watch(await stack.enter_async_context(watching()))
+        yield ours, peer
+        ours.unwatch()
+
+
+@asynccontextmanager
+async def watching() -> AsyncIterator[Readiness]:
+    async with trio.open_nursery() as nursery:
+        readiness = Readiness()
+        nursery.start_soon(readiness.run)
+        yield readiness
+        nursery.cancel_scope.cancel()
 
 
 async def send_from(peer: RawTLSPeer | PlainTransport, data: bytes) -> None:
@@ -96,7 +113,7 @@ async def test_send_now_says_how_much_fitted(kind: str) -> None:
         sent = ours.send_now(data)
         assert sent < len(data)
         # OpenSSL says nothing went while part of it did: the same bytes are then sent again, and it knows.
-        assert sent > 0 or kind != "plain"
+        assert sent > 0 or kind in TLS
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ours.send_rest, data, sent)
             assert await receive_all(peer, len(data)) == data
@@ -142,7 +159,7 @@ async def test_what_was_sent_before_an_end_is_received_first() -> None:
         assert await ours.receive() == b""
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", TLS)
 async def test_a_tls_end_counts_only_when_it_is_signed(kind: str) -> None:
     async with pair(kind) as (ours, peer):
         assert isinstance(peer, RawTLSPeer)
@@ -169,7 +186,7 @@ async def test_sending_to_a_peer_that_reset_is_an_os_error(kind: str) -> None:
         assert not isinstance(caught.value, BlockingIOError)
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", TLS)
 async def test_a_damaged_record_is_an_error_not_data(kind: str) -> None:
     async with pair(kind) as (ours, peer):
         assert isinstance(peer, RawTLSPeer)
@@ -183,7 +200,7 @@ async def test_a_damaged_record_is_an_error_not_data(kind: str) -> None:
 # TLS records are not reads.
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", TLS)
 async def test_a_record_in_pieces_is_waited_for(kind: str) -> None:
     async with pair(kind) as (ours, peer):
         assert isinstance(peer, RawTLSPeer)
@@ -204,7 +221,7 @@ async def test_a_record_in_pieces_is_waited_for(kind: str) -> None:
             record = peer.seal(b"an event")
 
 
-@pytest.mark.parametrize("kind", KINDS[1:])
+@pytest.mark.parametrize("kind", TLS)
 async def test_records_that_came_together_are_read_without_waiting_for_more(kind: str) -> None:
     async with pair(kind) as (ours, peer):
         assert isinstance(peer, RawTLSPeer)
@@ -235,7 +252,10 @@ async def test_a_waiting_task_is_woken(kind: str, how: str) -> None:
             nursery.start_soon(receive)
             nursery.start_soon(send)
             await wait_all_tasks_blocked(0.05)
-            getattr(wire, how)(ours.sock)
+            if how == "interrupt":
+                ours.interrupt()
+            else:
+                getattr(wire, how)(ours)
         assert sorted(woken) == ["receive", "send"]
         assert (ours.sock.fileno() >= 0) is (how == "interrupt")
 
@@ -243,29 +263,70 @@ async def test_a_waiting_task_is_woken(kind: str, how: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_interrupted_socket_stays_usable(kind: str) -> None:
     async with pair(kind) as (ours, peer):
-        wire.interrupt(ours.sock)
+        ours.interrupt()
         await send_from(peer, b"still here")
         assert await ours.receive() == b"still here"
+
+
+async def test_that_the_peer_has_gone_is_told_once() -> None:
+    """First its end, then the end of both ways, then a reset: one peer, one departure."""
+    told: list[None] = []
+    with plain_pair() as (ours, peer):
+        async with watching() as readiness:
+            ours.watch(readiness, lambda: told.append(None))
+            peer.sock.shutdown(socket.SHUT_WR)
+            await wait_all_tasks_blocked(0.02)
+            assert told == [None]
+            ours.send_now(b"late")
+            ours.sock.shutdown(socket.SHUT_WR)
+            reset(peer.sock)
+            await wait_all_tasks_blocked(0.02)
+            assert told == [None]
+            ours.unwatch()
+
+
+async def test_bytes_that_are_put_back_come_first_and_wake_whoever_parked() -> None:
+    with plain_pair() as (ours, peer):
+        async with watching() as readiness:
+            ours.watch(readiness)
+            offered: list[bytes | None] = []
+
+            def offer() -> None:
+                offered.append(ours.receive_now())
+                ours.unread(b"one")
+
+            ours.listener = offer
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.park)
+                await wait_all_tasks_blocked()
+                peer.send_now(b"one")
+            # The listener has handed over, so what follows is nobody's but the task's.
+            peer.send_now(b"two")
+            await wait_all_tasks_blocked(0.02)
+            assert offered == [b"one"]
+            assert [await ours.receive(), await ours.receive()] == [b"one", b"two"]
+            ours.unwatch()
 
 
 async def test_close_delivers_and_abort_does_not() -> None:
     with plain_pair() as (ours, peer):
         ours.send_now(b"goodbye")
-        wire.close(ours.sock)
+        wire.close(ours)
         assert await peer.receive() == b"goodbye"
         assert await peer.receive() == b""
     with plain_pair() as (ours, peer):
-        wire.abort(ours.sock)
+        wire.abort(ours)
         with pytest.raises(ConnectionResetError):
             await peer.receive()
 
 
-@pytest.mark.parametrize("end", [wire.close, wire.abort, wire.interrupt])
-async def test_ending_what_has_ended_is_no_error(end: object) -> None:
-    with tcp_pair() as (ours, _):
+async def test_ending_what_has_ended_is_no_error() -> None:
+    with plain_pair() as (ours, _):
         wire.close(ours)
-        assert callable(end)
-        end(ours)
+        wire.close(ours)
+        wire.abort(ours)
+        ours.interrupt()
+        assert ours.sock.fileno() < 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -197,8 +197,9 @@ async def test_a_month_with_rows_in_the_default_stays_there(owner_db: Database) 
 
 READABLE = {
     "karta_gateway": {
-        *("organizations", "api_keys", "provider_credentials", "limits", "schema_migrations"),
-        "usage",  # which rows were new, and no more
+        *("organizations", "api_keys", "provider_credentials", "limits", "price_overrides"),
+        "schema_migrations",
+        *("usage", "late_usage"),  # which rows were new, and no more
     },
     "karta_admin": {
         "organizations",
@@ -207,6 +208,7 @@ READABLE = {
         "sessions",
         "api_keys",
         "provider_credentials",
+        "price_overrides",
         "usage",
         "usage_hourly",
         "limits",

@@ -11,8 +11,9 @@ from typing import Any, cast
 import msgspec
 import trio
 
-from gateway.accept import Connection, listen
+from gateway.accept import listen
 from gateway.authenticate import Authenticator
+from gateway.connection import Connection
 from gateway.limits import Limits
 from gateway.settings import GatewaySettings
 from gateway.spool import Spool
@@ -76,7 +77,7 @@ class RunningGateway:
             assert parsed is not None
             record = await self.worker.snapshot.read(parsed.key_id)
             assert record is not None
-            self.authenticator._remember(self.authenticator._mac(token.encode()), record)
+            self.authenticator._remember(self.authenticator.mac(token.encode()), record)
 
     @asynccontextmanager
     async def client(

@@ -1,4 +1,4 @@
-"""Clients that leave are noticed at once, once each, and never in the name of another."""
+"""What happens on a socket is told at once, once, and never in the name of another."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from gateway.hangup import HangupWatch
+from gateway.readiness import GONE, READABLE, Readiness
 from tests.gateway.socket_pairs import reset, tcp_pair, tls_pair
 
 
 @asynccontextmanager
-async def watching() -> AsyncIterator[HangupWatch]:
+async def watching() -> AsyncIterator[Readiness]:
     async with trio.open_nursery() as nursery:
-        watch = HangupWatch()
+        watch = Readiness()
         nursery.start_soon(watch.run)
         yield watch
         nursery.cancel_scope.cancel()
 
 
 class Departure:
-    """What a connection gives the watch: counts, and can be waited for."""
+    """What a socket's owner gives the set: counts what it is told, and can be waited for."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.readable = 0
         self._event = trio.Event()
 
-    def __call__(self) -> None:
-        self.count += 1
-        self._event.set()
+    def __call__(self, mask: int) -> None:
+        if mask & READABLE:
+            self.readable += 1
+        if mask & GONE:
+            self.count += 1
+            self._event.set()
 
     async def seen(self) -> None:
         with trio.fail_after(5):
@@ -93,19 +97,16 @@ async def test_a_client_that_left_before_it_was_added_is_noticed_too() -> None:
             await departure.seen()
 
 
-async def test_a_departure_is_told_once() -> None:
-    """First its end, then the end of both ways, then a reset: one client, one departure."""
+async def test_each_read_is_told_once() -> None:
     with tcp_pair() as (ours, peer):
         async with watching() as watch:
-            departure = Departure()
-            watch.add(ours.fileno(), departure)
-            peer.shutdown(socket.SHUT_WR)
-            await departure.seen()
-            ours.send(b"late")
-            ours.shutdown(socket.SHUT_WR)
-            reset(peer)
-            await wait_all_tasks_blocked(0.02)
-            assert departure.count == 1
+            told = Departure()
+            watch.add(ours.fileno(), told)
+            for number in range(1, 4):
+                peer.send(b"x")
+                await wait_all_tasks_blocked(0.02)
+                assert told.readable == number
+            watch.discard(ours.fileno())
 
 
 async def test_what_is_discarded_is_not_told() -> None:
@@ -164,7 +165,7 @@ async def test_a_callback_may_cancel_the_task_that_serves_the_client() -> None:
     with tcp_pair() as (ours, peer):
         async with watching() as watch, trio.open_nursery() as nursery:
             scope = trio.CancelScope()
-            watch.add(ours.fileno(), scope.cancel)
+            watch.add(ours.fileno(), lambda mask: scope.cancel() if mask & GONE else None)
 
             async def serve() -> None:
                 with scope:

@@ -1,0 +1,186 @@
+"""The steady state of the pipeline: a known key, a known head, an idle connection to the provider. No task at
+all.
+
+`take` goes through the same stages as `pipeline.run`, in the same order and by the same functions, but only
+where none of them has to wait or to refuse: the head is recalled (`known_heads`), the caller is recalled, the
+grant is made, the key is opened, used and wiped, and the request is sent, all within the event that brought
+it; the answer is an `exchange`. Whatever is otherwise (a new key or head, a long body, no idle connection, a
+refusal of any kind) is left to the connection's task and the pipeline, which then see the request as if it
+had just come. So does a request whose idle connection turned out dead before a byte of an answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from gateway.admission import Admission
+from gateway.api_request import read_fields
+from gateway.authenticate import Authenticator
+from gateway.authorize import Upstreams, authorize
+from gateway.connection import Connection
+from gateway.decrypt import decrypt, request_head
+from gateway.dial import Pools
+from gateway.ending import ending_of
+from gateway.exchange import Exchange
+from gateway.fault import describe
+from gateway.include_usage import add_usage_request
+from gateway.known_heads import KnownHeads
+from gateway.limits import Limits
+from gateway.meter import Meter
+from gateway.refusal import Kind, Refusal, render
+from gateway.reservation import Reservation
+from gateway.send_request import send_at_once, send_request
+from gateway.upstream_response import NothingReceived
+from storage.model import CredentialKind, Outcome
+from storage.sealing import MasterKeys
+
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_PLATFORM = CredentialKind.PLATFORM
+
+_log = logging.getLogger("karta.gateway.lane")
+
+
+class Lane:
+    """What `Connection.take` is, for all connections of a worker."""
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        heads: KnownHeads,
+        authenticator: Authenticator,
+        upstreams: Upstreams,
+        master_keys: MasterKeys | None,
+        pools: Pools,
+        meter: Meter,
+        admission: Admission,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        self._limits = limits
+        self._heads = heads
+        self._authenticator = authenticator
+        self._upstreams = upstreams
+        self._master_keys = master_keys
+        self._pools = pools
+        self._meter = meter
+        self._admission = admission
+        self._new_request_id = new_request_id
+        self.requests = 0
+        self.refused = 0
+
+    def take(self, connection: Connection, data: bytes) -> bool:
+        """See to the request that `data` is; False leaves it to the pipeline."""
+        began = time.perf_counter()
+        found = self._heads.find(data)
+        if found is None or self._meter.spool.full:
+            return False
+        known, body = found
+        try:
+            caller = self._authenticator.recall_mac(known.token_mac)
+            if caller is None:
+                return False
+            request = known.request.again(body, read_fields(known.request, body))
+            started_us = time.time_ns() // 1000
+            grant = authorize(caller, request, self._upstreams, started_us / 1_000_000)
+            reservation = self._admission.reserve_now(grant, started_us)
+        except Refusal:
+            # The pipeline comes to the same, and says it.
+            return False
+        upstream = self._pools.of(grant.provider.origin).take()
+        if upstream is None:
+            _release(reservation)
+            return False
+        try:
+            opened = decrypt(grant, self._master_keys)
+        except Refusal:
+            _release(reservation)
+            upstream.pool.keep_unused(upstream)
+            return False
+        self.requests += 1
+        metering = self._meter.begin(grant, self._new_request_id(), began, started_us, reservation, len(body))
+        metering.verify_us = metering.elapsed_us()
+        connection.request_id = metering.request_id
+        add_usage_request(request, grant.provider)
+        with opened:
+            head = request_head(opened, len(request.body), request.body, known.prefix(grant.provider))
+        upstream.reader.begin(head_only=False)
+        exchange = Exchange(
+            connection,
+            upstream,
+            grant,
+            metering,
+            self._limits,
+            self._ended,
+            hide_account=grant.kind is _PLATFORM and self._upstreams.shared_account,
+        )
+        exchange.on_gone = self._abandoned
+        exchange.asked = data
+        sent = send_at_once(upstream, head)
+        if sent < len(head):
+            connection.nursery.start_soon(self._send_rest, exchange, head, sent)
+        exchange.await_answer()
+        return True
+
+    async def _send_rest(self, exchange: Exchange, head: bytearray, sent: int) -> None:
+        try:
+            await send_request(exchange.connection, exchange.upstream, head, b"", self._limits, sent)
+        except Exception as error:
+            exchange.fail(error)
+
+    def _abandoned(self, exchange: Exchange) -> None:
+        """The client has gone in the middle of its answer, or before it."""
+        connection = exchange.connection
+        exchange.upstream.spoiled = True
+        exchange.upstream.pool.give_back(exchange.upstream)
+        exchange.metering.settle(Outcome.CLIENT_GONE)
+        if connection.answered:
+            # An orderly end could make it look whole.
+            connection.abort()
+
+    def _ended(self, exchange: Exchange, error: Exception | None) -> None:
+        connection = exchange.connection
+        upstream = exchange.upstream
+        if error is None:
+            upstream.pool.give_back(upstream)
+            connection.rest()
+            return
+        if isinstance(error, NothingReceived) and upstream.reused:
+            upstream.pool.discard(upstream)
+            exchange.metering.drop()
+            connection.transport.unread(exchange.asked)
+            return
+        self._failed(exchange, error)
+
+    def _failed(self, exchange: Exchange, error: Exception) -> None:
+        connection = exchange.connection
+        upstream = exchange.upstream
+        metering = exchange.metering
+        ending = ending_of(error)
+        if ending.refusal.kind is Kind.INTERNAL:
+            _log.error("request %s failed: %s", metering.request_id, describe(error))
+        if not connection.answered:
+            metering.status = ending.refusal.status
+        upstream.spoiled = True
+        upstream.pool.give_back(upstream)
+        metering.settle(ending.outcome)
+        if connection.answered or isinstance(error, OSError):
+            # Cut, and told so where that was possible.
+            connection.abort()
+            connection.finish()
+            return
+        self.refused += 1
+        answer = render(ending.refusal, exchange.grant.request.dialect, metering.request_id)
+        try:
+            sent = connection.transport.send_now(answer)
+        except OSError:
+            sent = 0
+        if sent < len(answer):
+            connection.abort()
+        connection.rest()
+
+
+def _release(reservation: Reservation | None) -> None:
+    if reservation is not None:
+        reservation.release()

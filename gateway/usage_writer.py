@@ -1,0 +1,162 @@
+"""A metered request as the journal holds it: one of PostgreSQL's binary COPY tuples, made in a few calls.
+
+Shipping copies these bytes as they are (`storage.usage_tuple` says what they mean, and is what this is tested
+against), so nobody decodes a record on its way into the table. The order of columns is this module's own:
+what is the same for all requests of a key to an endpoint comes first and is kept ready, the numbers come last
+and are packed at once.
+
+Bounds: names are strangers' words, cut at `NAME_CHARACTERS_MAX`; of prepared pieces `PREPARED_MAX` are kept.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+from gateway.authorize import Grant
+from gateway.tally import BYTES_PER_TOKEN
+from storage.model import Outcome
+from storage.usage_tuple import COLUMNS as TYPES
+
+_BY_GRANT = ("org_id", "key_id", "credential_kind", "credential_id", "provider", "endpoint")
+_TEXTS = ("model_asked", "model_answered", "service_tier", "outcome", "price_version", "provider_request_id")
+_COST = "cost_picodollars"
+NUMBERS = tuple(name for name in TYPES if name not in {*_BY_GRANT, *_TEXTS, _COST})
+"""The columns `UsageWriter.write` takes as numbers, in this order."""
+COLUMNS = (*_BY_GRANT, *_TEXTS, _COST, *NUMBERS)
+"""The order of a tuple made here."""
+
+NAME_CHARACTERS_MAX = 200
+# A stranger can make up as many model names as he likes: the store of prepared ones then starts anew.
+PREPARED_MAX = 4096
+
+_COUNT = struct.pack(">h", len(COLUMNS))
+_NULL = b"\xff\xff\xff\xff"
+_LENGTH = struct.Struct(">i")
+_BIGINT = struct.Struct(">iq")
+_UUID = struct.Struct(">i16s")
+# Of a request in flight: id, start, bytes, tokens they are taken for, picodollars reserved, whether it
+# streams.
+_ENTRY = struct.Struct(">16sqqqq?")
+
+_LAYOUTS = {"uuid": ("i16s", 16), "timestamptz": ("iq", 8), "bigint": ("iq", 8), "integer": ("ii", 4)}
+_LAYOUTS["boolean"] = ("i?", 1)
+_numbers = struct.Struct(">" + "".join(_LAYOUTS[TYPES[name]][0] for name in NUMBERS))
+_SIZES = tuple(_LAYOUTS[TYPES[name]][1] for name in NUMBERS)
+_MAXIMA = tuple({"integer": 2**31 - 1, "bigint": 2**63 - 1}.get(TYPES[name]) for name in NUMBERS)
+
+# PostgreSQL's epoch, 2000-01-01, in microseconds of ours.
+EPOCH_US = 946_684_800_000_000
+
+
+class UsageWriter:
+    """Makes tuples for one worker."""
+
+    def __init__(self) -> None:
+        self._grants: dict[tuple[object, ...], bytes] = {}
+        self._texts: dict[str | None, bytes] = {None: _NULL}
+
+    def write(
+        self, grant: Grant, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[Any, ...]
+    ) -> bytes:
+        """One tuple. `texts` are model asked, model answered, service tier, outcome, price version and the
+        provider's request id; `numbers` are `NUMBERS`, among them the request id as 16 bytes and the start in
+        microseconds since 2000.
+        """
+        prepared = self._texts
+        parts = [_COUNT, self._grant(grant)]
+        for text in texts[:-1]:
+            part = prepared.get(text)
+            parts.append(self._prepare(text) if part is None else part)
+        parts.append(_text(texts[-1]))
+        parts.append(_NULL if cost is None else _BIGINT.pack(8, cost))
+        try:
+            parts.append(_pack(numbers))
+        except struct.error:
+            parts.append(_pack(_within_range(numbers)))
+        return b"".join(parts)
+
+    def entry(
+        self, grant: Grant, request_id: str, started_us: int, request_bytes: int, reserved_picodollars: int
+    ) -> bytes:
+        """What `interrupted_row` needs to know of a request that is admitted now."""
+        request = grant.request
+        model = request.model
+        told = self._texts.get(model)
+        tokens = request_bytes // BYTES_PER_TOKEN if request.operation.metered and request.json else 0
+        numbers = _ENTRY.pack(
+            bytes.fromhex(request_id),
+            started_us,
+            request_bytes,
+            tokens,
+            reserved_picodollars,
+            request.streaming,
+        )
+        return numbers + self._grant(grant) + (self._prepare(model) if told is None else told)
+
+    def _grant(self, grant: Grant) -> bytes:
+        sealed = grant.sealed
+        endpoint = grant.request.operation.path
+        credential_id = None if sealed is None else sealed.credential_id
+        key = (grant.caller.key.key_id, grant.kind, credential_id, grant.provider.name, endpoint)
+        found = self._grants.get(key)
+        if found is None:
+            if len(self._grants) >= PREPARED_MAX:
+                self._grants.clear()
+            found = self._grants[key] = b"".join(
+                (
+                    _UUID.pack(16, grant.caller.key.org_id.bytes),
+                    _text(grant.caller.key.key_id),
+                    _text(grant.kind.value),
+                    _NULL if credential_id is None else _UUID.pack(16, credential_id.bytes),
+                    _text(grant.provider.name),
+                    _text(endpoint),
+                )
+            )
+        return found
+
+    def _prepare(self, text: str | None) -> bytes:
+        if len(self._texts) >= PREPARED_MAX:
+            self._texts = {None: _NULL}
+        part = self._texts[text] = _text(text)
+        return part
+
+
+def interrupted_row(entry: bytes) -> bytes:
+    """The row of a request whose worker died: what was asked is estimated, what was reserved is charged."""
+    request_id, started_us, request_bytes, tokens, charged, streamed = _ENTRY.unpack_from(entry)
+    row = dict.fromkeys(NUMBERS, 0) | {
+        "request_id": request_id,
+        "started_at": started_us - EPOCH_US,
+        "streamed": streamed,
+        "usage_complete": False,
+        "input_tokens": tokens,
+        "request_bytes": request_bytes,
+        "charged_picodollars": charged,
+    }
+    texts = (_NULL, _NULL, _text(Outcome.INTERRUPTED.value), _NULL, _NULL)
+    numbers = _pack(_within_range(tuple(row[name] for name in NUMBERS)))
+    return b"".join((_COUNT, entry[_ENTRY.size :], *texts, _NULL, numbers))
+
+
+def _text(text: str | None) -> bytes:
+    """A text field that Postgres can store: no NUL, no lone surrogate, bounded."""
+    if text is None:
+        return _NULL
+    data = text[:NAME_CHARACTERS_MAX].replace("\0", "\ufffd").encode("utf-8", "replace")
+    return _LENGTH.pack(len(data)) + data
+
+
+def _pack(numbers: tuple[Any, ...]) -> bytes:
+    fields: list[Any] = [None] * (2 * len(numbers))
+    fields[::2] = _SIZES
+    fields[1::2] = numbers
+    return _numbers.pack(*fields)
+
+
+def _within_range(numbers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A request of hours has more microseconds than its column holds; nothing else is expected here."""
+    return tuple(
+        value if most is None else max(0, min(value, most))
+        for value, most in zip(numbers, _MAXIMA, strict=True)
+    )
