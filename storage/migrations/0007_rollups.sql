@@ -38,7 +38,9 @@ CREATE TYPE usage_group AS (
     requests bigint, incomplete bigint, unpriced bigint, input_tokens bigint, output_tokens bigint,
     cache_read_tokens bigint, cache_write_5m_tokens bigint, cache_write_1h_tokens bigint, reasoning_tokens bigint,
     input_audio_tokens bigint, output_audio_tokens bigint, server_tool_calls bigint, cost_picodollars bigint,
-    charged_picodollars bigint, last_at timestamptz
+    charged_picodollars bigint, last_at timestamptz,
+    -- Whether this was reserved from the owner's leases. Work that is learnt of late was not.
+    reserved boolean
 );
 
 -- Money of odd rows must not end in an overflow that holds up all others: sums stop at the end of bigint. (Where many
@@ -121,7 +123,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION tell_budgets(bigint[], timestamptz[]) FROM PUBLIC;
 
 -- Moves what was used from `held` of the owner to `settled`, in every limit that it falls under. What the owner was
--- thought to have lost comes out of that first.
+-- thought to have lost comes out of that first; and what was never reserved is only settled.
 CREATE FUNCTION settle_usage(p_owner uuid, groups usage_group[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
 AS $$
@@ -129,6 +131,7 @@ DECLARE
     ids     bigint[];
     starts  timestamptz[];
     amounts bigint[];
+    reserved bigint[];
     minutes timestamptz := now() - quota_kept('minute');
     days    timestamptz := now() - quota_kept('day');
     months  timestamptz := now() - quota_kept('month');
@@ -145,27 +148,34 @@ BEGIN
                           WHEN 'requests' THEN g.requests
                           WHEN 'tokens' THEN g.input_tokens + g.output_tokens + g.cache_read_tokens
                                              + g.cache_write_5m_tokens + g.cache_write_1h_tokens
-                          ELSE g.charged_picodollars END), 9223372036854775807)::bigint AS amount
+                          ELSE g.charged_picodollars END), 9223372036854775807)::bigint AS amount,
+                least(coalesce(sum(CASE l.kind
+                          WHEN 'requests' THEN g.requests
+                          WHEN 'tokens' THEN g.input_tokens + g.output_tokens + g.cache_read_tokens
+                                             + g.cache_write_5m_tokens + g.cache_write_1h_tokens
+                          ELSE g.charged_picodollars END) FILTER (WHERE g.reserved), 0),
+                      9223372036854775807)::bigint AS reserved
            FROM unnest(groups) g
            JOIN applying l USING (org_id)
           WHERE (l.key_id IS NULL OR l.key_id = g.key_id)
             AND (l.model IS NULL OR l.model = g.model_asked)
             AND g.minute > l.since
           GROUP BY 1, 2)
-    SELECT array_agg(u.limit_id), array_agg(u.window_start), array_agg(u.amount) INTO ids, starts, amounts
+    SELECT array_agg(u.limit_id), array_agg(u.window_start), array_agg(u.amount), array_agg(u.reserved)
+      INTO ids, starts, amounts, reserved
       FROM used u WHERE u.amount > 0;
     IF ids IS NULL THEN
         RETURN;
     END IF;
     PERFORM lock_quota_windows(ids, starts);
     WITH used AS (
-         SELECT u.*, least(q.written_off, u.amount) AS redeemed
-           FROM unnest(ids, starts, amounts) AS u (limit_id, window_start, amount)
+         SELECT u.*, least(q.written_off, u.reserved) AS redeemed
+           FROM unnest(ids, starts, amounts, reserved) AS u (limit_id, window_start, amount, reserved)
            LEFT JOIN public.quota_leases q
              ON q.limit_id = u.limit_id AND q.window_start = u.window_start AND q.owner = p_owner),
     leases AS (
          UPDATE public.quota_leases q
-            SET written_off = q.written_off - u.redeemed, held = q.held - (u.amount - u.redeemed)
+            SET written_off = q.written_off - u.redeemed, held = q.held - (u.reserved - u.redeemed)
            FROM used u
           WHERE q.limit_id = u.limit_id AND q.window_start = u.window_start AND q.owner = p_owner)
     UPDATE public.quota_windows w
