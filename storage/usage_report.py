@@ -65,12 +65,10 @@ _OF_ROWS = {
     "unpriced": "CASE WHEN cost_picodollars IS NULL THEN 1 ELSE 0 END",
     "cost_picodollars": "coalesce(cost_picodollars, 0)",
 }
+# Of an hour, and of a request. Days are spelt out only once they are few.
 _GROUPS = {
     None: ("NULL::text", "NULL::text"),
-    Grouping.DAY: (
-        "to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
-        "to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
-    ),
+    Grouping.DAY: ("(hour AT TIME ZONE 'UTC')::date", "(started_at AT TIME ZONE 'UTC')::date"),
     Grouping.KEY: ("key_id", "key_id"),
     Grouping.MODEL: ("model", "coalesce(model_answered, model_asked, '')"),
 }
@@ -89,6 +87,9 @@ async def select_totals(
     in order, `PAGE_ROWS_MAX` at most, from behind the group `after`."""
     spans = _split(since or _EVER, until or _FOREVER)
     of_hours, of_rows = _GROUPS[by]
+    spelt = {None: "NULL::text", Grouping.DAY: "to_char(parts.\"group\", 'YYYY-MM-DD')"}.get(
+        by, 'parts."group"'
+    )
     sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in _SUMMED)
     rows = await db.fetch(
         f"""
@@ -101,10 +102,11 @@ async def select_totals(
                FROM usage
               WHERE org_id = $1 AND (started_at >= $4 AND started_at < $5
                                      OR started_at >= $6 AND started_at < $7))
-        SELECT {'"group"' if by else 'NULL AS "group"'}, {sums}
+        SELECT {spelt} AS "group", {sums}
           FROM parts
-         WHERE $8::text IS NULL OR "group" > $8
-         {'GROUP BY "group" ORDER BY "group"' if by else ""}
+         {'GROUP BY parts."group"' if by else ""}
+        HAVING $8::text IS NULL OR {spelt} > $8
+         ORDER BY 1
          LIMIT {PAGE_ROWS_MAX}
         """,  # noqa: S608
         org_id,

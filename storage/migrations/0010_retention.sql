@@ -49,7 +49,7 @@ BEGIN
             g.org_id, g.hour, g.key_id, g.provider, g.model_asked, g.model, g.requests, g.incomplete, g.unpriced,
             g.input_tokens, g.output_tokens, g.cache_read_tokens, g.cache_write_5m_tokens, g.cache_write_1h_tokens,
             g.reasoning_tokens, g.input_audio_tokens, g.output_audio_tokens, g.server_tool_calls,
-            g.cost_picodollars, g.charged_picodollars, g.last_at)::public.usage_group))
+            g.cost_picodollars, g.charged_picodollars, g.last_at, true)::public.usage_group))
       FROM (SELECT u.org_id, date_trunc('hour', u.started_at, 'UTC') AS hour, u.key_id, u.provider,
                    coalesce(u.model_asked, '') AS model_asked,
                    coalesce(u.model_answered, u.model_asked, '') AS model,
