@@ -254,10 +254,10 @@ class Pipeline:
             response = await self._ask(connection, opened, metering, used)
             await forward(connection, response, metering, self._limits, self._public_url)
         except Exception as error:
-            ending = ending_of(error)
-            outcome = ending.outcome
+            # Not kept in a variable: a refusal is its own ending, and would hold this frame, which holds it.
+            outcome = ending_of(error).outcome
             if not connection.answered and not isinstance(error, OSError):
-                metering.status = ending.refusal.status
+                metering.status = ending_of(error).refusal.status
             raise
         finally:
             for one in used:
