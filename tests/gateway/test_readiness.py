@@ -208,3 +208,28 @@ async def test_a_descriptor_the_kernel_refuses_leaves_nothing_behind() -> None:
         with pytest.raises(OSError, match="Bad file descriptor"):
             watch.add(9999, Departure())
         assert watch._callbacks == {}
+
+
+async def test_who_wants_to_be_told_again_is_told_after_what_is_new() -> None:
+    with tcp_pair() as (ours, peer), tcp_pair() as (others, other_peer):
+        async with watching() as watch:
+            told: list[str] = []
+
+            def greedy(_mask: int) -> None:
+                told.append("greedy")
+                if told.count("greedy") == 1:
+                    other_peer.send(b"x")
+                if told.count("greedy") < 4:
+                    watch.again(ours.fileno())
+
+            watch.add(ours.fileno(), greedy)
+            watch.add(others.fileno(), lambda _mask: told.append("other"))
+            peer.send(b"x")
+            await wait_all_tasks_blocked(0.02)
+            assert told.count("greedy") == 4
+            assert told.index("other") < 3
+            watch.discard(ours.fileno())
+            # Of one that is not there any more nobody is told.
+            watch.again(ours.fileno())
+            await wait_all_tasks_blocked(0.02)
+            assert told.count("greedy") == 4
