@@ -233,3 +233,17 @@ async def test_who_wants_to_be_told_again_is_told_after_what_is_new() -> None:
             watch.again(ours.fileno())
             await wait_all_tasks_blocked(0.02)
             assert told.count("greedy") == 4
+
+
+async def test_who_asks_again_while_the_set_sleeps_is_told() -> None:
+    """As a task does that went on with an answer once its client had taken what came before."""
+    with tcp_pair() as (ours, _peer):
+        async with watching() as watch:
+            told = Departure()
+            watch.add(ours.fileno(), told)
+            for number in range(1, 4):
+                await wait_all_tasks_blocked(0.02)
+                watch.again(ours.fileno())
+                await wait_all_tasks_blocked(0.02)
+                assert told.readable == number
+            watch.discard(ours.fileno())
