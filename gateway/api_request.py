@@ -122,6 +122,8 @@ class APIRequest:
         copy.lines = self.lines
         copy.host = self.host
         copy.bearer = self.bearer
+        # Only whether there is one still matters.
+        copy.content_length = self.content_length
         copy.json = self.json
         copy.buffered = True
         return copy
@@ -225,7 +227,7 @@ def _choose(found: PathOperations, explicit: Dialect, inbound: Inbound) -> Opera
     operation = methods.get(inbound.method)
     if operation is None:
         allowed = ", ".join(sorted(method.decode() for method in methods))
-        raise Refusal(Kind.METHOD_NOT_ALLOWED, f"This path takes {allowed}.")
+        raise Refusal(Kind.METHOD_NOT_ALLOWED, f"This path takes {allowed}.", fields=(f"allow: {allowed}",))
     return operation
 
 
@@ -268,6 +270,7 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
         raise Refusal(Kind.MALFORMED, "HTTP/1.1 needs one Host header, and no more.", close=True)
     if dropped:
         _drop_named(request, dropped)
+    _refuse_misplaced_key(request)
     request.json = not content_type or b"json" in content_type.lower()
     request.buffered = inbound.complete or (request.operation.metered and request.json)
     bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
@@ -286,6 +289,15 @@ def _take_token(request: APIRequest, token: bytes, *, bearer: bool) -> None:
             raise Refusal(Kind.MALFORMED, "Two different keys: send one, in x-api-key or Authorization.")
     request.token = token
     request.bearer = bearer
+
+
+def _refuse_misplaced_key(request: APIRequest) -> None:
+    """What goes up as it came must not hold the customer's key: it would reach the provider, and its logs."""
+    token = request.token
+    if token.startswith(_KEY_PREFIX) and (
+        token in request.target or any(token in line for line in request.lines)
+    ):
+        raise Refusal(Kind.MALFORMED, "Send the key only as x-api-key or Authorization: Bearer.")
 
 
 def _drop_named(request: APIRequest, names: set[bytes]) -> None:

@@ -8,6 +8,7 @@ lane of known requests); what that sees to, the task never hears of.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -15,9 +16,11 @@ from typing import Protocol
 import trio
 
 from gateway import wire
+from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.refusal import Kind, Refusal
 from gateway.request_reader import Inbound, RequestReader
+from gateway.socket_state import bytes_taken
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
 
@@ -33,6 +36,8 @@ _LINGER_BYTES_MAX = 1024 * 1024
 _LINGER_SECONDS = 2.0
 
 _NO_BODY = Inbound()
+
+_log = logging.getLogger("karta.gateway.connection")
 
 
 class Ongoing(Protocol):
@@ -70,11 +75,13 @@ class Connection:
         "gone",
         "inbound",
         "keep_alive",
+        "news",
         "nursery",
         "request_id",
         "scope",
         "take",
         "transport",
+        "tried",
     )
 
     def __init__(
@@ -95,6 +102,10 @@ class Connection:
         task."""
         self.exchange: Ongoing | None = None
         """The answer on its way, while nobody but events moves it."""
+        self.tried = False
+        """The request was sent up before, on an idle connection that turned out dead: not on another one."""
+        self.news = 0
+        """How many heads in a row were new on this connection (see `known_heads`)."""
         self.finished = False
         """There is nothing more to do: the task shall end."""
         self.scope = trio.CancelScope()
@@ -134,7 +145,7 @@ class Connection:
         A write that advances, however slowly, is no stall: it gets its time anew.
         """
         if self._waiting is _WRITE:
-            taken = wire.bytes_taken(self.transport.sock)
+            taken = bytes_taken(self.transport.sock)
             if taken > self._taken_bytes:
                 self._taken_bytes = taken
                 self.deadline = self._watchdog.now + self._limits.write_stall_seconds
@@ -143,7 +154,12 @@ class Connection:
 
     def end_wait(self) -> None:
         """End the wait under way as over-long."""
-        if self.exchange is not None and self._waiting is not _WRITE:
+        if self._waiting is _WRITE:
+            # Only who writes: the connection's task may be waiting as well, for the next request.
+            self._overdue = _WRITE
+            wire.interrupt_write(self.transport.sock)
+            return
+        if self.exchange is not None:
             self.exchange.expire(Overdue(self._waiting))
             return
         self._overdue = self._waiting
@@ -168,7 +184,7 @@ class Connection:
     async def next_request(self) -> Inbound | None:
         """The next request whose head is complete, or None when the client is done."""
         ready = self._reader.ready
-        self.answered = False
+        self.answered = self.tried = False
         self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
             if self._refusal is not None:
@@ -176,6 +192,8 @@ class Connection:
             try:
                 if self.take is not None and self._reader.idle:
                     await self._wait_until_needed()
+                    if self.finished:
+                        return None
                 data = await self.transport.receive()
             except trio.ClosedResourceError:
                 if self.finished:
@@ -212,13 +230,17 @@ class Connection:
         transport = self.transport
         try:
             data = transport.receive_now()
-        except OSError:
+            if data is None:
+                return
+            assert self.take is not None
+            if data and self.keep_alive and self.take(self, data):
+                return
+        except Exception as error:
+            if not isinstance(error, OSError):
+                # A fault of Karta's own, which costs this connection; events of others go on.
+                _log.error("a request failed: %s", describe(error))
             self.abort()
-            return
-        if data is None:
-            return
-        assert self.take is not None
-        if data and self.keep_alive and self.take(self, data):
+            self.finish()
             return
         if data:
             transport.unread(data)
@@ -294,7 +316,7 @@ class Connection:
     async def send_rest(self, data: bytes | bytearray, sent: int) -> None:
         """Send what `transport.send_now` could not."""
         self.begin_wait(_WRITE, self._limits.write_stall_seconds)
-        self._taken_bytes = wire.bytes_taken(self.transport.sock)
+        self._taken_bytes = bytes_taken(self.transport.sock)
         try:
             await self.transport.send_rest(data, sent)
         except trio.ClosedResourceError:

@@ -15,6 +15,7 @@ events, and the connection ends without the terminator the client waits for: a c
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 
 import trio
@@ -22,6 +23,7 @@ import trio
 from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
+from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.meter import Metering
 from gateway.refusal import Kind, error_event
@@ -37,6 +39,11 @@ _UPSTREAM = Waiting.UPSTREAM
 _COMPLETED = Outcome.COMPLETED
 
 _CHUNKED = b"transfer-encoding: chunked"
+# How much one answer may pass on before others get their turn: a provider and a client that are both faster
+# than this process would otherwise keep it for as long as they like.
+_READS_MAX = 4
+
+_log = logging.getLogger("karta.gateway.exchange")
 
 OnEnd = Callable[["Exchange", Exception | None], None]
 
@@ -101,9 +108,15 @@ class Exchange:
 
     def await_answer(self) -> None:
         """The request has been sent."""
+        self.connection.begin_wait(_UPSTREAM, self._limits.first_byte_seconds, self.upstream.transport)
+        self.listen()
+
+    def listen(self) -> None:
+        """Hear of what comes from the provider, and of what has come meanwhile."""
         transport = self.upstream.transport
         transport.listener = self.on_upstream
-        self.connection.begin_wait(_UPSTREAM, self._limits.first_byte_seconds, transport)
+        if transport.ready:
+            self.on_upstream()
 
     def on_upstream(self) -> None:
         """There may be something to read from the provider."""
@@ -122,7 +135,10 @@ class Exchange:
         """The client has gone."""
         if self.on_gone is not None and not self.ended:
             self.stop()
-            self.on_gone(self)
+            try:
+                self.on_gone(self)
+            except Exception as fault:
+                self._give_up(fault)
 
     def stop(self) -> None:
         """Nobody is interested any more: neither side hears of it from here."""
@@ -137,7 +153,7 @@ class Exchange:
 
     def _advance(self) -> None:
         transport = self.upstream.transport
-        while True:
+        for _ in range(_READS_MAX):
             try:
                 data = transport.receive_now()
             except OSError:
@@ -150,6 +166,7 @@ class Exchange:
                 self._take_head(data)
             if not transport.ready or self.ended or self._drain_scope is not None:
                 return
+        transport.again()
 
     def _broken(self, how: str) -> UpstreamBroken:
         return UpstreamBroken(how) if self._relaying or self._raw else NothingReceived()
@@ -255,22 +272,23 @@ class Exchange:
         with scope:
             try:
                 await self.connection.send_rest(data, sent)
-            except (Overdue, OSError) as error:
+            except Exception as error:
                 self._finish(error)
         self._drain_scope = None
         if self.ended:
             return
-        transport = self.upstream.transport
-        transport.listener = self.on_upstream
         self._passed()
-        if transport.ready and not self.ended:
-            self.on_upstream()
+        if not self.ended:
+            self.listen()
 
     # Ends.
 
     def fail(self, error: Exception) -> None:
         """It cannot go on: tell the client, if that is possible, and end."""
-        if self._relaying and isinstance(error, UpstreamBroken | Overdue):
+        if self.ended:
+            # Told by a task that learns of the end late: the connection may have another answer by now.
+            return
+        if self.connection.answered and isinstance(error, UpstreamBroken | Overdue):
             self._tell_cut(error)
         self._finish(error)
 
@@ -278,7 +296,18 @@ class Exchange:
         if self.ended:
             return
         self.stop()
-        self._on_end(self, error)
+        try:
+            self._on_end(self, error)
+        except Exception as fault:
+            self._give_up(fault)
+
+    def _give_up(self, fault: Exception) -> None:
+        """A fault of Karta's own at the very end costs this connection: whoever called, an event or the
+        watchdog, serves all the others too.
+        """
+        _log.error("request %s failed at its end: %s", self.metering.request_id, describe(fault))
+        self.connection.abort()
+        self.connection.finish()
 
     def _tell_cut(self, error: UpstreamBroken | Overdue) -> None:
         """The head is out and the rest will not come: say so in the stream where that can be read, then end

@@ -6,8 +6,9 @@ admitted, what was learnt is kept under a keyed BLAKE2b of the head's bytes with
 Content-Length; the next head with the same bytes has the same meaning. The key is made at start-up and never
 kept, so memory holds no customer's key, and nobody can make two heads meet.
 
-Bounds: only heads of admitted requests are kept, `HEADS_MAX` of them, the oldest forgotten first; whatever is
-not one whole request in one read is not looked for.
+Bounds: only heads of admitted requests are kept, `HEADS_MAX` of `HEAD_BYTES_MAX`, the oldest forgotten first;
+after `NEWS_MAX` new ones in a row a connection keeps and seeks no more. Whatever is not one whole request in
+one read is not looked for.
 """
 
 from __future__ import annotations
@@ -18,13 +19,18 @@ from hashlib import blake2b
 from gateway.api_request import APIRequest
 from gateway.provider import Provider
 
-# About 2 KiB each. More different clients than one worker serves at a time.
+# More different clients than one worker serves at a time. About 2 KiB each; what is kept of the longest that
+# is kept at all takes four times that.
 HEADS_MAX = 4096
+HEAD_BYTES_MAX = 4096
+
+# A connection whose heads are new this often in a row has something in them that differs each time, as a
+# trace id: keeping those would only push out others.
+NEWS_MAX = 8
 
 # As the SDKs' HTTP clients write it, and in small letters. The line's beginning is part of it: what stands
 # in the middle of another header's value is not this header.
 _LENGTH_NAMES = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
-_LENGTH_DIGITS_MAX = 8
 
 
 class KnownHead:
@@ -70,7 +76,7 @@ class KnownHeads:
         if not _is_plain(request):
             return
         found = _take_apart(data)
-        if found is None:
+        if found is None or len(found[0]) > HEAD_BYTES_MAX:
             return
         if len(self._known) >= HEADS_MAX:
             del self._known[next(iter(self._known))]
@@ -95,12 +101,12 @@ def _take_apart(data: bytes) -> tuple[bytes, bytes] | None:
         return (data, b"") if end + 4 == len(data) else None
     at += len(name)
     after = data.find(b"\r\n", at, end + 2)
-    digits = data[at:after]
-    if not digits.isdigit() or len(digits) > _LENGTH_DIGITS_MAX:
-        return None
     body = data[end + 4 :]
+    # As every client writes it, and nothing that only amounts to the same: no sign, no zeros before it.
+    if data[at:after] != b"%d" % len(body):
+        return None
     # The digits' place is marked by a byte that no head holds, so that a head without them is another.
-    return (data[:at] + b"\0" + data[after:end], body) if int(digits) == len(body) else None
+    return data[:at] + b"\0" + data[after:end], body
 
 
 def _is_plain(request: APIRequest) -> bool:

@@ -76,7 +76,10 @@ class Lane:
         found = self._heads.find(data)
         if found is None or self._meter.spool.full:
             return False
+        connection.news = 0
         known, body = found
+        if len(body) > self._limits.body_bytes_max:
+            return False
         try:
             caller = self._authenticator.recall_mac(known.token_mac)
             if caller is None:
@@ -99,10 +102,8 @@ class Lane:
             upstream.pool.keep_unused(upstream)
             return False
         self.requests += 1
-        metering = self._meter.begin(grant, self._new_request_id(), began, started_us)
-        metering.reservation = reservation
+        metering = self._meter.begin(grant, self._new_request_id(), began, started_us, reservation, len(body))
         metering.verify_us = metering.elapsed_us()
-        metering.request_bytes = len(body)
         connection.request_id = metering.request_id
         add_usage_request(request, grant.provider)
         with opened:
@@ -122,14 +123,19 @@ class Lane:
         sent = send_at_once(upstream, head)
         if sent < len(head):
             connection.nursery.start_soon(self._send_rest, exchange, head, sent)
-        exchange.await_answer()
+        else:
+            exchange.await_answer()
         return True
 
     async def _send_rest(self, exchange: Exchange, head: bytearray, sent: int) -> None:
+        """The answer is not looked at before: with it the provider's connection would be free for others."""
         try:
             await send_request(exchange.connection, exchange.upstream, head, b"", self._limits, sent)
         except Exception as error:
             exchange.fail(error)
+        else:
+            if not exchange.ended:
+                exchange.await_answer()
 
     def _abandoned(self, exchange: Exchange) -> None:
         """The client has gone in the middle of its answer, or before it."""
@@ -150,7 +156,8 @@ class Lane:
             return
         if isinstance(error, NothingReceived) and upstream.reused:
             upstream.pool.discard(upstream)
-            _release(exchange.metering.reservation)
+            exchange.metering.drop()
+            connection.tried = True
             connection.transport.unread(exchange.asked)
             return
         self._failed(exchange, error)
@@ -160,10 +167,11 @@ class Lane:
         upstream = exchange.upstream
         metering = exchange.metering
         ending = ending_of(error)
-        if ending.refusal.kind is Kind.INTERNAL:
+        refusal = ending.refusal
+        if refusal.kind is Kind.INTERNAL and not isinstance(error, OSError):
             _log.error("request %s failed: %s", metering.request_id, describe(error))
         if not connection.answered:
-            metering.status = ending.refusal.status
+            metering.status = refusal.status
         upstream.spoiled = True
         upstream.pool.give_back(upstream)
         metering.settle(ending.outcome)
@@ -173,7 +181,9 @@ class Lane:
             connection.finish()
             return
         self.refused += 1
-        answer = render(ending.refusal, exchange.grant.request.dialect, metering.request_id)
+        refusal.close = refusal.close or not connection.keep_alive
+        connection.keep_alive = not refusal.close
+        answer = render(refusal, exchange.grant.request.dialect, metering.request_id)
         try:
             sent = connection.transport.send_now(answer)
         except OSError:

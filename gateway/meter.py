@@ -34,6 +34,7 @@ class Metering:
         "_began",
         "_grant",
         "_meter",
+        "_slot",
         "dial_us",
         "first_byte_us",
         "late",
@@ -50,7 +51,16 @@ class Metering:
         "verify_us",
     )
 
-    def __init__(self, meter: Meter, grant: Grant, request_id: str, began: float, started_us: int) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        grant: Grant,
+        request_id: str,
+        began: float,
+        started_us: int,
+        reservation: Reservation | None,
+        request_bytes: int,
+    ) -> None:
         self._meter = meter
         self._grant = grant
         self._began = began
@@ -59,13 +69,18 @@ class Metering:
         """Microseconds since 1970; it also decides which window of a limit the request counts in."""
         self.late: LateUsage | None = None
         """Reads what the answer tells of earlier work, where it may."""
-        self.reservation: Reservation | None = None
+        self.reservation = reservation
         """What was set apart for it, settled with the row."""
+        self._slot = meter.spool.in_flight.begin(
+            meter.writer.entry(
+                grant, request_id, started_us, request_bytes, reservation.picodollars if reservation else 0
+            )
+        )
         self.settled = False
         self.status = 0
         self.tally: Tally | None = None
         self.provider_request_id: str | None = None
-        self.request_bytes = 0
+        self.request_bytes = request_bytes
         self.response_bytes = 0
         self.queue_us = 0
         self.verify_us = 0
@@ -141,6 +156,14 @@ class Metering:
                 self.elapsed_us(),
             ),
         )
+        self._meter.spool.in_flight.end(self._slot)
+
+    def drop(self) -> None:
+        """Nothing came of it, and it starts over: no row."""
+        self.settled = True
+        if self.reservation is not None:
+            self.reservation.release()
+        self._meter.spool.in_flight.end(self._slot)
 
     def _take_stock(self, outcome: Outcome) -> tuple[Tally, bool, bool]:
         """What was used, whether that is the provider's own last word, and whether something is owed for
@@ -190,18 +213,26 @@ class Meter:
         self.counted = Counted()
         """Answers that have told of earlier work, and need not be read again."""
         self._ledger = ledger
-        self._writer = UsageWriter()
+        self.writer = UsageWriter()
 
-    def begin(self, grant: Grant, request_id: str, began: float, started_us: int) -> Metering:
+    def begin(
+        self,
+        grant: Grant,
+        request_id: str,
+        began: float,
+        started_us: int,
+        reservation: Reservation | None,
+        request_bytes: int,
+    ) -> Metering:
         """A request has been admitted; it arrived at `began` by `time.perf_counter()`, and at `started_us`
-        microseconds since 1970.
+        microseconds since 1970. What comes of it is told by `Metering.settle` or `drop`.
         """
-        return Metering(self, grant, request_id, began, started_us)
+        return Metering(self, grant, request_id, began, started_us, reservation, request_bytes)
 
     def append(
         self, grant: Grant, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[object, ...]
     ) -> None:
-        self.spool.append(self._writer.write(grant, texts, cost, numbers))
+        self.spool.append(self.writer.write(grant, texts, cost, numbers))
         self.settled += 1
 
     def late_reader(self, grant: Grant, *, streamed: bool) -> LateUsage | None:

@@ -71,6 +71,8 @@ class Metrics:
             _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
             _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
             _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
+            _Figure("in_flight", "gauge", "Requests in the register.", lambda: len(spool.in_flight)),
+            _Figure("interrupted_total", "counter", "Rows after a kill.", lambda: spool.interrupted),
             _Figure("reserved", "gauge", "Requests that hold a limit.", lambda: _reserved(refill)),
             _Figure("limit_windows", "gauge", "Windows of limits held.", lambda: len(refill.ledger)),
             _Figure("refills_total", "counter", "Calls for leases answered.", lambda: refill.refills),

@@ -30,7 +30,7 @@ from gateway.dial import Pools, Upstream
 from gateway.ending import ending_of
 from gateway.forward import forward, receive_head
 from gateway.include_usage import add_usage_request
-from gateway.known_heads import KnownHeads
+from gateway.known_heads import NEWS_MAX, KnownHeads
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
 from gateway.operations import Operations
@@ -140,13 +140,10 @@ class Pipeline:
             _dismiss(opened, upstream)
             raise
         if request.inbound.raw:
-            self._heads.remember(request.inbound.raw, request, self._authenticator.mac(request.token))
-            request.inbound.raw = b""
-        metering = self._meter.begin(grant, request_id, began, started_us)
-        metering.reservation = reservation
+            self._learn(connection, request)
+        metering = self._meter.begin(grant, request_id, began, started_us, reservation, len(request.body))
         metering.verify_us = verified_us
         metering.queue_us = metering.elapsed_us() - verified_us
-        metering.request_bytes = len(request.body)
         add_usage_request(request, grant.provider)
         try:
             opened, upstream = self._use_or_open(grant, opened, upstream)
@@ -171,6 +168,15 @@ class Pipeline:
             return opened, upstream
         _dismiss(opened, upstream)
         return decrypt(grant, self._master_keys), None
+
+    def _learn(self, connection: Connection, request: APIRequest) -> None:
+        """It has been admitted: the next request with the same head need not come here."""
+        raw, request.inbound.raw = request.inbound.raw, b""
+        connection.news += 1
+        if connection.news > NEWS_MAX:
+            connection.take = None
+        elif connection.take is not None:
+            self._heads.remember(raw, request, self._authenticator.mac(request.token))
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""
@@ -248,10 +254,10 @@ class Pipeline:
             response = await self._ask(connection, opened, metering, used)
             await forward(connection, response, metering, self._limits, self._public_url)
         except Exception as error:
-            ending = ending_of(error)
-            outcome = ending.outcome
+            # Not kept in a variable: a refusal is its own ending, and would hold this frame, which holds it.
+            outcome = ending_of(error).outcome
             if not connection.answered and not isinstance(error, OSError):
-                metering.status = ending.refusal.status
+                metering.status = ending_of(error).refusal.status
             raise
         finally:
             for one in used:
@@ -279,7 +285,7 @@ class Pipeline:
             if not used:
                 began = time.perf_counter()
                 # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
-                fresh = attempt > 0 or not request.inbound.complete
+                fresh = attempt > 0 or connection.tried or not request.inbound.complete
                 used.append((None if fresh else pool.take()) or await pool.dial())
                 metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
             upstream = used[0]

@@ -36,6 +36,7 @@ class Readiness:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, EventCallback] = {}
+        self._again: list[int] = []
         self.passes = 0
         """How often the set has been asked: what was said before is known after the next."""
 
@@ -53,6 +54,10 @@ class Readiness:
             with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(descriptor)
 
+    def again(self, descriptor: int) -> None:
+        """Tell of it once more in the next pass: its owner stopped reading so that others get their turn."""
+        self._again.append(descriptor)
+
     async def run(self) -> None:
         """Watch until cancelled."""
         poll, find, descriptor = self._epoll.poll, self._callbacks.get, self._epoll.fileno()
@@ -60,7 +65,11 @@ class Readiness:
             while True:
                 events = poll(0, _BATCH_MAX)
                 self.passes += 1
-                if not events:
+                if self._again:
+                    again, self._again = self._again, []
+                    # After what is new. An owner that is gone or another by now finds nothing, and no harm.
+                    events += [(one, READABLE) for one in again]
+                elif not events:
                     await wait_readable(descriptor)
                     continue
                 for one, mask in events:

@@ -160,6 +160,12 @@ class Reservation:
     def __init__(self, holds: Sequence[tuple[Account, int]]) -> None:
         self.holds = holds
 
+    @property
+    def picodollars(self) -> int:
+        """What is held of money: in each limit on it the same."""
+        money = _INDEX[LimitKind.MONEY]
+        return max((need for account, need in self.holds if account.index == money), default=0)
+
     def settle(self, tokens: int, picodollars: int) -> None:
         """The request has used this, and a usage row says the same."""
         self._end((1, tokens, picodollars, 0))

@@ -13,12 +13,9 @@ Errors: `OSError` (`ssl.SSLError` is one) when the connection broke, `trio.Close
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import socket
 import ssl
 import struct
-import sys
-import termios
 from collections.abc import Callable
 from typing import Protocol
 
@@ -36,6 +33,7 @@ from trio.lowlevel import (
 )
 
 from gateway.readiness import GONE, Readiness
+from gateway.socket_state import bytes_waiting
 
 # One read. Large enough for a whole answer or a burst of events, small enough that 10,000 busy streams hold
 # little.
@@ -52,11 +50,6 @@ SOCKET_BUFFER_BYTES = 128 * 1024
 _buffer = bytearray(RECEIVE_BYTES)
 
 _ABORT = struct.pack("ii", 1, 0)
-
-# Where Linux's tcp_info (a stable interface) has tcpi_bytes_acked.
-_ACKNOWLEDGED = struct.Struct("=Q")
-_ACKNOWLEDGED_AT = 120
-_TCP_INFO_BYTES = _ACKNOWLEDGED_AT + _ACKNOWLEDGED.size
 
 
 class Transport(Protocol):
@@ -106,8 +99,14 @@ class Transport(Protocol):
     def untouched(self) -> bool:
         """True when no byte has arrived since the last receive. An end is seen by the next request."""
 
+    def again(self) -> None:
+        """There is more to read than one turn allows: the listener is called in the next pass too."""
+
     def interrupt(self) -> None:
-        """Wake whatever task waits here, with `trio.ClosedResourceError`; the socket itself stays usable."""
+        """Wake whatever task waits here, with `trio.ClosedResourceError`; the socket itself stays usable.
+
+        From then on nobody listens: what arrives before the task runs is not for others.
+        """
 
 
 class _Waiter:
@@ -193,16 +192,20 @@ class _Waiter:
             await wait_task_rescheduled(self._abandon)
 
     def _abandon(self, _raise_cancel: object) -> Abort:
-        self._task = None
+        # As after `interrupt`: the task runs only later.
+        self._task = self.listener = None
         return Abort.SUCCEEDED
 
+    def again(self) -> None:
+        if self._readiness is not None:
+            self._readiness.again(self._descriptor)
+
     def interrupt(self) -> None:
+        self.listener = None
         task, self._task = self._task, None
         if task is not None:
             reschedule(task, outcome.Error(trio.ClosedResourceError("interrupted")))
-        if self.sock.fileno() >= 0:
-            # Whoever waits to write does so by Trio's own means: that is seldom.
-            notify_closing(self.sock)
+        interrupt_write(self.sock)
 
     def _silent(self) -> bool:
         """No byte has come since the last read, as far as the set was asked since then; else the kernel
@@ -212,7 +215,7 @@ class _Waiter:
         readiness = self._readiness
         if readiness is not None and not self.ready and readiness.passes > self._seen_at:
             return True
-        if _bytes_waiting(self.sock):
+        if bytes_waiting(self.sock):
             return False
         self.ready = False
         return True
@@ -299,7 +302,7 @@ class TLSTransport(_Waiter):
 
     async def _wait_for_bytes(self) -> None:
         """OpenSSL reads only what it needs, so the kernel is asked whether that was all."""
-        if self.ready and not self._ended and not _bytes_waiting(self.sock):
+        if self.ready and not self._ended and not bytes_waiting(self.sock):
             self.ready = False
         await self._wait()
 
@@ -314,7 +317,7 @@ class TLSTransport(_Waiter):
         except ssl.SSLWantWriteError:
             # Only within a renegotiation, which TLS 1.3 does not know: the next event looks again.
             return None
-        if not self.sock.pending() and not self._ended and not _bytes_waiting(self.sock):
+        if not self.sock.pending() and not self._ended and not bytes_waiting(self.sock):
             self.ready = False
         return data
 
@@ -350,27 +353,20 @@ class TLSTransport(_Waiter):
         return False
 
 
-def bytes_taken(sock: socket.socket) -> int:
-    """How many bytes the peer has acknowledged since the connection began (0 where TCP does not say)."""
-    try:
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-    except OSError:
-        return 0
-    return _ACKNOWLEDGED.unpack_from(info, _ACKNOWLEDGED_AT)[0] if len(info) == _TCP_INFO_BYTES else 0
-
-
-def _bytes_waiting(sock: socket.socket) -> int:
-    """How many bytes the kernel holds for us: a third of the price of a `recv` that finds none."""
-    waiting = bytearray(4)
-    fcntl.ioctl(sock, termios.FIONREAD, waiting)
-    return int.from_bytes(waiting, sys.byteorder)
-
-
 async def send(transport: Transport, data: bytes | bytearray) -> None:
     """Send all of `data`."""
     sent = transport.send_now(data)
     if sent < len(data):
         await transport.send_rest(data, sent)
+
+
+def interrupt_write(sock: socket.socket) -> None:
+    """Wake whoever waits to write, as `Transport.interrupt` does, and nobody who waits to read.
+
+    Writers wait by Trio's own means: that is seldom.
+    """
+    if sock.fileno() >= 0:
+        notify_closing(sock)
 
 
 def prepare(sock: socket.socket) -> None:

@@ -149,42 +149,8 @@ class Worker:
     async def _serve(
         self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
     ) -> None:
-        settings = self.settings
-        providers = settings.providers()
         authenticator = Authenticator(self.snapshot, self.limits, self.watchdog, verifications)
-        upstreams = Upstreams(
-            live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
-            simulated=settings.simulated(),
-            shared_account=settings.shared_account,
-        )
-        master_keys = settings.load_master_keys()
-        heads = KnownHeads()
-        admission = Admission(self.refill, self.prices, settings.output_tokens_default)
-        pipeline = self.pipeline = Pipeline(
-            limits=self.limits,
-            operations=operations.load(),
-            authenticator=authenticator,
-            upstreams=upstreams,
-            master_keys=master_keys,
-            pools=self.pools,
-            meter=self.meter,
-            heads=heads,
-            admission=admission,
-            observe=self.observe,
-            public_url=settings.public_url,
-            trusted_proxies=settings.trusted_proxies,
-        )
-        lane = self.lane = Lane(
-            limits=self.limits,
-            heads=heads,
-            authenticator=authenticator,
-            upstreams=upstreams,
-            master_keys=master_keys,
-            pools=self.pools,
-            meter=self.meter,
-            admission=admission,
-            new_request_id=pipeline.new_request_id,
-        )
+        pipeline, lane = self._ways(authenticator)
         probes = Probes(self.snapshot, self.meter.spool)
 
         def handle(connection: Connection, inbound: Inbound) -> Awaitable[None]:
@@ -219,8 +185,8 @@ class Worker:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as traffic:
                 traffic.start_soon(accept)
-                if settings.metrics_bind is not None:
-                    traffic.start_soon(serve_metrics, settings.metrics_bind)
+                if self.settings.metrics_bind is not None:
+                    traffic.start_soon(serve_metrics, self.settings.metrics_bind)
                 on_ready(_url(listener))
                 await anext(signals)
                 probes.draining = True
@@ -232,6 +198,45 @@ class Worker:
                 with trio.move_on_after(_FAREWELL_SECONDS):
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
+
+    def _ways(self, authenticator: Authenticator) -> tuple[Pipeline, Lane]:
+        """The two ways of a request: where something may have to be waited for, and where nothing has."""
+        settings = self.settings
+        providers = settings.providers()
+        upstreams = Upstreams(
+            live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+            simulated=settings.simulated(),
+            shared_account=settings.shared_account,
+        )
+        master_keys = settings.load_master_keys()
+        heads = KnownHeads()
+        admission = Admission(self.refill, self.prices, settings.output_tokens_default)
+        pipeline = self.pipeline = Pipeline(
+            limits=self.limits,
+            operations=operations.load(),
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            heads=heads,
+            admission=admission,
+            observe=self.observe,
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        lane = self.lane = Lane(
+            limits=self.limits,
+            heads=heads,
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            admission=admission,
+            new_request_id=pipeline.new_request_id,
+        )
+        return pipeline, lane
 
     def _acceptor(self, handler: Handler, pipeline: Pipeline, take: Take | None = None) -> Acceptor:
         return Acceptor(

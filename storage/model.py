@@ -164,6 +164,8 @@ class Outcome(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     TIMED_OUT = "timed_out"
     REFUSED = "refused"
+    INTERRUPTED = "interrupted"
+    """Its worker died: the row was written by the next one."""
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -62,9 +62,9 @@ _STORE = f"""
                 sum(cache_write_1h_tokens), sum(reasoning_tokens), sum(input_audio_tokens),
                 sum(output_audio_tokens), sum(server_tool_calls),
                 least(coalesce(sum(cost_picodollars), 0), 9223372036854775807)::bigint,
-                least(sum(charged_picodollars), 9223372036854775807)::bigint, max(started_at)
+                least(sum(charged_picodollars), 9223372036854775807)::bigint, max(started_at), NOT {_LATE}
            FROM batch JOIN added USING (started_at, request_id)
-          GROUP BY 1, 2, 3, 4, 5, 6)
+          GROUP BY 1, 2, 3, 4, 5, 6, NOT {_LATE})
     SELECT coalesce(sum(requests), 0)::bigint, account_usage($1, array_agg(ROW(groups.*)::usage_group))
       FROM groups
 """  # noqa: S608

@@ -14,6 +14,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from gateway import wire
 from gateway.readiness import Readiness
+from gateway.socket_state import bytes_waiting
 from gateway.wire import RECEIVE_BYTES, PlainTransport, Transport
 from tests.gateway.socket_pairs import RawTLSPeer, plain_pair, reset, tcp_pair, tls_pair
 
@@ -350,10 +351,10 @@ async def test_session_tickets_are_no_bytes_of_an_answer() -> None:
     async with tls_pair() as (ours, _):
         assert ours.sock.version() == "TLSv1.3"
         with trio.fail_after(5):
-            while not wire._bytes_waiting(ours.sock):
+            while not bytes_waiting(ours.sock):
                 await trio.lowlevel.checkpoint()
         assert ours.untouched()
-        assert not wire._bytes_waiting(ours.sock)
+        assert not bytes_waiting(ours.sock)
 
 
 async def test_a_signed_end_touches() -> None:
@@ -372,7 +373,7 @@ async def test_bytes_openssl_has_read_already_are_not_overlooked() -> None:
                     assert ours.sock.recv(1) == b"\0"
                 except ssl.SSLWantReadError:
                     await trio.lowlevel.wait_readable(ours.sock)
-        assert not wire._bytes_waiting(ours.sock)
+        assert not bytes_waiting(ours.sock)
         assert not ours.untouched()
         assert await ours.receive() == b"\0"
 

@@ -24,7 +24,7 @@ from storage.leases import (
 )
 from storage.limits import LimitScope, select_limits, set_limit, unset_limit
 from storage.model import Actor, Limit, LimitKind, Organization, Period
-from storage.usage_rows import insert_usage
+from storage.usage_rows import LATE_PREFIX, insert_usage
 from tests.storage.usage_records import usage
 
 MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -180,6 +180,19 @@ async def test_streams_of_the_silent_are_free_again(
     assert (await silent.ask(1)).granted == 0
     await other.give_back(4)
     assert (await silent.ask(1)).granted == 1
+
+
+async def test_what_is_learnt_of_late_was_never_lent(
+    admin_db: Database, gateway_db: Database, budget: Limit
+) -> None:
+    owner = Owner(gateway_db, budget)
+    await owner.ask(400)
+    await owner.spend(100, request_id=LATE_PREFIX + "0" * 24)
+    assert await standing(admin_db, budget) == (100, 400, 0)
+    await owner.spend(100, request_id=LATE_PREFIX + "0" * 24)
+    assert await standing(admin_db, budget) == (100, 400, 0)
+    await owner.spend(50)
+    assert await standing(admin_db, budget) == (150, 350, 0)
 
 
 async def test_a_lease_that_vanished_is_made_again(
