@@ -39,6 +39,11 @@ Around the stages:
   `ship` brings it to Postgres.
 - The process: `worker` puts it together; `probes` and `metrics` tell of it; `fault` tells of Karta's own.
 
+What was used and what it costs: `usage_figures` are the classes of tokens and how figures merge, `tally`
+reads them from an answer and `late_usage` from one about earlier work; `include_usage` and `usage_stripper`
+make a stream tell them; `price_library` compiles prices into a `price_table`, `prices` finds the one that
+holds, and `worst_case` says beforehand what it may come to.
+
 In the steady state a request costs no database query, no task, no thread, and four system calls of its own
 besides the set's: receive, send, receive, send, and one write to the journal.
 

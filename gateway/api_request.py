@@ -45,6 +45,12 @@ class BodyFields(msgspec.Struct, gc=False):
     max_tokens: object = None
     max_completion_tokens: object = None
     max_output_tokens: object = None
+    n: object = None
+    service_tier: object = None
+    previous_response_id: object = None
+    conversation: object = None
+    container: object = None
+    background: object = None
 
 
 _fields_decoder = msgspec.json.Decoder(BodyFields)
@@ -69,6 +75,7 @@ class APIRequest:
         "operation",
         "target",
         "token",
+        "usage_added",
     )
 
     def __init__(self, inbound: Inbound, operation: Operation, target: bytes) -> None:
@@ -91,6 +98,8 @@ class APIRequest:
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = _NO_FIELDS
+        self.usage_added = False
+        """The body was made to ask for usage, which the answer must be freed of again (`include_usage`)."""
 
     def without_body(self) -> APIRequest:
         """What the head alone says, for requests with the same head."""
@@ -146,6 +155,12 @@ class APIRequest:
     @property
     def streaming(self) -> bool:
         return self.fields.stream is True
+
+    @property
+    def by_reference(self) -> bool:
+        """It names things kept at the provider, which become part of its input."""
+        fields = self.fields
+        return not (fields.previous_response_id is fields.conversation is fields.container is None)
 
     def __repr__(self) -> str:
         return f"APIRequest({self.operation.method} {self.operation.path})"
@@ -212,7 +227,7 @@ def _choose(found: PathOperations, explicit: Dialect, inbound: Inbound) -> Opera
     operation = methods.get(inbound.method)
     if operation is None:
         allowed = ", ".join(sorted(method.decode() for method in methods))
-        raise Refusal(Kind.METHOD_NOT_ALLOWED, f"This path takes {allowed}.")
+        raise Refusal(Kind.METHOD_NOT_ALLOWED, f"This path takes {allowed}.", fields=(f"allow: {allowed}",))
     return operation
 
 
@@ -255,6 +270,7 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
         raise Refusal(Kind.MALFORMED, "HTTP/1.1 needs one Host header, and no more.", close=True)
     if dropped:
         _drop_named(request, dropped)
+    _refuse_misplaced_key(request)
     request.json = not content_type or b"json" in content_type.lower()
     request.buffered = inbound.complete or (request.operation.metered and request.json)
     bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
@@ -273,6 +289,15 @@ def _take_token(request: APIRequest, token: bytes, *, bearer: bool) -> None:
             raise Refusal(Kind.MALFORMED, "Two different keys: send one, in x-api-key or Authorization.")
     request.token = token
     request.bearer = bearer
+
+
+def _refuse_misplaced_key(request: APIRequest) -> None:
+    """What goes up as it came must not hold the customer's key: it would reach the provider, and its logs."""
+    token = request.token
+    if token.startswith(_KEY_PREFIX) and (
+        token in request.target or any(token in line for line in request.lines)
+    ):
+        raise Refusal(Kind.MALFORMED, "Send the key only as x-api-key or Authorization: Bearer.")
 
 
 def _drop_named(request: APIRequest, names: set[bytes]) -> None:

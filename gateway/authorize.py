@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.api_request import APIRequest
 from gateway.authenticate import Caller, unauthenticated
+from gateway.operations import OperationKind
 from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
 from storage.model import CredentialKind, SealedCredential
@@ -21,6 +22,7 @@ from storage.model import CredentialKind, SealedCredential
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _BYOK = CredentialKind.BYOK
 _PLATFORM = CredentialKind.PLATFORM
+_ELSEWHERE = OperationKind.ELSEWHERE
 
 
 class Grant:
@@ -56,6 +58,8 @@ def authorize(caller: Caller, request: APIRequest, upstreams: Upstreams, now: fl
     """Decide. `now` is seconds since the epoch. Raises `Refusal`."""
     check_standing(caller, now)
     _check_model(caller, request)
+    if caller.has_budget:
+        _check_billing(caller, request)
     return choose_credential(caller, request, upstreams)
 
 
@@ -97,6 +101,19 @@ def choose_credential(caller: Caller, request: APIRequest, upstreams: Upstreams)
             "organizations: set the organization's own key with `karta byok set`.",
         )
     return Grant(caller, request, provider, _PLATFORM, None)
+
+
+def _check_billing(caller: Caller, request: APIRequest) -> None:
+    """What is billed elsewhere (batches, agents, fine-tuning, videos) or later (background responses) tells
+    nothing of its cost when it is asked for: under a hard budget it would be a way round it.
+    """
+    later = request.operation.kind is _ELSEWHERE or request.fields.background is True
+    if later and not caller.key.billed_elsewhere:
+        raise Refusal(
+            Kind.FORBIDDEN,
+            "What this costs is not told in its answer, and a hard budget holds for this key: allow it with "
+            "`karta keys allow KEY_ID --billed-elsewhere`, or make the budget soft.",
+        )
 
 
 def _check_model(caller: Caller, request: APIRequest) -> None:

@@ -29,6 +29,7 @@ from gateway.meter import Metering
 from gateway.refusal import Kind, error_event
 from gateway.response_reader import ResponseReader, UpstreamBroken
 from gateway.upstream_response import NothingReceived, UpstreamResponse
+from gateway.usage_stripper import UsageStripper
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER
 from storage.model import Outcome
@@ -37,6 +38,7 @@ from storage.model import Outcome
 _UPSTREAM = Waiting.UPSTREAM
 _COMPLETED = Outcome.COMPLETED
 
+_CHUNKED = b"transfer-encoding: chunked"
 # How much one answer may pass on before others get their turn: a provider and a client that are both faster
 # than this process would otherwise keep it for as long as they like.
 _READS_MAX = 4
@@ -50,12 +52,14 @@ class Exchange:
     """One answer. `await_answer` or `begin` starts it."""
 
     __slots__ = (
+        "_chunked",
         "_drain_scope",
         "_hide_account",
         "_limits",
         "_on_end",
         "_raw",
         "_relaying",
+        "_stripper",
         "_tail",
         "asked",
         "connection",
@@ -91,7 +95,12 @@ class Exchange:
         self._hide_account = hide_account
         self._raw = b""
         self._relaying = False
-        self._tail = b""
+        self._chunked = False
+        """What the client gets comes in chunks."""
+        self._stripper: UsageStripper | None = None
+        """The answer says what Karta asked for, and the client did not (`include_usage`)."""
+        self._tail = b"\r\n"
+        """The last bytes that came, which tell whether a chunk has ended."""
         self._drain_scope: trio.CancelScope | None = None
         connection.exchange = self
 
@@ -181,18 +190,22 @@ class Exchange:
         if reader.until_close:
             self.connection.keep_alive = False
         metering.begin_answer(reader.status, response.head)
-        data = (
-            response.head.render(
-                metering.request_id.encode(), _framing(reader), close=not self.connection.keep_alive
-            )
-            + response.start
+        framing = _framing(reader)
+        if self.grant.request.usage_added and response.head.event_stream and reader.status == 200:
+            self._stripper = UsageStripper()
+            # Less comes out than was announced.
+            framing = b"" if reader.until_close else _CHUNKED
+        self._chunked = framing is _CHUNKED
+        head = response.head.render(
+            metering.request_id.encode(), framing, close=not self.connection.keep_alive
         )
-        metering.response_bytes = len(response.start)
+        start = response.start
+        metering.response_bytes = len(start)
         response.release()
         self.asked = b""
         self._relaying = True
         self.upstream.transport.listener = self.on_upstream
-        self._pass_on(data)
+        self._pass_on(start, head)
 
     def _take_body(self, data: bytes) -> None:
         reader = self.upstream.reader
@@ -209,34 +222,50 @@ class Exchange:
             reader.end()
         self._pass_on(data)
 
-    def _pass_on(self, data: bytes) -> None:
+    def _pass_on(self, received: bytes, head: bytes = b"") -> None:
+        """Send on what came, behind the head if it is the first."""
         reader = self.upstream.reader
         connection = self.connection
         tally = self.metering.tally
         assert tally is not None
-        for piece in reader.take():
+        pieces = reader.take()
+        for piece in pieces:
             tally.feed(piece)
+            if self.metering.late is not None:
+                self.metering.feed_late(piece)
         if reader.done:
-            _check_end(connection, reader, self._tail + data[-5:], self.metering.response_bytes)
+            _check_end(connection, reader, self._tail + received[-5:], self.metering.response_bytes)
             self.metering.settle(_COMPLETED)
+        else:
+            # Not kept whole while waiting: a read's bytes may be many.
+            self._tail = (self._tail + received[-4:])[-4:]
+        data = received if self._stripper is None else self._stripped(self._stripper, pieces)
+        if head:
+            data = head + data
         connection.answered = True
-        sent = connection.transport.send_now(data)
+        sent = connection.transport.send_now(data) if data else 0
         if sent < len(data):
             # Until it has gone nothing more is read: backpressure.
             self.upstream.transport.listener = None
             self._drain_scope = trio.CancelScope()
             connection.nursery.start_soon(self._drain, data, sent, self._drain_scope)
             return
-        self._passed(data)
+        self._passed()
 
-    def _passed(self, data: bytes) -> None:
-        reader = self.upstream.reader
-        if reader.done:
+    def _stripped(self, stripper: UsageStripper, pieces: list[bytes]) -> bytes:
+        """What the client asked for of these pieces of the body, in chunks of Karta's own."""
+        done = self.upstream.reader.done
+        data = b"".join([*map(stripper.feed, pieces), stripper.finish() if done else b""])
+        if not self._chunked:
+            return data
+        return (b"%x\r\n%s\r\n" % (len(data), data) if data else b"") + (b"0\r\n\r\n" if done else b"")
+
+    def _passed(self) -> None:
+        if self.upstream.reader.done:
             self._finish(None)
-            return
-        # Not kept while waiting: a read's bytes may be many.
-        self._tail = (self._tail + data[-4:])[-4:]
-        self.connection.begin_wait(_UPSTREAM, self._limits.between_bytes_seconds, self.upstream.transport)
+        else:
+            limits = self._limits
+            self.connection.begin_wait(_UPSTREAM, limits.between_bytes_seconds, self.upstream.transport)
 
     async def _drain(self, data: bytes, sent: int, scope: trio.CancelScope) -> None:
         """Wait until the client has taken what did not fit."""
@@ -248,7 +277,7 @@ class Exchange:
         self._drain_scope = None
         if self.ended:
             return
-        self._passed(data)
+        self._passed()
         if not self.ended:
             self.listen()
 
@@ -291,7 +320,12 @@ class Exchange:
         reader = self.upstream.reader
         tally = self.metering.tally
         between_chunks = not reader.chunked or (not reader.chunk_open and self._tail.endswith(b"\r\n"))
-        tellable = reader.content_length is None and between_chunks and not self.upstream.spoiled
+        if self._stripper is not None:
+            # Its chunks go out whole.
+            between_chunks = True
+        elif reader.content_length is not None:
+            between_chunks = False
+        tellable = between_chunks and not self.upstream.spoiled
         if tellable and tally is not None and tally.between_events and not connection.gone:
             kind = Kind.UPSTREAM_TIMEOUT if isinstance(error, Overdue) else Kind.UPSTREAM_BROKEN
             operation = self.grant.request.operation
@@ -302,7 +336,7 @@ class Exchange:
                 operation.path,
                 self.metering.request_id,
             )
-            if reader.chunked:
+            if self._chunked:
                 event = b"%x\r\n%s\r\n" % (len(event), event)
             with contextlib.suppress(OSError):
                 # What does not fit is not waited for: the end itself tells enough.
@@ -312,7 +346,7 @@ class Exchange:
 
 def _framing(reader: ResponseReader) -> bytes:
     if reader.chunked:
-        return b"transfer-encoding: chunked"
+        return _CHUNKED
     if reader.content_length is not None:
         return b"content-length: %d" % reader.content_length
     return b""
@@ -347,29 +381,3 @@ def cut(connection: Connection, reader: ResponseReader) -> None:
         connection.close()
     else:
         connection.abort()
-
-
-async def relay(
-    connection: Connection, response: UpstreamResponse, metering: Metering, limits: Limits
-) -> None:
-    """Pass an answer on from within a task; raises how it was cut (`UpstreamBroken`, `Overdue`,
-    `OSError`)."""
-    ended = trio.Event()
-    outcome: list[Exception | None] = []
-
-    def on_end(_exchange: Exchange, error: Exception | None) -> None:
-        outcome.append(error)
-        ended.set()
-
-    exchange = Exchange(
-        connection, response.upstream, response.grant, metering, limits, on_end, hide_account=False
-    )
-    try:
-        exchange.begin(response)
-        if response.upstream.transport.ready and not exchange.ended:
-            exchange.on_upstream()
-        await ended.wait()
-    finally:
-        exchange.stop()
-    if outcome[0] is not None:
-        raise outcome[0]

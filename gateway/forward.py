@@ -11,13 +11,14 @@ import trio
 from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
-from gateway.exchange import relay
+from gateway.exchange import Exchange
 from gateway.limits import Limits
 from gateway.meter import Metering
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.rewrite import needs_rewrite, rewrite
 from gateway.upstream_response import NothingReceived, UpstreamResponse
+from gateway.usage_stripper import UsageStripper
 from gateway.wait import Overdue, Waiting
 from storage.model import Outcome
 
@@ -70,7 +71,7 @@ async def forward(
         metering.begin_answer(reader.status, head)
         await _forward_unframed(connection, response, metering, limits)
     else:
-        await relay(connection, response, metering, limits)
+        await _forward_verbatim(connection, response, metering, limits)
 
 
 async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -> bytes:
@@ -94,6 +95,32 @@ async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -
     return data
 
 
+async def _forward_verbatim(
+    connection: Connection, response: UpstreamResponse, metering: Metering, limits: Limits
+) -> None:
+    """Pass an answer on from within a task; raises how it was cut (`UpstreamBroken`, `Overdue`,
+    `OSError`)."""
+    ended = trio.Event()
+    outcome: list[Exception | None] = []
+
+    def on_end(_exchange: Exchange, error: Exception | None) -> None:
+        outcome.append(error)
+        ended.set()
+
+    exchange = Exchange(
+        connection, response.upstream, response.grant, metering, limits, on_end, hide_account=False
+    )
+    try:
+        exchange.begin(response)
+        if response.upstream.transport.ready and not exchange.ended:
+            exchange.on_upstream()
+        await ended.wait()
+    finally:
+        exchange.stop()
+    if outcome[0] is not None:
+        raise outcome[0]
+
+
 async def _forward_unframed(
     connection: Connection, response: UpstreamResponse, metering: Metering, limits: Limits
 ) -> None:
@@ -102,13 +129,18 @@ async def _forward_unframed(
     assert metering.tally is not None
     connection.keep_alive = False
     data = response.head.render(metering.request_id.encode(), b"", close=True)
+    # What Karta asked for, and the client did not, is taken out again.
+    stripper = UsageStripper() if response.grant.request.usage_added and response.head.event_stream else None
     while True:
         for piece in reader.take():
             metering.tally.feed(piece)
+            if metering.late is not None:
+                metering.feed_late(piece)
             metering.response_bytes += len(piece)
-            data += piece
+            data += piece if stripper is None else stripper.feed(piece)
         if reader.done:
             metering.settle(_COMPLETED)
+            data += b"" if stripper is None else stripper.finish()
         if data:
             await connection.send(data)
         if reader.done:

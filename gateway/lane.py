@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from gateway.admission import Admission
 from gateway.api_request import read_fields
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams, authorize
@@ -24,10 +25,12 @@ from gateway.dial import Pools
 from gateway.ending import ending_of
 from gateway.exchange import Exchange
 from gateway.fault import describe
+from gateway.include_usage import add_usage_request
 from gateway.known_heads import KnownHeads
 from gateway.limits import Limits
 from gateway.meter import Meter
 from gateway.refusal import Kind, Refusal, render
+from gateway.reservation import Reservation
 from gateway.send_request import send_at_once, send_request
 from gateway.upstream_response import NothingReceived
 from storage.model import CredentialKind, Outcome
@@ -52,6 +55,7 @@ class Lane:
         master_keys: MasterKeys | None,
         pools: Pools,
         meter: Meter,
+        admission: Admission,
         new_request_id: Callable[[], str],
     ) -> None:
         self._limits = limits
@@ -61,6 +65,7 @@ class Lane:
         self._master_keys = master_keys
         self._pools = pools
         self._meter = meter
+        self._admission = admission
         self._new_request_id = new_request_id
         self.requests = 0
         self.refused = 0
@@ -75,29 +80,34 @@ class Lane:
         known, body = found
         if len(body) > self._limits.body_bytes_max:
             return False
-        upstream = None
         try:
             caller = self._authenticator.recall_mac(known.token_mac)
             if caller is None:
                 return False
             request = known.request.again(body, read_fields(known.request, body))
-            grant = authorize(caller, request, self._upstreams, time.time())
-            upstream = self._pools.of(grant.provider.origin).take()
-            if upstream is None:
-                return False
-            opened = decrypt(grant, self._master_keys)
+            started_us = time.time_ns() // 1000
+            grant = authorize(caller, request, self._upstreams, started_us / 1_000_000)
+            reservation = self._admission.reserve_now(grant, started_us)
         except Refusal:
             # The pipeline comes to the same, and says it.
-            if upstream is not None:
-                upstream.pool.keep_unused(upstream)
+            return False
+        upstream = self._pools.of(grant.provider.origin).take()
+        if upstream is None:
+            _release(reservation)
+            return False
+        try:
+            opened = decrypt(grant, self._master_keys)
+        except Refusal:
+            _release(reservation)
+            upstream.pool.keep_unused(upstream)
             return False
         self.requests += 1
-        metering = self._meter.begin(grant, self._new_request_id(), began)
+        metering = self._meter.begin(grant, self._new_request_id(), began, started_us, reservation, len(body))
         metering.verify_us = metering.elapsed_us()
-        metering.request_bytes = len(body)
         connection.request_id = metering.request_id
+        add_usage_request(request, grant.provider)
         with opened:
-            head = request_head(opened, len(body), body, known.prefix(grant.provider))
+            head = request_head(opened, len(request.body), request.body, known.prefix(grant.provider))
         upstream.reader.begin(head_only=False)
         exchange = Exchange(
             connection,
@@ -146,6 +156,7 @@ class Lane:
             return
         if isinstance(error, NothingReceived) and upstream.reused:
             upstream.pool.discard(upstream)
+            exchange.metering.drop()
             connection.tried = True
             connection.transport.unread(exchange.asked)
             return
@@ -180,3 +191,8 @@ class Lane:
         if sent < len(answer):
             connection.abort()
         connection.rest()
+
+
+def _release(reservation: Reservation | None) -> None:
+    if reservation is not None:
+        reservation.release()

@@ -10,15 +10,20 @@ from __future__ import annotations
 import time
 
 from gateway.authorize import Grant
+from gateway.late_usage import Counted, LateKind, LateRecord, LateUsage, late_usage
 from gateway.prices import Prices
+from gateway.quota import Ledger
+from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
 from gateway.spool import Spool
 from gateway.tally import Tally
-from gateway.usage_writer import EPOCH_SECONDS, UsageWriter
+from gateway.usage_figures import Figures
+from gateway.usage_writer import EPOCH_US, UsageWriter
 from storage.model import Outcome
 
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
+_COMPLETED = Outcome.COMPLETED
 _UNHEARD = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
 
 
@@ -29,32 +34,53 @@ class Metering:
         "_began",
         "_grant",
         "_meter",
+        "_slot",
         "dial_us",
         "first_byte_us",
+        "late",
         "provider_request_id",
         "queue_us",
         "request_bytes",
         "request_id",
+        "reservation",
         "response_bytes",
         "settled",
-        "started_at",
+        "started_us",
         "status",
         "tally",
         "verify_us",
     )
 
-    def __init__(self, meter: Meter, grant: Grant, request_id: str, began: float) -> None:
+    def __init__(
+        self,
+        meter: Meter,
+        grant: Grant,
+        request_id: str,
+        began: float,
+        started_us: int,
+        reservation: Reservation | None,
+        request_bytes: int,
+    ) -> None:
         self._meter = meter
         self._grant = grant
         self._began = began
         self.request_id = request_id
-        self.started_at = time.time()
-        """Seconds since 1970; it also decides which window of a limit the request counts in."""
+        self.started_us = started_us
+        """Microseconds since 1970; it also decides which window of a limit the request counts in."""
+        self.late: LateUsage | None = None
+        """Reads what the answer tells of earlier work, where it may."""
+        self.reservation = reservation
+        """What was set apart for it, settled with the row."""
+        self._slot = meter.spool.in_flight.begin(
+            meter.writer.entry(
+                grant, request_id, started_us, request_bytes, reservation.picodollars if reservation else 0
+            )
+        )
         self.settled = False
         self.status = 0
         self.tally: Tally | None = None
         self.provider_request_id: str | None = None
-        self.request_bytes = 0
+        self.request_bytes = request_bytes
         self.response_bytes = 0
         self.queue_us = 0
         self.verify_us = 0
@@ -70,15 +96,37 @@ class Metering:
         self.first_byte_us = self.elapsed_us()
         if head.provider_request_id is not None:
             self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
-        self.tally = Tally(self._grant.request.dialect, streamed=head.event_stream)
+        request = self._grant.request
+        self.tally = Tally(request.dialect, streamed=head.event_stream)
+        if status == 200 and (not request.operation.metered or self._in_background):
+            self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
+
+    @property
+    def _in_background(self) -> bool:
+        """The answer is a receipt: what the work used is told to whoever looks later."""
+        return self._grant.request.fields.background is True
+
+    def feed_late(self, piece: bytes) -> None:
+        """A piece of an answer that may tell of earlier work (there is a `late`)."""
+        assert self.late is not None
+        self._meter.append_late(self._grant, self.late.feed(piece), self.started_us)
+
+    def _finish_late(self, outcome: Outcome) -> None:
+        if self.late is not None:
+            self._meter.append_late(self._grant, self.late.finish(), self.started_us)
+            if outcome is _COMPLETED:
+                self._meter.counted.add(self.late)
 
     def settle(self, outcome: Outcome) -> None:
         """Write the row, unless that has been done."""
         if self.settled:
             return
         self.settled = True
+        self._finish_late(outcome)
         tally, complete, owed = self._take_stock(outcome)
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
+        if self.reservation is not None:
+            self.reservation.settle(tally.tokens, charged)
         request = self._grant.request
         self._meter.append(
             self._grant,
@@ -93,19 +141,11 @@ class Metering:
             cost,
             (
                 bytes.fromhex(self.request_id),
-                int((self.started_at - EPOCH_SECONDS) * 1_000_000),
+                self.started_us - EPOCH_US,
                 self.status,
                 tally.streamed,
                 complete,
-                tally.input_tokens,
-                tally.output_tokens,
-                tally.cache_read_tokens,
-                tally.cache_write_5m_tokens,
-                tally.cache_write_1h_tokens,
-                tally.reasoning_tokens,
-                tally.input_audio_tokens,
-                tally.output_audio_tokens,
-                tally.server_tool_calls,
+                *_token_counts(tally),
                 charged,
                 self.request_bytes,
                 self.response_bytes,
@@ -116,6 +156,14 @@ class Metering:
                 self.elapsed_us(),
             ),
         )
+        self._meter.spool.in_flight.end(self._slot)
+
+    def drop(self) -> None:
+        """Nothing came of it, and it starts over: no row."""
+        self.settled = True
+        if self.reservation is not None:
+            self.reservation.release()
+        self._meter.spool.in_flight.end(self._slot)
 
     def _take_stock(self, outcome: Outcome) -> tuple[Tally, bool, bool]:
         """What was used, whether that is the provider's own last word, and whether something is owed for
@@ -123,7 +171,7 @@ class Metering:
         request = self._grant.request
         metered = request.operation.metered
         tally = self.tally
-        if tally is not None and metered and self.status < 300:
+        if tally is not None and metered and self.status < 300 and not self._in_background:
             tally.finish()
             if not tally.complete:
                 # The bytes of audio or an image say nothing of tokens.
@@ -147,7 +195,7 @@ class Metering:
             provider=grant.provider.name,
             model_asked=grant.request.model,
             org_id=grant.caller.key.org_id,
-            at=self.started_at,
+            at=self.started_us / 1_000_000,
         )
         if not complete and not tally.tokens:
             # Something was made, and nobody said how much: that is not nothing.
@@ -158,18 +206,94 @@ class Metering:
 class Meter:
     """The meter of one worker."""
 
-    def __init__(self, spool: Spool, prices: Prices) -> None:
+    def __init__(self, spool: Spool, prices: Prices, ledger: Ledger) -> None:
         self.spool = spool
         self.prices = prices
         self.settled = 0
-        self._writer = UsageWriter()
+        self.counted = Counted()
+        """Answers that have told of earlier work, and need not be read again."""
+        self._ledger = ledger
+        self.writer = UsageWriter()
 
-    def begin(self, grant: Grant, request_id: str, began: float) -> Metering:
-        """A request has been admitted; `began` is `time.perf_counter()` at its arrival."""
-        return Metering(self, grant, request_id, began)
+    def begin(
+        self,
+        grant: Grant,
+        request_id: str,
+        began: float,
+        started_us: int,
+        reservation: Reservation | None,
+        request_bytes: int,
+    ) -> Metering:
+        """A request has been admitted; it arrived at `began` by `time.perf_counter()`, and at `started_us`
+        microseconds since 1970. What comes of it is told by `Metering.settle` or `drop`.
+        """
+        return Metering(self, grant, request_id, began, started_us, reservation, request_bytes)
 
     def append(
         self, grant: Grant, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[object, ...]
     ) -> None:
-        self.spool.append(self._writer.write(grant, texts, cost, numbers))
+        self.spool.append(self.writer.write(grant, texts, cost, numbers))
         self.settled += 1
+
+    def late_reader(self, grant: Grant, *, streamed: bool) -> LateUsage | None:
+        """For an answer that may tell of earlier work and has not been read to its end before."""
+        request = grant.request
+        org_id = grant.caller.key.org_id
+        if request.fields.background is True:
+            # The stream of what it starts itself; a receipt without figures tells nothing.
+            return LateUsage(LateKind.RESPONSE, "", org_id, streamed=True) if streamed else None
+        return late_usage(
+            request.inbound.method.decode("ascii", "replace"),
+            request.dialect,
+            request.operation.path,
+            request.target,
+            org_id,
+            self.counted,
+            streamed=streamed,
+        )
+
+    def append_late(self, grant: Grant, records: list[LateRecord], started_us: int) -> None:
+        """Work that was paid for earlier: a row each, and limits are charged without a reservation."""
+        for record in records:
+            figures = record.figures
+            cost, version = self.prices.cost(
+                figures,
+                provider=grant.provider.name,
+                model_asked=None,
+                org_id=grant.caller.key.org_id,
+                at=started_us / 1_000_000,
+            )
+            charged = self.prices.charge(figures, cost)
+            limits = grant.caller.hard_limits
+            if limits:
+                self._ledger.charge(limits, figures.model, started_us, figures.tokens, charged)
+            self.append(
+                grant,
+                (None, figures.model, figures.service_tier, _COMPLETED.value, version, record.provider_id),
+                cost,
+                (
+                    bytes.fromhex(record.request_id),
+                    started_us - EPOCH_US,
+                    200,
+                    False,
+                    record.complete,
+                    *_token_counts(figures),
+                    charged,
+                    *(0,) * 7,
+                ),
+            )
+
+
+def _token_counts(used: Figures) -> tuple[int, ...]:
+    """In the order of `usage_writer.NUMBERS`."""
+    return (
+        used.input_tokens,
+        used.output_tokens,
+        used.cache_read_tokens,
+        used.cache_write_5m_tokens,
+        used.cache_write_1h_tokens,
+        used.reasoning_tokens,
+        used.input_audio_tokens,
+        used.output_audio_tokens,
+        used.server_tool_calls,
+    )

@@ -18,9 +18,11 @@ from gateway.dial import Pools
 from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.pipeline import Pipeline
+from gateway.refill import Refill
 from gateway.request_reader import Inbound
 from gateway.ship import Shipper
 from gateway.snapshot import Snapshot
+from storage.model import LimitKind
 
 
 class _Figure(NamedTuple):
@@ -43,6 +45,7 @@ class Metrics:
         meter: Meter,
         pipeline: Pipeline,
         pools: Pools,
+        refill: Refill,
         shipper: Shipper,
         snapshot: Snapshot,
     ) -> None:
@@ -68,6 +71,12 @@ class Metrics:
             _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
             _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
             _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
+            _Figure("in_flight", "gauge", "Requests in the register.", lambda: len(spool.in_flight)),
+            _Figure("interrupted_total", "counter", "Rows after a kill.", lambda: spool.interrupted),
+            _Figure("reserved", "gauge", "Requests that hold a limit.", lambda: _reserved(refill)),
+            _Figure("limit_windows", "gauge", "Windows of limits held.", lambda: len(refill.ledger)),
+            _Figure("refills_total", "counter", "Calls for leases answered.", lambda: refill.refills),
+            _Figure("refills_failed_total", "counter", "And not answered.", lambda: refill.failures),
             _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening),
             _Figure("database_seen", "gauge", "1 while Postgres answers.", lambda: snapshot.ready),
         )
@@ -100,3 +109,7 @@ def _open(pools: Pools) -> int:
 
 def _idle(pools: Pools) -> int:
     return sum(pool.idle for pool in pools.all())
+
+
+def _reserved(refill: Refill) -> int:
+    return refill.ledger.reserved().get(LimitKind.REQUESTS, 0)

@@ -19,15 +19,17 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from gateway.admission import Admission
 from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
 from gateway.authenticate import Authenticator, Caller
-from gateway.authorize import Upstreams, authorize, check_standing, choose_credential
+from gateway.authorize import Grant, Upstreams, authorize, check_standing, choose_credential
 from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
 from gateway.ending import ending_of
 from gateway.forward import forward, receive_head
+from gateway.include_usage import add_usage_request
 from gateway.known_heads import NEWS_MAX, KnownHeads
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
@@ -71,6 +73,7 @@ class Pipeline:
         pools: Pools,
         meter: Meter,
         heads: KnownHeads,
+        admission: Admission,
         observe: Observer | None = None,
         public_url: str | None = None,
         trusted_proxies: Sequence[Network] = (),
@@ -83,6 +86,7 @@ class Pipeline:
         self._pools = pools
         self._meter = meter
         self._heads = heads
+        self._admission = admission
         self._observe = observe or _unobserved
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
@@ -116,6 +120,7 @@ class Pipeline:
     ) -> None:
         if self._meter.spool.full:
             raise Refusal(Kind.UNAVAILABLE, "Karta cannot record usage at the moment.", retry_after=10)
+        started_us = time.time_ns() // 1000
         caller = self._authenticator.recall(request.token)
         upstream: Upstream | None = None
         if caller is not None:
@@ -130,26 +135,39 @@ class Pipeline:
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
             grant = authorize(caller, request, self._upstreams, time.time())
-            if (
-                opened is None
-                or opened.grant.sealed is not grant.sealed
-                or opened.grant.provider is not grant.provider
-            ):
-                # Nothing prepared, or the organization changed its mind while we prepared.
-                _dismiss(opened, upstream)
-                upstream = None
-                opened = decrypt(grant, self._master_keys)
-            opened.grant = grant
+            reservation = await self._admission.reserve(grant, started_us)
         except BaseException:
             _dismiss(opened, upstream)
             raise
         if request.inbound.raw:
             self._learn(connection, request)
-        metering = self._meter.begin(grant, request_id, began)
+        metering = self._meter.begin(grant, request_id, began, started_us, reservation, len(request.body))
         metering.verify_us = verified_us
-        metering.request_bytes = len(request.body)
+        metering.queue_us = metering.elapsed_us() - verified_us
+        add_usage_request(request, grant.provider)
+        try:
+            opened, upstream = self._use_or_open(grant, opened, upstream)
+        except Refusal as refusal:
+            metering.status = refusal.status
+            metering.settle(Outcome.REFUSED)
+            raise
         with opened:
             await self._relay(connection, opened, metering, upstream)
+
+    def _use_or_open(
+        self, grant: Grant, opened: OpenedCredential | None, upstream: Upstream | None
+    ) -> tuple[OpenedCredential, Upstream | None]:
+        """What was prepared, if it is what the grant names; the organization may have changed its mind
+        meanwhile."""
+        if (
+            opened is not None
+            and opened.grant.sealed is grant.sealed
+            and opened.grant.provider is grant.provider
+        ):
+            opened.grant = grant
+            return opened, upstream
+        _dismiss(opened, upstream)
+        return decrypt(grant, self._master_keys), None
 
     def _learn(self, connection: Connection, request: APIRequest) -> None:
         """It has been admitted: the next request with the same head need not come here."""
@@ -236,10 +254,10 @@ class Pipeline:
             response = await self._ask(connection, opened, metering, used)
             await forward(connection, response, metering, self._limits, self._public_url)
         except Exception as error:
-            ending = ending_of(error)
-            outcome = ending.outcome
+            # Not kept in a variable: a refusal is its own ending, and would hold this frame, which holds it.
+            outcome = ending_of(error).outcome
             if not connection.answered and not isinstance(error, OSError):
-                metering.status = ending.refusal.status
+                metering.status = ending_of(error).refusal.status
             raise
         finally:
             for one in used:

@@ -1,8 +1,8 @@
 """The upstream providers: a table, as data, joined with the operator's settings.
 
 `config/providers.toml` names each provider's dialect, base URL and header style;
-`KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY` and `_CA_FILE` override or add. A client can choose none of it:
-the upstream host comes from here only.
+`KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY`, `_CA_FILE` and `_STREAM_USAGE` override or add. A client can
+choose none of it: the upstream host comes from here only.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """Path prefix of the base URL, without a trailing slash."""
     host_header: bytes
     platform_key: bytes | None
+    stream_usage: bool = False
+    """It knows `stream_options.include_usage`, so that Karta may ask for what a client did not ask for."""
+    price_name: str = ""
+    """What the price library calls it."""
 
     def __repr__(self) -> str:
         return f"Provider({self.name!r}, {self.origin!r})"
@@ -66,10 +70,15 @@ class _Row(msgspec.Struct, forbid_unknown_fields=True):
     dialect: Dialect
     base_url: str
     auth: AuthStyle
+    stream_usage: bool = False
+    prices: str | None = None
 
 
 # Host and prefix stand in every request as they are: what is not plain ASCII must come encoded already.
 _PLAIN = re.compile(r"[!-~]*\Z")
+
+
+_SWITCHES = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 class ProviderError(ValueError):
@@ -102,12 +111,23 @@ def load(environment: Mapping[str, str], *, development: bool) -> dict[str, Prov
                 api_key=environment.get(f"{setting}_API_KEY"),
                 ca_file=environment.get(f"{setting}_CA_FILE"),
                 development=development,
+                stream_usage=_switch(environment, f"{setting}_STREAM_USAGE", row.stream_usage),
+                price_name=row.prices,
             )
         except ProviderError as error:
             problems.append(f"{setting}_{error.setting}: {error}")
     if problems:
         raise ProviderError("\n".join(problems))
     return providers
+
+
+def _switch(environment: Mapping[str, str], variable: str, otherwise: bool) -> bool:
+    value = environment.get(variable)
+    if not value:
+        return otherwise
+    if value.lower() not in _SWITCHES:
+        raise ProviderError("say true or false", "STREAM_USAGE")
+    return _SWITCHES[value.lower()]
 
 
 def make_provider(
@@ -119,6 +139,8 @@ def make_provider(
     api_key: str | None,
     ca_file: str | None,
     development: bool,
+    stream_usage: bool = False,
+    price_name: str | None = None,
 ) -> Provider:
     """One provider from its base URL: an origin with an optional path prefix, without `/v1`."""
     try:
@@ -152,6 +174,8 @@ def make_provider(
         prefix=prefix.encode(),
         host_header=(shown if port in (None, default_port) else f"{shown}:{port}").encode(),
         platform_key=_header_value(api_key) if api_key else None,
+        stream_usage=stream_usage,
+        price_name=price_name or name,
     )
 
 

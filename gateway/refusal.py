@@ -62,6 +62,11 @@ class Kind(Enum):
     TARGET_TOO_LONG = _Meaning(_C, 414, _INVALID, _INVALID, "uri_too_long", False)
     EXPECTATION_FAILED = _Meaning(_C, 417, _INVALID, _INVALID, "expectation_failed", False)
     HEADERS_TOO_LARGE = _Meaning(_C, 431, _INVALID, _INVALID, "headers_too_large", False)
+    BUDGET_SPENT = _Meaning(_C, 402, "billing_error", "insufficient_quota", "insufficient_quota", False)
+    """As Anthropic tells it."""
+    QUOTA_SPENT = _Meaning(_C, 429, "billing_error", "insufficient_quota", "insufficient_quota", False)
+    """The same, as OpenAI tells it."""
+    LIMIT_TOO_SMALL = _Meaning(_C, 429, "rate_limit_error", "tokens", "rate_limit_exceeded", False)
     RATE_LIMITED = _Meaning(_C, 429, "rate_limit_error", "requests", "rate_limit_exceeded", True)
     INTERNAL = _Meaning(_G, 500, "api_error", "server_error", "internal_error", None)
     NOT_SUPPORTED = _Meaning(_G, 501, "api_error", "server_error", "not_supported", False)
@@ -76,17 +81,25 @@ class Refusal(Exception):
     """Karta will not, or cannot, answer this request.
 
     `retry_after` is in whole seconds (kept ≤ 120: OpenAI's SDK gives up beyond); `close` ends the client's
-    connection after the answer, because what follows on it cannot be trusted or was not read.
+    connection after the answer, because what follows on it cannot be trusted or was not read. `fields` are
+    further header lines.
     """
 
     def __init__(
-        self, kind: Kind, message: str, *, retry_after: int | None = None, close: bool = False
+        self,
+        kind: Kind,
+        message: str,
+        *,
+        retry_after: int | None = None,
+        close: bool = False,
+        fields: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.retry_after = retry_after
         self.close = close
+        self.fields = fields
 
     @property
     def status(self) -> int:
@@ -150,6 +163,7 @@ def render(refusal: Refusal, dialect: Dialect, request_id: str, *, head_only: bo
         lines.append(f"x-should-retry: {'true' if refusal.kind.value.retryable else 'false'}")
     if refusal.retry_after is not None:
         lines.append(f"retry-after: {refusal.retry_after}")
+    lines += refusal.fields
     if refusal.close:
         lines.append("connection: close")
     head = "\r\n".join(lines).encode() + b"\r\n\r\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
 from pydantic import Field, SecretStr
@@ -66,9 +67,23 @@ class GatewaySettings(ServerSettings):
         ge=0,
         description="How long running answers may take to finish at shutdown.",
     )
+    unknown_price_usd_per_mtok: Decimal = Field(
+        default=Decimal(100),
+        ge=0,
+        le=1_000_000,
+        decimal_places=6,
+        description="What money limits are charged for a million tokens of unknown price, in dollars.",
+    )
+    output_tokens_default: int = Field(
+        default=32_000,
+        ge=1,
+        le=1_000_000_000,
+        description="Tokens of output reserved for a request that sets no limit of its own.",
+    )
     provider_variables: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="KARTA_PROVIDER_<NAME>_BASE_URL, _API_KEY and _CA_FILE of each upstream provider.",
+        description="KARTA_PROVIDER_<NAME>_BASE_URL, _API_KEY, _CA_FILE and _STREAM_USAGE (whether it may be "
+        "asked for the usage of streams) of each upstream provider.",
     )
 
     @classmethod
@@ -126,11 +141,17 @@ class GatewaySettings(ServerSettings):
                     api_key=key.get_secret_value() if key else "sk-simulated",
                     ca_file=None,
                     development=self.development,
+                    stream_usage=dialect is Dialect.OPENAI,
                 )
                 for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)
             }
         except ProviderError as error:
             raise ProviderError(f"KARTA_SIMULATED_BASE_URL: {error}") from None
+
+    @property
+    def unknown_rate(self) -> int:
+        """Picodollars for a token whose price is not known."""
+        return int(self.unknown_price_usd_per_mtok * 1_000_000)
 
     @property
     def shared_account(self) -> bool:

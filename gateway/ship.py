@@ -61,7 +61,8 @@ class Shipper:
             try:
                 self._offset = await self._ship_segment(offset)
                 if self._offset < segment.stat().st_size:
-                    _log.warning("%s ends in a torn record (its writer was killed)", segment.name)
+                    _log.warning("%s ends in a torn record (its writer was killed): set aside", segment.name)
+                    segment.with_suffix(".torn").write_bytes(segment.read_bytes())
             except Damage as damage:
                 _log.error("%s; set aside, the records before it are shipped", damage)
                 segment.with_suffix(".damaged").write_bytes(segment.read_bytes())

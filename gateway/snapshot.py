@@ -1,4 +1,4 @@
-"""What the data plane knows of keys and organizations, in memory, and how it stays true.
+"""What the data plane knows of keys, organizations and agreed prices, in memory, and how it stays true.
 
 Requests read only this; Postgres is asked on a key's first use and by the tasks here. Two ways keep it
 fresh: `NOTIFY` names the key or organization that changed, and its records are read again at once (a
@@ -19,12 +19,14 @@ from uuid import UUID
 import trio
 
 from gateway.limits import Limits
+from gateway.prices import Prices
 from gateway.watchdog import Watchdog
 from storage.api_keys import select_gateway_key, select_gateway_keys
 from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import StorageError
-from storage.model import GatewayKey, Mode, OrgStatus
+from storage.model import GatewayKey, LimitKind, Mode, OrgStatus
+from storage.prices import PriceOverride, select_price_overrides
 
 _REFRESH_SECONDS = 20.0
 _REFRESH_SECONDS_UNHEARD = 2.0
@@ -38,7 +40,17 @@ _CHANGES_MAX = 1000
 class KeyRecord:
     """One key as last read, with what every request asks of it worked out once."""
 
-    __slots__ = ("active", "allows_byok", "confirmed_at", "key", "simulated", "valid_until")
+    __slots__ = (
+        "active",
+        "allows_byok",
+        "confirmed_at",
+        "hard_limits",
+        "has_budget",
+        "key",
+        "limits_use",
+        "simulated",
+        "valid_until",
+    )
 
     def __init__(self, key: GatewayKey, confirmed_at: float) -> None:
         self.set(key, confirmed_at)
@@ -52,6 +64,12 @@ class KeyRecord:
         self.active = key.org_status is OrgStatus.ACTIVE
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.hard_limits = tuple(limit for limit in key.limits if limit.hard)
+        """Those that may refuse."""
+        kinds = {limit.kind for limit in self.hard_limits}
+        self.has_budget = LimitKind.MONEY in kinds
+        self.limits_use = self.has_budget or LimitKind.TOKENS in kinds
+        """Some limit depends on what a request may come to."""
 
 
 def _seconds(moment: datetime | None) -> float:
@@ -61,11 +79,13 @@ def _seconds(moment: datetime | None) -> float:
 class Snapshot:
     """Records of verified keys, by key id."""
 
-    def __init__(self, db: Database, limits: Limits, watchdog: Watchdog) -> None:
+    def __init__(self, db: Database, limits: Limits, watchdog: Watchdog, prices: Prices) -> None:
         self._db = db
+        self._prices = prices
         self._limits = limits
         self._watchdog = watchdog
         self._records: dict[str, KeyRecord] = {}
+        self._overrides: list[PriceOverride] = []
         self.listening = False
         self._unheard = trio.Event()
         """Fires when listening ends."""
@@ -107,6 +127,7 @@ class Snapshot:
         while True:
             try:
                 await self.refresh(list(self._records))
+                await self._refresh_prices()
                 if not self._records:
                     await self._db.fetch_value("SELECT 1")
                     self._seen()
@@ -126,6 +147,7 @@ class Snapshot:
                     # Whatever was said before we listened was missed, also by keys being verified now.
                     self.epoch += 1
                     await self.refresh(list(self._records))
+                    await self._refresh_prices()
                     self.listening = True
                     self._unheard = trio.Event()
                     async for payload in changes:
@@ -135,7 +157,10 @@ class Snapshot:
                                 batch.append(changes.receive_nowait())
                             except (trio.WouldBlock, trio.EndOfChannel):
                                 break
-                        await self.refresh(self._touched(decode_change(one) for one in batch))
+                        changes_heard = [decode_change(one) for one in batch]
+                        await self.refresh(self._touched(changes_heard))
+                        if any(change.table == "price_overrides" for change in changes_heard):
+                            await self._refresh_prices()
             except StorageError:
                 pass
             finally:
@@ -174,6 +199,13 @@ class Snapshot:
                 else:
                     record.valid_until = 0.0
                     record.confirmed_at = read_at
+
+    async def _refresh_prices(self) -> None:
+        """Read the price overrides of everybody again: there are few."""
+        overrides = await select_price_overrides(self._db)
+        if overrides != self._overrides:
+            self._overrides = overrides
+            self._prices.set_overrides(overrides)
 
     def _seen(self) -> None:
         self.database_seen_at = trio.current_time()

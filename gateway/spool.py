@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import UUID, uuid4
 
-from gateway.usage_writer import COLUMNS
+from gateway.in_flight import open_register
+from gateway.usage_writer import COLUMNS, interrupted_row
 
 MAGIC = b"KARTA-USAGE-2\n"
 _NAMES = ",".join(COLUMNS).encode()
@@ -77,9 +78,20 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise
+        self.in_flight = open_register(directory / "in_flight")
         self.owner = _read_owner(directory)
         """Whose journal this is: it outlives every process that writes it."""
         self._size = len(_HEADING)
+        self.interrupted = 0
+        """Rows written for requests that an earlier worker was killed with."""
+        self._write_interrupted()
+
+    def _write_interrupted(self) -> None:
+        """Rows for the requests that a worker before this one was killed with."""
+        for entry in self.in_flight.left():
+            self.append(interrupted_row(entry))
+            self.interrupted += 1
+        self.in_flight.clear()
 
     @property
     def full(self) -> bool:
@@ -127,6 +139,7 @@ class Spool:
         self.finished.remove(segment)
 
     def close(self) -> None:
+        self.in_flight.close()
         os.close(self._descriptor)
         os.close(self._lock)
 

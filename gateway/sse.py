@@ -57,6 +57,10 @@ class Window:
         if len(self._tail) > 2 * TAIL_BYTES_KEPT:
             del self._tail[:-TAIL_BYTES_KEPT]
 
+    @property
+    def empty(self) -> bool:
+        return not self._pieces and not self.overflowed
+
     def whole(self) -> bytes:
         """Everything, when it did not overflow."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)

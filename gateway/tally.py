@@ -21,7 +21,7 @@ import msgspec
 
 from gateway.refusal import Dialect
 from gateway.sse import Splitter, Window, event_data
-from gateway.usage_figures import NO_USAGE, AnthropicUsage, Figures, OpenAIUsage
+from gateway.usage_figures import NO_ANTHROPIC_USAGE, NO_OPENAI_USAGE, AnthropicUsage, Figures, OpenAIUsage
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _ANTHROPIC = Dialect.ANTHROPIC
@@ -151,6 +151,12 @@ class Tally(Figures):
         if self.iterations is not None:
             self.fold()
 
+    def read_ends(self, body: Window) -> None:
+        """In place of `feed`: a whole answer of which only the ends were kept."""
+        self._read_window(body)
+        self._body = None
+        self.finish()
+
     def _read_block(self, block: bytes) -> None:
         """Most blocks hold no usage, and one search tells; only then are the events taken apart."""
         self.deltas += block.count(b"\n\n")
@@ -184,11 +190,26 @@ class Tally(Figures):
             at = tail.rfind(b'"usage"', 0, at)
             if at < 0:
                 return
-            usage = _usage_at(tail[at + 7 : at + 7 + _USAGE_BYTES_MAX])
-            if usage is not None:
-                self.merge_openai(usage)
+            if self._merge_at(tail[at + 7 : at + 7 + _USAGE_BYTES_MAX]):
                 self.final = True
                 return
+
+    def _merge_at(self, data: bytes) -> bool:
+        """Take the usage object that `data` begins with, after a colon; False for anything else."""
+        text = data.decode("utf-8", "replace").lstrip(" \t\r\n:")
+        try:
+            found, _ = json.JSONDecoder().raw_decode(text)
+            if self.dialect is _ANTHROPIC:
+                of_message = msgspec.convert(found, AnthropicUsage)
+                if told := of_message != NO_ANTHROPIC_USAGE:
+                    self.merge_anthropic(of_message)
+            else:
+                usage = msgspec.convert(found, OpenAIUsage)
+                if told := usage != NO_OPENAI_USAGE:
+                    self.merge_openai(usage)
+        except (ValueError, RecursionError):
+            return False
+        return told
 
     def _read(self, data: bytes, *, unary: bool) -> None:
         try:
@@ -252,17 +273,6 @@ class Tally(Figures):
             self.input_tokens = request_bytes // BYTES_PER_TOKEN
         if self.streamed:
             self.output_tokens = max(self.output_tokens, self.deltas)
-
-
-def _usage_at(data: bytes) -> OpenAIUsage | None:
-    """The usage object that `data` begins with, after a colon; None for anything else or without figures."""
-    text = data.decode("utf-8", "replace").lstrip(" \t\r\n:")
-    try:
-        found, _ = json.JSONDecoder().raw_decode(text)
-        usage = msgspec.convert(found, OpenAIUsage)
-    except (ValueError, RecursionError):
-        return None
-    return usage if usage != NO_USAGE else None
 
 
 def _has_usage(data: bytes) -> bool:

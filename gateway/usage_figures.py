@@ -27,8 +27,6 @@ _SECONDS_MAX = 1_000_000.0
 RUNS_MAX = 8
 # Of names a provider chose: a model, a tier.
 _NAME_CHARACTERS_MAX = 200
-# Sampling runs whose tokens the totals leave out: they are no part of the conversation, but are paid for.
-_APART = frozenset(("compaction", "advisor_message"))
 
 
 class CacheCreation(msgspec.Struct, gc=False):
@@ -106,7 +104,8 @@ class OpenAIUsage(msgspec.Struct, gc=False):
 
 
 _NO_DETAILS = Details()
-NO_USAGE = OpenAIUsage()
+NO_ANTHROPIC_USAGE = AnthropicUsage()
+NO_OPENAI_USAGE = OpenAIUsage()
 
 
 class Figures:
@@ -275,29 +274,34 @@ class Figures:
         iterations, self.iterations = self.iterations, None
         if iterations is None:
             return
-        inside: dict[str | None, Figures] = {}
-        apart: dict[str | None, Figures] = {}
         asked = self.model
+        inside: Runs = {}
+        compacted: Runs = {}
+        advised: Runs = {}
+        apart = {"compaction": compacted, "advisor_message": advised}
         for iteration in iterations:
             one = Figures(None if iteration.model is None else iteration.model[:_NAME_CHARACTERS_MAX])
             one.merge_anthropic(iteration)
             self.wrong = self.wrong or one.wrong
             if iteration.type == "fallback_message" and one.model is not None:
                 self.model = one.model
-            runs = apart if iteration.type in _APART else inside
+            runs = apart.get(iteration.type or "", inside)
             name = one.model or asked
             if name not in runs and len(runs) >= RUNS_MAX:
                 name = next(iter(runs))
             runs.setdefault(name, Figures(name)).add(one)
-        total = Figures(asked)
-        for run in inside.values():
-            total.add(run)
-        if total.tokens != self.tokens:
+        told = sum(run.tokens for run in inside.values())
+        if advised and told + sum(run.tokens for run in advised.values()) == self.tokens:
+            # The documentation leaves open whether an advisor's tokens are in the totals: here they are.
+            _add_runs(inside, advised)
+            advised = {}
+        elif told != self.tokens:
             # The provider's totals are what it bills; a breakdown that does not add up to them is none.
             inside = {self.model: self._alone()}
-        for name, run in apart.items():
-            inside.setdefault(name, Figures(name)).add(run)
+        for run in (*compacted.values(), *advised.values()):
             self.add(run)
+        _add_runs(inside, compacted)
+        _add_runs(inside, advised)
         if len(inside) > 1 or self.model not in inside:
             self.runs = tuple(inside.values())
 
@@ -314,3 +318,12 @@ class Figures:
         self.cache_read_tokens += other.cache_read_tokens
         self.cache_write_5m_tokens += other.cache_write_5m_tokens
         self.cache_write_1h_tokens += other.cache_write_1h_tokens
+
+
+Runs = dict[str | None, Figures]
+"""What each model used."""
+
+
+def _add_runs(runs: Runs, others: Runs) -> None:
+    for name, run in others.items():
+        runs.setdefault(name, Figures(name)).add(run)

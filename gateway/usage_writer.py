@@ -14,6 +14,8 @@ import struct
 from typing import Any
 
 from gateway.authorize import Grant
+from gateway.tally import BYTES_PER_TOKEN
+from storage.model import Outcome
 from storage.usage_tuple import COLUMNS as TYPES
 
 _BY_GRANT = ("org_id", "key_id", "credential_kind", "credential_id", "provider", "endpoint")
@@ -33,6 +35,9 @@ _NULL = b"\xff\xff\xff\xff"
 _LENGTH = struct.Struct(">i")
 _BIGINT = struct.Struct(">iq")
 _UUID = struct.Struct(">i16s")
+# Of a request in flight: id, start, bytes, tokens they are taken for, picodollars reserved, whether it
+# streams.
+_ENTRY = struct.Struct(">16sqqqq?")
 
 _LAYOUTS = {"uuid": ("i16s", 16), "timestamptz": ("iq", 8), "bigint": ("iq", 8), "integer": ("ii", 4)}
 _LAYOUTS["boolean"] = ("i?", 1)
@@ -41,8 +46,8 @@ _SIZES = tuple(_LAYOUTS[TYPES[name]][1] for name in NUMBERS)
 _BIGINT_MAX = 2**63 - 1
 _MAXIMA = tuple({"integer": 2**31 - 1, "bigint": _BIGINT_MAX}.get(TYPES[name]) for name in NUMBERS)
 
-# PostgreSQL's epoch, 2000-01-01, in seconds of ours.
-EPOCH_SECONDS = 946_684_800
+# PostgreSQL's epoch, 2000-01-01, in microseconds of ours.
+EPOCH_US = 946_684_800_000_000
 
 
 class UsageWriter:
@@ -72,6 +77,24 @@ class UsageWriter:
             parts.append(_pack(_within_range(numbers)))
         return b"".join(parts)
 
+    def entry(
+        self, grant: Grant, request_id: str, started_us: int, request_bytes: int, reserved_picodollars: int
+    ) -> bytes:
+        """What `interrupted_row` needs to know of a request that is admitted now."""
+        request = grant.request
+        model = request.model
+        told = self._texts.get(model)
+        tokens = request_bytes // BYTES_PER_TOKEN if request.operation.metered and request.json else 0
+        numbers = _ENTRY.pack(
+            bytes.fromhex(request_id),
+            started_us,
+            request_bytes,
+            tokens,
+            reserved_picodollars,
+            request.streaming,
+        )
+        return numbers + self._grant(grant) + (self._prepare(model) if told is None else told)
+
     def _grant(self, grant: Grant) -> bytes:
         sealed = grant.sealed
         endpoint = grant.request.operation.path
@@ -98,6 +121,23 @@ class UsageWriter:
             self._texts = {None: _NULL}
         part = self._texts[text] = _text(text)
         return part
+
+
+def interrupted_row(entry: bytes) -> bytes:
+    """The row of a request whose worker died: what was asked is estimated, what was reserved is charged."""
+    request_id, started_us, request_bytes, tokens, charged, streamed = _ENTRY.unpack_from(entry)
+    row = dict.fromkeys(NUMBERS, 0) | {
+        "request_id": request_id,
+        "started_at": started_us - EPOCH_US,
+        "streamed": streamed,
+        "usage_complete": False,
+        "input_tokens": tokens,
+        "request_bytes": request_bytes,
+        "charged_picodollars": charged,
+    }
+    texts = (_NULL, _NULL, _text(Outcome.INTERRUPTED.value), _NULL, _NULL)
+    numbers = _pack(_within_range(tuple(row[name] for name in NUMBERS)))
+    return b"".join((_COUNT, entry[_ENTRY.size :], *texts, _NULL, numbers))
 
 
 def _text(text: str | None) -> bytes:

@@ -20,6 +20,7 @@ import trio
 
 from gateway import operations
 from gateway.accept import Acceptor, Handler, listen
+from gateway.admission import Admission
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.connection import Connection, Take
@@ -35,6 +36,7 @@ from gateway.prices import Prices
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
 from gateway.readiness import Readiness
+from gateway.refill import Refill
 from gateway.refusal import Dialect
 from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
@@ -48,7 +50,6 @@ from storage.settings import Bind
 
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
-_UNKNOWN_RATE = 100_000_000
 _LAST_SHIPMENT_SECONDS = 5.0
 _COLLECT_AFTER_OBJECTS = 20_000
 # For answers that were cut by the drain limit to say so.
@@ -101,10 +102,13 @@ class Worker:
         self.watchdog = Watchdog()
         self.readiness = Readiness()
         self.pools = Pools(self.limits, self.watchdog, self.readiness)
-        self.snapshot = Snapshot(db, self.limits, self.watchdog)
-        self.prices = Prices(Library(), unknown_rate=_UNKNOWN_RATE)
-        self.meter = Meter(spool, self.prices)
+        self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
+        self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
+        self.refill = Refill(db, spool.owner)
+        self.meter = Meter(spool, self.prices, self.refill.ledger)
         self.shipper = Shipper(spool, db)
+        self._lent_is_known = False
+        """What earlier workers on this journal were lent has been accounted for and given back."""
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
@@ -115,7 +119,7 @@ class Worker:
             async with trio.open_nursery() as background:
                 background.start_soon(self.watchdog.run)
                 background.start_soon(self.readiness.run)
-                for service in (self.pools.run, self.snapshot.run, self.shipper.run):
+                for service in (self.pools.run, self.snapshot.run, self.shipper.run, self._refill):
                     background.start_soon(_keep_running, service)
                 async with trio.open_nursery() as verifications:
                     await self._serve(listener, on_ready, verifications)
@@ -128,43 +132,25 @@ class Worker:
         deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
         with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):
             await self.shipper.ship_all()
+            await self.refill.give_back()
+
+    async def _refill(self) -> None:
+        """Lend from the database until cancelled; first settle what this journal's earlier workers left."""
+        while not self._lent_is_known:
+            try:
+                await self.shipper.ship_all()
+                await self.refill.release()
+                self._lent_is_known = True
+            except StorageError:
+                # Away: hard limits refuse until it is back.
+                await trio.sleep(_RESTART_SECONDS)
+        await self.refill.run()
 
     async def _serve(
         self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
     ) -> None:
-        settings = self.settings
-        providers = settings.providers()
         authenticator = Authenticator(self.snapshot, self.limits, self.watchdog, verifications)
-        upstreams = Upstreams(
-            live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
-            simulated=settings.simulated(),
-            shared_account=settings.shared_account,
-        )
-        master_keys = settings.load_master_keys()
-        heads = KnownHeads()
-        pipeline = self.pipeline = Pipeline(
-            limits=self.limits,
-            operations=operations.load(),
-            authenticator=authenticator,
-            upstreams=upstreams,
-            master_keys=master_keys,
-            pools=self.pools,
-            meter=self.meter,
-            heads=heads,
-            observe=self.observe,
-            public_url=settings.public_url,
-            trusted_proxies=settings.trusted_proxies,
-        )
-        lane = self.lane = Lane(
-            limits=self.limits,
-            heads=heads,
-            authenticator=authenticator,
-            upstreams=upstreams,
-            master_keys=master_keys,
-            pools=self.pools,
-            meter=self.meter,
-            new_request_id=pipeline.new_request_id,
-        )
+        pipeline, lane = self._ways(authenticator)
         probes = Probes(self.snapshot, self.meter.spool)
 
         def handle(connection: Connection, inbound: Inbound) -> Awaitable[None]:
@@ -180,6 +166,7 @@ class Worker:
             meter=self.meter,
             pipeline=pipeline,
             pools=self.pools,
+            refill=self.refill,
             shipper=self.shipper,
             snapshot=self.snapshot,
         )
@@ -198,8 +185,8 @@ class Worker:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as traffic:
                 traffic.start_soon(accept)
-                if settings.metrics_bind is not None:
-                    traffic.start_soon(serve_metrics, settings.metrics_bind)
+                if self.settings.metrics_bind is not None:
+                    traffic.start_soon(serve_metrics, self.settings.metrics_bind)
                 on_ready(_url(listener))
                 await anext(signals)
                 probes.draining = True
@@ -211,6 +198,45 @@ class Worker:
                 with trio.move_on_after(_FAREWELL_SECONDS):
                     await acceptor.drain()
                 traffic.cancel_scope.cancel()
+
+    def _ways(self, authenticator: Authenticator) -> tuple[Pipeline, Lane]:
+        """The two ways of a request: where something may have to be waited for, and where nothing has."""
+        settings = self.settings
+        providers = settings.providers()
+        upstreams = Upstreams(
+            live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+            simulated=settings.simulated(),
+            shared_account=settings.shared_account,
+        )
+        master_keys = settings.load_master_keys()
+        heads = KnownHeads()
+        admission = Admission(self.refill, self.prices, settings.output_tokens_default)
+        pipeline = self.pipeline = Pipeline(
+            limits=self.limits,
+            operations=operations.load(),
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            heads=heads,
+            admission=admission,
+            observe=self.observe,
+            public_url=settings.public_url,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        lane = self.lane = Lane(
+            limits=self.limits,
+            heads=heads,
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=self.pools,
+            meter=self.meter,
+            admission=admission,
+            new_request_id=pipeline.new_request_id,
+        )
+        return pipeline, lane
 
     def _acceptor(self, handler: Handler, pipeline: Pipeline, take: Take | None = None) -> Acceptor:
         return Acceptor(
@@ -231,6 +257,11 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
         except* Exception as group:
             _log.error("%s failed and starts again: %s", service.__qualname__, describe(group))
         await trio.sleep(_RESTART_SECONDS)
+
+
+def _price_names(settings: GatewaySettings) -> dict[str, str]:
+    """What the price library calls the providers whose names differ."""
+    return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}
 
 
 def _url(listener: socket.socket) -> str:

@@ -12,11 +12,25 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from karta.commands import bench, byok, doctor, keys, master_key, migrate, org, servers, up
+from karta.commands import (
+    bench,
+    budget,
+    byok,
+    doctor,
+    keys,
+    limits,
+    master_key,
+    migrate,
+    org,
+    prices,
+    servers,
+    up,
+    usage,
+)
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 
 EXIT_INTERRUPTED = 130
-GROUPS = (up, servers, migrate, doctor, org, keys, byok, master_key, bench)
+GROUPS = (up, servers, migrate, doctor, org, keys, byok, budget, limits, prices, usage, master_key, bench)
 DESCRIPTION = """\
 Karta: a gateway between SDK traffic and LLM providers, with its control plane.
 

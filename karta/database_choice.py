@@ -105,6 +105,21 @@ def run(given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]]
     return trio.run(open_and_work)
 
 
+def run_as_owner(given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]]) -> Result:
+    """The same as the owner of the schema, for the few commands that are about tables and not rows."""
+    import trio
+
+    from storage.bridge import open_database
+
+    choice = choose(given)
+
+    async def open_and_work() -> Result:
+        async with open_database(choice.owner_url, role=None, connections_max=1) as db:
+            return await work(db)
+
+    return trio.run(open_and_work)
+
+
 def actor() -> Actor:
     """Whom the audit log names for what a command does: the operating-system user."""
     from storage.model import Actor, ActorKind

@@ -12,7 +12,9 @@ How to read it
     organizations, users, passwords, sessions       who there is
     api_keys, key_format                            the customer's keys and their shape
     credentials, sealing                            the provider keys they bring, and how those are sealed
-    usage_rows                                      what was metered
+    usage_rows, usage_tuple                         what was metered, and the form it travels in
+    usage_report, retention                         what it adds up to, and how it leaves
+    limits, leases                                  what may be used, and what gateways hold of it
     changes                                         what running gateways are told
 
 The life of a change

@@ -30,7 +30,8 @@ OVERLAP_SECONDS_MAX = 30 * 24 * 3600
 """How long a rotated key may live on beside its successor."""
 
 _COLUMNS = """
-    key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models
+    key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models,
+    billed_elsewhere
 """
 _limits_decoder = msgspec.json.Decoder(tuple[Limit, ...])
 _limiter: RunVar[trio.CapacityLimiter] = RunVar("karta key digests")
@@ -45,6 +46,7 @@ async def mint_key(
     mode: Mode,
     expires_at: datetime | None = None,
     allowed_models: Sequence[str] | None = None,
+    billed_elsewhere: bool = False,
 ) -> tuple[APIKey, str]:
     """A new key and its token, which is nowhere else and never again to be had.
 
@@ -53,7 +55,9 @@ async def mint_key(
     """
     minted, digest = await _mint(mode)
     async with db.transaction() as tx:
-        key = await _insert_key(tx, minted, digest, org_id, name, mode, expires_at, allowed_models)
+        key = await _insert_key(
+            tx, minted, digest, org_id, name, mode, expires_at, allowed_models, billed_elsewhere
+        )
         await audit.record(tx, actor, Event.KEY_MINTED, org_id, key.key_id, _describe(key))
     return key, minted.token
 
@@ -82,7 +86,15 @@ async def rotate_key(
             None if lifetime is None else await tx.fetch_value("SELECT now() + $1::interval", lifetime)
         )
         new = await _insert_key(
-            tx, minted, digest, old.org_id, old.name, old.mode, expires_at, old.allowed_models
+            tx,
+            minted,
+            digest,
+            old.org_id,
+            old.name,
+            old.mode,
+            expires_at,
+            old.allowed_models,
+            old.billed_elsewhere,
         )
         await tx.execute("SELECT inherit_limits($1, $2)", key_id, new.key_id)
         if overlap_seconds == 0:
@@ -118,6 +130,27 @@ async def revoke_key(db: Database, actor: Actor, key_id: str, *, org_id: UUID | 
         assert row is not None
         details = {"name": before.name, "last_four": before.last_four}
         await audit.record(tx, actor, Event.KEY_REVOKED, before.org_id, key_id, details)
+    return _to_key(row)
+
+
+async def allow_elsewhere(db: Database, actor: Actor, key_id: str, allowed: bool) -> APIKey:
+    """Sets whether a key may, under a hard budget, use what tells its cost only later or elsewhere.
+
+    Raises NotFound.
+    """
+    async with db.transaction() as tx:
+        before, _ended = await _lock_key(tx, key_id, None)
+        if before.billed_elsewhere is allowed:
+            return before
+        row = await tx.fetch_row(
+            f"UPDATE api_keys SET billed_elsewhere = $2 WHERE key_id = $1 RETURNING {_COLUMNS}",  # noqa: S608
+            key_id,
+            allowed,
+        )
+        assert row is not None
+        await audit.record(
+            tx, actor, Event.KEY_SCOPE_CHANGED, before.org_id, key_id, {"billed_elsewhere": allowed}
+        )
     return _to_key(row)
 
 
@@ -158,6 +191,7 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
     rows = await db.fetch(
         """
         SELECT k.key_id, k.org_id, k.mode, k.secret_digest, k.expires_at, k.revoked_at, k.allowed_models,
+        k.billed_elsewhere,
                o.plan, o.status, o.salt,
                c.credential_id, c.provider, c.master_key_version, c.wrapped_key, c.ciphertext,
                (SELECT json_agg(json_build_object(
@@ -200,12 +234,14 @@ async def _insert_key(
     mode: Mode,
     expires_at: datetime | None,
     allowed_models: Sequence[str] | None,
+    billed_elsewhere: bool,
 ) -> APIKey:
     row = await tx.fetch_row(
         f"""
         INSERT INTO api_keys
-               (key_id, org_id, name, mode, last_four, secret_digest, expires_at, allowed_models)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+               (key_id, org_id, name, mode, last_four, secret_digest, expires_at, allowed_models,
+                billed_elsewhere)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
         RETURNING {_COLUMNS}
         """,  # noqa: S608
         minted.key_id,
@@ -216,6 +252,7 @@ async def _insert_key(
         digest,
         expires_at,
         None if allowed_models is None else list(allowed_models),
+        billed_elsewhere,
     )
     assert row is not None
     return _to_key(row)
@@ -251,6 +288,7 @@ def _describe(key: APIKey) -> dict[str, object]:
         "last_four": key.last_four,
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "allowed_models": key.allowed_models,
+        "billed_elsewhere": key.billed_elsewhere,
     }
 
 
@@ -266,6 +304,7 @@ def _to_key(row: Record) -> APIKey:
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
         allowed_models=_to_models(row),
+        billed_elsewhere=row["billed_elsewhere"],
     )
 
 
@@ -297,6 +336,7 @@ def _to_gateway_key(rows: list[Record]) -> GatewayKey:
         expires_at=first["expires_at"],
         revoked_at=first["revoked_at"],
         allowed_models=_to_models(first),
+        billed_elsewhere=first["billed_elsewhere"],
         plan=Plan(first["plan"]),
         org_status=OrgStatus(first["status"]),
         credentials=credentials,

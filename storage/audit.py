@@ -61,6 +61,7 @@ class Event(StrEnum):
     KEY_MINTED = "api_key:minted"
     KEY_REVOKED = "api_key:revoked"
     KEY_ROTATED = "api_key:rotated"
+    KEY_SCOPE_CHANGED = "api_key:scope_changed"
     CREDENTIAL_SET = "credential:set"
     CREDENTIAL_REPLACED = "credential:replaced"
     CREDENTIAL_ROTATED = "credential:rotated"

@@ -79,6 +79,8 @@ class APIKey(msgspec.Struct, frozen=True, kw_only=True):
     last_used_at: datetime | None
     allowed_models: tuple[str, ...] | None
     """Model names the key may ask for (None: any)."""
+    billed_elsewhere: bool = False
+    """Also under a hard budget it may use what tells its cost only later or elsewhere."""
 
 
 class ProviderCredential(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +119,7 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     revoked_at: datetime | None
     allowed_models: tuple[str, ...] | None
+    billed_elsewhere: bool
     plan: Plan
     org_status: OrgStatus
     credentials: tuple[SealedCredential, ...]
@@ -161,6 +164,8 @@ class Outcome(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     TIMED_OUT = "timed_out"
     REFUSED = "refused"
+    INTERRUPTED = "interrupted"
+    """Its worker died: the row was written by the next one."""
 
 
 class UsageRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

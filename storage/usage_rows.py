@@ -23,6 +23,8 @@ from storage.usage_tuple import NULLABLE, encode_tuple, fit_tuple, split_tuples
 
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 """Tens of thousands of rows: a second of the database's work, far below the statement timeout."""
+LATE_PREFIX = "6c617465"
+"""How ids of work that is learnt of late begin (`late`, in ASCII): derived ones, the same at each look."""
 
 _NOBODY = UUID(int=0)
 _log = logging.getLogger("karta.storage")
@@ -36,14 +38,21 @@ _BATCH_COLUMNS = ", ".join(
 # catalogue.
 _MAKE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch ({_BATCH_COLUMNS}) ON COMMIT DELETE ROWS"
 _NAMES = ", ".join(COLUMNS)
+_LATE = f"""(request_id BETWEEN '{LATE_PREFIX}-0000-0000-0000-000000000000'
+                         AND '{LATE_PREFIX}-ffff-ffff-ffff-ffffffffffff')"""
 # Sorted, so that two who send the same rows do so in the same order; and each row once. The data plane may
 # read no more of `usage` than which rows were new, so the rest is taken from the batch.
 _STORE = f"""
     WITH batch AS MATERIALIZED (
          SELECT DISTINCT ON (started_at, request_id) {_NAMES}
            FROM usage_batch ORDER BY started_at, request_id),
+    late AS (
+         INSERT INTO late_usage (request_id, started_at)
+         SELECT DISTINCT ON (request_id) request_id, started_at FROM batch WHERE {_LATE} ORDER BY 1, 2
+         ON CONFLICT DO NOTHING RETURNING request_id, started_at),
     added AS (
          INSERT INTO usage ({_NAMES}) SELECT {_NAMES} FROM batch
+          WHERE NOT {_LATE} OR (request_id, started_at) IN (SELECT request_id, started_at FROM late)
          ON CONFLICT DO NOTHING RETURNING started_at, request_id),
     groups AS (
          SELECT org_id, date_trunc('minute', started_at, 'UTC'), key_id, provider, coalesce(model_asked, ''),
@@ -53,9 +62,9 @@ _STORE = f"""
                 sum(cache_write_1h_tokens), sum(reasoning_tokens), sum(input_audio_tokens),
                 sum(output_audio_tokens), sum(server_tool_calls),
                 least(coalesce(sum(cost_picodollars), 0), 9223372036854775807)::bigint,
-                least(sum(charged_picodollars), 9223372036854775807)::bigint, max(started_at)
+                least(sum(charged_picodollars), 9223372036854775807)::bigint, max(started_at), NOT {_LATE}
            FROM batch JOIN added USING (started_at, request_id)
-          GROUP BY 1, 2, 3, 4, 5, 6)
+          GROUP BY 1, 2, 3, 4, 5, 6, NOT {_LATE})
     SELECT coalesce(sum(requests), 0)::bigint, account_usage($1, array_agg(ROW(groups.*)::usage_group))
       FROM groups
 """  # noqa: S608

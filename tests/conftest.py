@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import trustme
 
 from storage.bridge import Database, open_database
 from storage.migrate import migrate
@@ -22,6 +23,17 @@ def anyio_backend() -> str:
     return "trio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One authority that vouches for nobody, instead of the system's hundred: each TLS context that an SDK or
+    an HTTP client makes reads all it trusts, which costs 20 ms or more, and no test talks to the world."""
+    file = tmp_path_factory.mktemp("authority") / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", str(file))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """The session's server, with nothing but PostgreSQL in it. Do not stop it: others need it."""
@@ -32,7 +44,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def migrated_template(postgres_server: PostgresServer) -> str:
     """The name of a database with the newest schema; nobody may connect to it, or it cannot be copied."""
-    postgres_server.sql(f"CREATE DATABASE {TEMPLATE}")
+    postgres_server.create_database(TEMPLATE)
     run_in_own_trio(migrate, postgres_server.url(TEMPLATE))
     return TEMPLATE
 
@@ -41,18 +53,18 @@ def migrated_template(postgres_server: PostgresServer) -> str:
 def database_name(postgres_server: PostgresServer, migrated_template: str) -> Iterator[str]:
     """A fresh copy of the migrated template, dropped afterwards."""
     name = f"t{os.getpid()}_{next(_numbers)}"
-    postgres_server.sql(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    postgres_server.create_database(name, migrated_template)
     yield name
-    postgres_server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture
 def empty_database_name(postgres_server: PostgresServer) -> Iterator[str]:
     """A fresh database without a schema, dropped afterwards."""
     name = f"e{os.getpid()}_{next(_numbers)}"
-    postgres_server.sql(f"CREATE DATABASE {name}")
+    postgres_server.create_database(name)
     yield name
-    postgres_server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+    postgres_server.drop_database(name)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""`karta keys mint | list | revoke | rotate`."""
+"""`karta keys mint | list | allow | revoke | rotate`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PAGE_KEYS_MAX = 200
 
 
 def register(commands: Commands) -> None:
-    group = commands.add_parser("keys", help="customer keys: mint, list, revoke, rotate")
+    group = commands.add_parser("keys", help="customer keys: mint, list, allow, revoke, rotate")
     actions = group.add_subparsers(title="actions", metavar="ACTION", required=True)
     mint = actions.add_parser(
         "mint",
@@ -32,10 +32,24 @@ def register(commands: Commands) -> None:
         action="store_true",
         help="a kt_test_ key: it reaches the simulated provider and is never billed",
     )
+    mint.add_argument(
+        "--billed-elsewhere",
+        action="store_true",
+        help="also under a hard budget: what tells its cost only later (batches, background answers, agents)",
+    )
     mint.set_defaults(run=run_mint)
     listed = actions.add_parser("list", help="list an organization's keys")
     listed.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
     listed.set_defaults(run=run_list)
+    allow = actions.add_parser("allow", help="change what a key may do")
+    allow.add_argument("key_id", metavar="KEY_ID", help="the 12 characters after kt_live_")
+    allow.add_argument(
+        "--billed-elsewhere",
+        action=argparse.BooleanOptionalAction,
+        required=True,
+        help="under a hard budget, what tells its cost only later (batches, background answers, agents)",
+    )
+    allow.set_defaults(run=run_allow)
     revoke = actions.add_parser("revoke", help="refuse a key from now on, everywhere")
     revoke.add_argument("key_id", metavar="KEY_ID", help="the 12 characters after kt_live_")
     revoke.set_defaults(run=run_revoke)
@@ -50,7 +64,7 @@ def register(commands: Commands) -> None:
         "--overlap", type=seconds, default=0, metavar="SECONDS", help="how long both work (default 0)"
     )
     rotate.set_defaults(run=run_rotate)
-    for action in (mint, listed, revoke, rotate):
+    for action in (mint, listed, allow, revoke, rotate):
         database_choice.add_arguments(action)
         action.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -69,7 +83,14 @@ def run_mint(given: argparse.Namespace) -> None:
 
     async def mint(db: Database) -> tuple[APIKey, str]:
         mode = Mode.TEST if given.test else Mode.LIVE
-        return await mint_key(db, database_choice.actor(), org_id=given.org, name=given.name, mode=mode)
+        return await mint_key(
+            db,
+            database_choice.actor(),
+            org_id=given.org,
+            name=given.name,
+            mode=mode,
+            billed_elsewhere=given.billed_elsewhere,
+        )
 
     _print_minted(given, *database_choice.run(given, mint))
 
@@ -82,6 +103,21 @@ def run_rotate(given: argparse.Namespace) -> None:
         return await rotate_key(db, database_choice.actor(), given.key_id, given.overlap)
 
     _print_minted(given, *database_choice.run(given, rotate))
+
+
+def run_allow(given: argparse.Namespace) -> None:
+    from storage.api_keys import allow_elsewhere
+    from storage.bridge import Database
+
+    async def allow(db: Database) -> APIKey:
+        return await allow_elsewhere(db, database_choice.actor(), given.key_id, given.billed_elsewhere)
+
+    key = database_choice.run(given, allow)
+    if given.json:
+        print_json(describe(key))
+    else:
+        may = "may" if key.billed_elsewhere else "may not"
+        print(f"{key.key_id} ({key.name}) {may} use what is billed elsewhere while a hard budget holds.")
 
 
 def run_revoke(given: argparse.Namespace) -> None:
@@ -135,6 +171,7 @@ def describe(key: APIKey) -> dict[str, object]:
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
         "allowed_models": None if key.allowed_models is None else list(key.allowed_models),
+        "billed_elsewhere": key.billed_elsewhere,
     }
 
 

@@ -13,16 +13,19 @@ CREATE TABLE api_keys (
     expires_at     timestamptz,
     revoked_at     timestamptz,
     last_used_at   timestamptz,
-    allowed_models text[] CHECK (cardinality(allowed_models) BETWEEN 1 AND 200)
+    allowed_models text[] CHECK (cardinality(allowed_models) BETWEEN 1 AND 200),
+    -- Whether the key may, under a hard budget, use what tells its cost only later or elsewhere.
+    billed_elsewhere boolean NOT NULL DEFAULT false
 );
 CREATE INDEX api_keys_org ON api_keys (org_id, created_at, key_id);
 
-GRANT SELECT (key_id, org_id, mode, secret_digest, expires_at, revoked_at, allowed_models)
+GRANT SELECT (key_id, org_id, mode, secret_digest, expires_at, revoked_at, allowed_models, billed_elsewhere)
     ON api_keys TO karta_gateway;
 -- The control plane never needs to read a digest.
-GRANT SELECT (key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models),
-      INSERT (key_id, org_id, name, mode, last_four, secret_digest, expires_at, allowed_models),
-      UPDATE (name, expires_at, revoked_at, allowed_models)
+GRANT SELECT (key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models,
+              billed_elsewhere),
+      INSERT (key_id, org_id, name, mode, last_four, secret_digest, expires_at, allowed_models, billed_elsewhere),
+      UPDATE (name, expires_at, revoked_at, allowed_models, billed_elsewhere)
     ON api_keys TO karta_admin;
 
 CREATE TABLE provider_credentials (

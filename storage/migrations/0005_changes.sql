@@ -27,9 +27,11 @@ CREATE TRIGGER organizations_deleted AFTER DELETE ON organizations FOR EACH ROW
 
 -- Not for last_used_at: the gateways themselves write it, and often.
 CREATE TRIGGER api_keys_changed AFTER UPDATE ON api_keys FOR EACH ROW
-    WHEN ((OLD.org_id, OLD.mode, OLD.secret_digest, OLD.expires_at, OLD.revoked_at, OLD.allowed_models)
+    WHEN ((OLD.org_id, OLD.mode, OLD.secret_digest, OLD.expires_at, OLD.revoked_at, OLD.allowed_models,
+           OLD.billed_elsewhere)
           IS DISTINCT FROM
-          (NEW.org_id, NEW.mode, NEW.secret_digest, NEW.expires_at, NEW.revoked_at, NEW.allowed_models))
+          (NEW.org_id, NEW.mode, NEW.secret_digest, NEW.expires_at, NEW.revoked_at, NEW.allowed_models,
+           NEW.billed_elsewhere))
     EXECUTE FUNCTION notify_change();
 CREATE TRIGGER api_keys_deleted AFTER DELETE ON api_keys FOR EACH ROW
     EXECUTE FUNCTION notify_change();

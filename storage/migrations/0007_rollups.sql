@@ -38,10 +38,13 @@ CREATE TYPE usage_group AS (
     requests bigint, incomplete bigint, unpriced bigint, input_tokens bigint, output_tokens bigint,
     cache_read_tokens bigint, cache_write_5m_tokens bigint, cache_write_1h_tokens bigint, reasoning_tokens bigint,
     input_audio_tokens bigint, output_audio_tokens bigint, server_tool_calls bigint, cost_picodollars bigint,
-    charged_picodollars bigint, last_at timestamptz
+    charged_picodollars bigint, last_at timestamptz,
+    -- Whether this was reserved from the owner's leases. Work that is learnt of late was not.
+    reserved boolean
 );
 
--- Money of odd rows must not end in an overflow that holds up all others: sums stop at the end of bigint.
+-- Money of odd rows must not end in an overflow that holds up all others: sums stop at the end of bigint. (Where many
+-- rows pass by, the expression is written out, since a function with a search path of its own is never inlined.)
 CREATE FUNCTION capped(amount numeric) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog
 AS $$ SELECT least(greatest(amount, 0), 9223372036854775807)::bigint $$;
@@ -71,7 +74,8 @@ AS $$
            sum(g.requests), sum(g.incomplete), sum(g.unpriced), sum(g.input_tokens), sum(g.output_tokens),
            sum(g.cache_read_tokens), sum(g.cache_write_5m_tokens), sum(g.cache_write_1h_tokens),
            sum(g.reasoning_tokens), sum(g.input_audio_tokens), sum(g.output_audio_tokens),
-           sum(g.server_tool_calls), capped(sum(g.cost_picodollars)), capped(sum(g.charged_picodollars))
+           sum(g.server_tool_calls), least(sum(g.cost_picodollars), 9223372036854775807)::bigint,
+           least(sum(g.charged_picodollars), 9223372036854775807)::bigint
       FROM unnest(groups) g
      GROUP BY 1, 2, 3, 4, 5, 6
      ORDER BY 1, 2, 3, 4, 5, 6
@@ -88,8 +92,9 @@ AS $$
            input_audio_tokens = h.input_audio_tokens + EXCLUDED.input_audio_tokens,
            output_audio_tokens = h.output_audio_tokens + EXCLUDED.output_audio_tokens,
            server_tool_calls = h.server_tool_calls + EXCLUDED.server_tool_calls,
-           cost_picodollars = capped(h.cost_picodollars::numeric + EXCLUDED.cost_picodollars),
-           charged_picodollars = capped(h.charged_picodollars::numeric + EXCLUDED.charged_picodollars)
+           cost_picodollars = least(h.cost_picodollars::numeric + EXCLUDED.cost_picodollars, 9223372036854775807)::bigint,
+           charged_picodollars =
+               least(h.charged_picodollars::numeric + EXCLUDED.charged_picodollars, 9223372036854775807)::bigint
 $$;
 REVOKE EXECUTE ON FUNCTION add_hourly(usage_group[]) FROM PUBLIC;
 
@@ -118,7 +123,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION tell_budgets(bigint[], timestamptz[]) FROM PUBLIC;
 
 -- Moves what was used from `held` of the owner to `settled`, in every limit that it falls under. What the owner was
--- thought to have lost comes out of that first.
+-- thought to have lost comes out of that first; and what was never reserved is only settled.
 CREATE FUNCTION settle_usage(p_owner uuid, groups usage_group[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
 AS $$
@@ -126,9 +131,14 @@ DECLARE
     ids     bigint[];
     starts  timestamptz[];
     amounts bigint[];
+    reserved bigint[];
+    minutes timestamptz := now() - quota_kept('minute');
+    days    timestamptz := now() - quota_kept('day');
+    months  timestamptz := now() - quota_kept('month');
 BEGIN
     WITH applying AS MATERIALIZED (
-         SELECT l.limit_id, l.org_id, l.key_id, l.model, l.kind, l.period, now() - quota_kept(l.period) AS since
+         SELECT l.limit_id, l.org_id, l.key_id, l.model, l.kind, l.period,
+                CASE l.period WHEN 'minute' THEN minutes WHEN 'day' THEN days ELSE months END AS since
            FROM public.limits l
           WHERE l.org_id IN (SELECT g.org_id FROM unnest(groups) g)
             AND l.removed_at IS NULL AND l.kind <> 'concurrent'),
@@ -138,31 +148,39 @@ BEGIN
                           WHEN 'requests' THEN g.requests
                           WHEN 'tokens' THEN g.input_tokens + g.output_tokens + g.cache_read_tokens
                                              + g.cache_write_5m_tokens + g.cache_write_1h_tokens
-                          ELSE g.charged_picodollars END), 9223372036854775807)::bigint AS amount
+                          ELSE g.charged_picodollars END), 9223372036854775807)::bigint AS amount,
+                least(coalesce(sum(CASE l.kind
+                          WHEN 'requests' THEN g.requests
+                          WHEN 'tokens' THEN g.input_tokens + g.output_tokens + g.cache_read_tokens
+                                             + g.cache_write_5m_tokens + g.cache_write_1h_tokens
+                          ELSE g.charged_picodollars END) FILTER (WHERE g.reserved), 0),
+                      9223372036854775807)::bigint AS reserved
            FROM unnest(groups) g
            JOIN applying l USING (org_id)
           WHERE (l.key_id IS NULL OR l.key_id = g.key_id)
             AND (l.model IS NULL OR l.model = g.model_asked)
             AND g.minute > l.since
           GROUP BY 1, 2)
-    SELECT array_agg(u.limit_id), array_agg(u.window_start), array_agg(u.amount) INTO ids, starts, amounts
+    SELECT array_agg(u.limit_id), array_agg(u.window_start), array_agg(u.amount), array_agg(u.reserved)
+      INTO ids, starts, amounts, reserved
       FROM used u WHERE u.amount > 0;
     IF ids IS NULL THEN
         RETURN;
     END IF;
     PERFORM lock_quota_windows(ids, starts);
     WITH used AS (
-         SELECT u.*, least(q.written_off, u.amount) AS redeemed
-           FROM unnest(ids, starts, amounts) AS u (limit_id, window_start, amount)
+         SELECT u.*, least(q.written_off, u.reserved) AS redeemed
+           FROM unnest(ids, starts, amounts, reserved) AS u (limit_id, window_start, amount, reserved)
            LEFT JOIN public.quota_leases q
              ON q.limit_id = u.limit_id AND q.window_start = u.window_start AND q.owner = p_owner),
     leases AS (
          UPDATE public.quota_leases q
-            SET written_off = q.written_off - u.redeemed, held = q.held - (u.amount - u.redeemed)
+            SET written_off = q.written_off - u.redeemed, held = q.held - (u.reserved - u.redeemed)
            FROM used u
           WHERE q.limit_id = u.limit_id AND q.window_start = u.window_start AND q.owner = p_owner)
     UPDATE public.quota_windows w
-       SET settled = capped(w.settled::numeric + u.amount), written_off = w.written_off - coalesce(u.redeemed, 0)
+       SET settled = least(w.settled::numeric + u.amount, 9223372036854775807)::bigint,
+           written_off = w.written_off - coalesce(u.redeemed, 0)
       FROM used u
      WHERE w.limit_id = u.limit_id AND w.window_start = u.window_start;
     PERFORM tell_budgets(ids, starts);

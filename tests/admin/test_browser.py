@@ -14,6 +14,8 @@ from selenium.webdriver.support.wait import WebDriverWait
 from tests.admin.browser import DESKTOP, PHONE, Browser, open_browser
 from tests.karta.processes import Up
 
+pytestmark = pytest.mark.one_python
+
 PATIENCE_SECONDS = 20
 
 

@@ -21,6 +21,8 @@ from bench.targets.registry import targets_named
 from tests.bench.compare.seen import comparison, summary
 from tests.bench.scripted_server import scripted_server, unary
 
+pytestmark = pytest.mark.one_python
+
 
 def parsed(*arguments: str) -> argparse.Namespace:
     return parser().parse_args(arguments)

@@ -42,7 +42,7 @@ class Tenant(msgspec.Struct, frozen=True):
 @pytest.fixture(scope="session")
 def tenant_template(postgres_server: PostgresServer, migrated_template: str) -> tuple[UUID, str, str, str]:
     """A template database that holds the tenant: minting costs a bcrypt each, so once for all tests."""
-    postgres_server.sql(f"CREATE DATABASE {TEMPLATE} TEMPLATE {migrated_template}")
+    postgres_server.create_database(TEMPLATE, migrated_template)
 
     async def make() -> tuple[UUID, str, str, str]:
         async with open_database(postgres_server.url(TEMPLATE), role="karta_admin") as db:
@@ -70,9 +70,9 @@ def _to_tenant(url: str, made: tuple[UUID, str, str, str], spool_dir: Path) -> T
 
 @contextmanager
 def _copied(server: PostgresServer, name: str) -> Iterator[str]:
-    server.sql(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    server.create_database(name, TEMPLATE)
     yield server.url(name)
-    server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+    server.drop_database(name)
 
 
 @pytest.fixture(scope="session")

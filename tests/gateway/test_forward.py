@@ -225,6 +225,48 @@ async def test_each_event_arrives_before_the_next_is_sent(
     assert (row["streamed"], row["outcome"]) == (True, "completed")
 
 
+PLAIN_CHAT = b'{"model":"gpt-test","stream":true,"messages":[]}'
+
+
+@pytest.mark.parametrize("framing", ["chunks", "length", "until the end"])
+async def test_usage_that_only_karta_asked_for_is_taken_out_again(
+    framing: str, stage: Stage, tenant: Tenant
+) -> None:
+    """The client gets what it would have got; the row has the provider's figures. The second time its head is
+    known."""
+    wanted = b"".join(event for event in CHAT if b"usage" not in event)
+    start = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
+
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            if framing == "chunks":
+                await line.begin_stream()
+                for event in CHAT:
+                    await line.send_chunk(event.replace(b"}}]}", b'}}],"usage":null}'))
+                await line.end_stream()
+            elif framing == "length":
+                body = b"".join(CHAT)
+                await line.send(start + b"content-length: %d\r\n\r\n" % len(body) + body)
+            else:
+                await line.send(start + b"\r\n" + b"".join(CHAT))
+                return
+
+    async with stage(provider) as (gateway, provider_):
+        for _ in range(2):
+            if framing == "until the end":
+                answer = await gateway.exchange(chat(tenant.token, PLAIN_CHAT))
+                assert answer.endswith(b"\r\n\r\n" + wanted)
+            else:
+                answered = await gateway.ask(chat(tenant.token, PLAIN_CHAT))
+                assert answered.body == wanted
+                assert "content-length" not in answered.headers
+        rows = await gateway.settled(2)
+        received = provider_.received
+    assert received.count(b'{"stream_options":{"include_usage":true},"model":"gpt-test","stream":true,') == 2
+    for row in rows:
+        assert (row["input_tokens"], row["output_tokens"], row["usage_complete"]) == (7, 5, True)
+
+
 async def test_fields_that_are_not_the_clients_are_dropped(stage: Stage, tenant: Tenant) -> None:
     dropped = (
         "Server: edge\r\nSet-Cookie: a=b\r\nalt-svc: h3\r\nStrict-Transport-Security: max-age=1\r\n"

@@ -163,3 +163,19 @@ def test_tls_is_always_verified(tmp_path: Path) -> None:
 
 def test_origins_differ_by_what_they_trust() -> None:
     assert len({Origin("h", 443, True), Origin("h", 443, True, "ca.pem"), Origin("h", 443, False)}) == 3
+
+
+@pytest.mark.parametrize(("value", "asked"), [(None, True), ("", True), ("false", False), ("1", True)])
+def test_whether_a_stream_may_be_asked_for_its_usage(value: str | None, asked: bool) -> None:
+    environment = {} if value is None else {"KARTA_PROVIDER_OPENAI_STREAM_USAGE": value}
+    providers = load(environment, development=False)
+    assert providers["openai"].stream_usage is asked
+    assert not providers["anthropic"].stream_usage
+    assert not make("https://x.example").stream_usage
+    with pytest.raises(ProviderError, match="OPENAI_STREAM_USAGE: say true or false"):
+        load({"KARTA_PROVIDER_OPENAI_STREAM_USAGE": "maybe"}, development=False)
+
+
+def test_the_price_library_s_name_is_the_provider_s_unless_told() -> None:
+    assert load({}, development=False)["openai"].price_name == "openai"
+    assert make("https://x.example").price_name == "x"

@@ -125,6 +125,7 @@ async def test_a_torn_tail_costs_only_itself(
         assert await usage.arrived() == [1, 2, 4]
         assert not torn.exists()
         assert "torn record" in caplog.text
+        assert torn.with_suffix(".torn").stat().st_size == whole + cut
 
 
 async def test_a_damaged_segment_is_set_aside(own_tenant: Tenant, caplog: pytest.LogCaptureFixture) -> None:

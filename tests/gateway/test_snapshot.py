@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from gateway.limits import Limits
+from gateway.prices import NoLibrary, Prices
 from gateway.snapshot import Snapshot
 from gateway.watchdog import Watchdog
 from storage.api_keys import revoke_key, rotate_key
@@ -152,7 +153,7 @@ async def test_an_older_reading_does_not_undo_a_newer(own_tenant: Tenant) -> Non
         trio.open_nursery() as nursery,
     ):
         held = _Held(db)
-        snapshot = Snapshot(cast(Database, held), Limits(), Watchdog())
+        snapshot = Snapshot(cast(Database, held), Limits(), Watchdog(), Prices(NoLibrary(), 0))
         nursery.start_soon(_keep, snapshot, own_tenant.key_id)
         await poll(lambda: len(held.answers) == 1)
         held.answers[0].set()

@@ -185,6 +185,19 @@ def test_an_unary_answer_beyond_the_window(answer: dict[str, object], expected: 
     assert read(OPENAI, *cut(json.dumps(answer).encode(), 65_536), streamed=False) == expected
 
 
+def test_a_message_beyond_the_window() -> None:
+    usage = {"input_tokens": 3, "cache_read_input_tokens": 5, "output_tokens": 4}
+    answer = {"model": "m", "content": [LARGE], "usage": usage}
+    found = read(ANTHROPIC, *cut(json.dumps(answer).encode(), 65_536), streamed=False)
+    assert found == {
+        "model": "m",
+        "input_tokens": 3,
+        "cache_read_tokens": 5,
+        "output_tokens": 4,
+        "complete": True,
+    }
+
+
 @pytest.mark.parametrize(
     "tail", [b'"usage"', b'"usage":{', b'"usage":' + b"[" * 100, b'"usage":' + b"9" * 50]
 )

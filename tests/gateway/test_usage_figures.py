@@ -232,6 +232,17 @@ def test_an_advisor_is_paid_for_apart() -> None:
     assert [(part.model, part.tokens) for part in figures.runs] == [("m", 12), ("wise", 34)]
 
 
+def test_an_advisor_that_is_in_the_totals_is_not_added() -> None:
+    iterations = [
+        run("message", input_tokens=10, output_tokens=2),
+        run("advisor_message", "wise", input_tokens=30, output_tokens=4),
+        run("compaction", input_tokens=5, output_tokens=1),
+    ]
+    figures = anthropic("m", {"input_tokens": 40, "output_tokens": 6, "iterations": iterations})
+    assert shown(figures) == {"model": "m", "input_tokens": 45, "output_tokens": 7}
+    assert [(part.model, part.tokens) for part in figures.runs] == [("m", 18), ("wise", 34)]
+
+
 def test_a_breakdown_that_does_not_add_up_is_none() -> None:
     iterations = [run("message", "other", input_tokens=3, output_tokens=1)]
     figures = anthropic("m", {"input_tokens": 20, "output_tokens": 5, "iterations": iterations})

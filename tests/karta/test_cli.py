@@ -23,13 +23,20 @@ COMMANDS = (
     "org",
     "keys",
     "byok",
+    "budget",
+    "limits",
+    "prices",
+    "usage",
     "master-key",
     "bench",
 )
 ACTIONS = (
     *(("org", "create"), ("org", "set-plan")),
-    *(("keys", "mint"), ("keys", "list"), ("keys", "revoke"), ("keys", "rotate")),
+    *(("keys", "mint"), ("keys", "list"), ("keys", "allow"), ("keys", "revoke"), ("keys", "rotate")),
     *(("byok", "set"), ("byok", "rotate"), ("byok", "revoke"), ("byok", "list")),
+    *(("prices", "set"), ("prices", "list"), ("prices", "remove"), ("prices", "show")),
+    *(("budget", "set"), ("budget", "show"), ("limits", "set"), ("limits", "show")),
+    *(("usage", "report"), ("usage", "retention"), ("usage", "rebuild")),
     ("master-key", "generate"),
 )
 

@@ -26,6 +26,8 @@ from tests.karta.conftest import Karta
 from tests.karta.processes import Up, children_of, free_port, has_orphans, request_stream, wait_until
 from tests.support.postgres import PostgresServer
 
+pytestmark = pytest.mark.one_python
+
 CHECKOUT = Path(__file__).parent.parent.parent
 FIELDS = {
     "gateway_url",

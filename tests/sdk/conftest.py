@@ -23,10 +23,10 @@ def provider() -> Iterator[Provider]:
 @pytest.fixture(scope="session")
 def tenant_database(postgres_server: PostgresServer, migrated_template: str) -> Iterator[tuple[str, Tenant]]:
     """A database with one tenant in it."""
-    postgres_server.sql(f"CREATE DATABASE {DATABASE} TEMPLATE {migrated_template}")
+    postgres_server.create_database(DATABASE, migrated_template)
     url = postgres_server.url(DATABASE)
     yield url, run_in_own_trio(make_tenant, url)
-    postgres_server.sql(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+    postgres_server.drop_database(DATABASE)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from tests.sdk.compare import Answer, Side, Sides
 from tests.sdk.table import Sent
 from tests.sdk.wire import RawAnswer, RawClient
 
+pytestmark = pytest.mark.one_python
+
 PIPELINED = 8
 
 rows = pytest.mark.parametrize(

@@ -199,7 +199,7 @@ READABLE = {
     "karta_gateway": {
         *("organizations", "api_keys", "provider_credentials", "limits", "price_overrides"),
         "schema_migrations",
-        "usage",  # which rows were new, and no more
+        *("usage", "late_usage"),  # which rows were new, and no more
     },
     "karta_admin": {
         "organizations",

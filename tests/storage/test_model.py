@@ -41,6 +41,7 @@ def test_a_gateway_keys_repr_hides_digest_and_material() -> None:
         expires_at=None,
         revoked_at=None,
         allowed_models=None,
+        billed_elsewhere=False,
         plan=Plan.PRO,
         org_status=OrgStatus.ACTIVE,
         credentials=(sealed,),

@@ -14,7 +14,7 @@ from storage.api_keys import select_keys
 from storage.bridge import Database
 from storage.errors import Denied, InvalidValue
 from storage.model import Organization, UsageRecord
-from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, ingest, insert_usage
+from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, LATE_PREFIX, ingest, insert_usage
 from storage.usage_tuple import encode_tuple, fit_tuple, split_tuples
 from tests.storage.usage_records import ORG, START, usage
 
@@ -50,6 +50,38 @@ async def test_two_workers_sending_the_same(gateway_db: Database, admin_db: Data
         nursery.start_soon(send, batch[50:])
     assert sum(counts) == 200
     assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 200
+
+
+async def test_late_work_is_counted_once_whenever_it_is_looked_at(
+    gateway_db: Database, admin_db: Database, owner_db: Database
+) -> None:
+    first = [usage(request_id=f"{LATE_PREFIX}{number:024x}") for number in range(3)]
+    later = [msgspec.structs.replace(one, started_at=START + timedelta(days=40)) for one in first]
+    # Also within a batch, and beside requests of its own kind.
+    assert await insert_usage(gateway_db, [*later[:1], *first[:2], usage()]) == 3
+    assert await insert_usage(gateway_db, later[:2]) == 0
+    assert await insert_usage(gateway_db, [*first, *later, usage()]) == 2
+    rows = await admin_db.fetch("SELECT started_at FROM usage ORDER BY 1")
+    assert [row["started_at"] for row in rows] == [START] * 5
+    # Ordinary ids leave no trace there.
+    await insert_usage(gateway_db, [usage(request_id=f"{number:x}" * 32) for number in range(16)])
+    assert await owner_db.fetch_value("SELECT count(*) FROM late_usage") == 3
+
+
+async def test_two_workers_sending_the_same_late_work(gateway_db: Database, admin_db: Database) -> None:
+    ids = [f"{LATE_PREFIX}{number:024x}" for number in range(100)]
+    counts: list[int] = []
+
+    async def send(seconds: int) -> None:
+        started_at = START + timedelta(seconds=seconds)
+        records = [usage(request_id=one, started_at=started_at) for one in ids]
+        counts.append(await insert_usage(gateway_db, records))
+
+    async with trio.open_nursery() as nursery:
+        for seconds in range(3):
+            nursery.start_soon(send, seconds)
+    assert sum(counts) == 100
+    assert await admin_db.fetch_value("SELECT count(DISTINCT request_id) FROM usage") == 100
 
 
 def spoilt(column: str, content: bytes | None, **changes: Any) -> bytes:

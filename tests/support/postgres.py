@@ -1,9 +1,10 @@
 """A real PostgreSQL for the tests: the embedded one from its wheel, in a temporary folder, on a Unix socket
 only. (KARTA_TEST_POSTGRES_BIN names the folder of another one's programs: 15 is the oldest that must work.)
 
-Strategy. One server a test session, one migrated template database, and one copy of the template for each
-test that asks (about 40 ms). The server is our own child process and dies with us, even when we are killed.
-Durability is off: tests ask what PostgreSQL does, never whether the disk keeps it.
+Strategy. One server a test session (or each of its workers), one migrated template database, and one copy of
+the template for each test that asks (about 50 ms, its removal included). The server is our own child process
+and dies with us, even when we are killed. Durability is off: tests ask what PostgreSQL does, never whether
+the disk keeps it.
 """
 
 from __future__ import annotations
@@ -116,6 +117,15 @@ class PostgresServer:
         if done.returncode:
             raise RuntimeError(done.stderr)
         return done.stdout.strip()
+
+    def create_database(self, name: str, template: str = "template1") -> None:
+        """A copy of `template`, file by file: less than half the time of PostgreSQL's own choice, to write
+        every page through the log."""
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+
+    def drop_database(self, name: str) -> None:
+        """Whoever is still connected to it is cut off."""
+        self.sql(f"DROP DATABASE {name} WITH (FORCE)")
 
     def read_relation(self, relation: str, database: str) -> bytes:
         """The bytes of a table's main file, all segments, as they are on disk now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 BODY = b'{"model":"claude-test","max_tokens":10,"messages":[]}'
 ANSWER = b'{"type":"message","model":"claude-test","usage":{"input_tokens":3,"output_tokens":4}}'
-CHAT_BODY = b'{"model":"gpt-test","messages":[],"stream":true}'
+CHAT_BODY = b'{"model":"gpt-test","messages":[],"stream":true,"stream_options":{"include_usage":true}}'
 
 
 def post(

@@ -5,12 +5,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from bench.compare.scenarios import smoke_options
 from bench.compare.session import Comparison, Session
 from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, Target, TargetContext, TargetUnavailable
 from bench.targets.registry import TARGETS
 from tests.bench.scripted_server import chunk, events, scripted_server, stream_head
+
+pytestmark = pytest.mark.one_python
 
 
 class WrongTarget:

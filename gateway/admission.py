@@ -1,0 +1,163 @@
+"""The last step of stage 4: what a request may use at most is set apart before it goes up, or it is refused.
+
+Order: `reserve_now` where nothing may wait (the lane), `reserve` where a refill may be waited for (the
+pipeline). A key without hard limits costs one look at an empty tuple. What is reserved here is settled by
+`meter` to what was really used.
+
+A limit in requests, tokens or streams at once is told as 429 with the rate-limit headers of the dialect and a
+`retry-after`; a spent budget as each API tells it, so that no SDK tries again: Anthropic 402 `billing_error`,
+OpenAI 429 `insufficient_quota`. Trouble of Karta's own (no database to ask) is 503.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+from gateway.authorize import Grant
+from gateway.price_table import tier_of
+from gateway.prices import Prices
+from gateway.quota import Reason, Shortage
+from gateway.refill import Refill
+from gateway.refusal import Dialect, Kind, Refusal
+from gateway.reservation import Reservation
+from gateway.worst_case import estimate_input, estimate_upload, worst_case
+from storage.model import Limit, LimitKind, Period
+
+# OpenAI's SDK does not try again at all when it is told to wait longer.
+_RETRY_AFTER_SECONDS_MAX = 120
+# A form whose length is not told is taken for the largest recording either API accepts.
+_UPLOAD_BYTES_UNTOLD = 25 * 1024 * 1024
+_CHOICES_MAX = 128
+_PICODOLLARS = 10**12
+
+_HEADER_WORDS = {LimitKind.REQUESTS: "requests", LimitKind.TOKENS: "tokens"}
+_PERIODS = {Period.MINUTE: "this minute", Period.DAY: "today", Period.MONTH: "this month"}
+
+
+class Admission:
+    """The limits of one worker, as requests meet them."""
+
+    def __init__(self, refill: Refill, prices: Prices, output_tokens_default: int) -> None:
+        self._refill = refill
+        self._prices = prices
+        self._output_tokens_default = output_tokens_default
+
+    def reserve_now(self, grant: Grant, started_us: int) -> Reservation | None:
+        """None for a key without hard limits. Raises `Refusal` also where waiting might have helped.
+
+        `started_us` is when the request began, in microseconds since 1970, as its usage row will say it:
+        limit and row must fall into one window.
+        """
+        limits = grant.caller.hard_limits
+        if not limits:
+            return None
+        tokens, picodollars = self._need(grant, started_us)
+        model = grant.request.model
+        found = self._refill.ledger.reserve(limits, model, started_us, tokens, picodollars)
+        return self._taken(found, grant, started_us)
+
+    async def reserve(self, grant: Grant, started_us: int) -> Reservation | None:
+        """The same, waiting (a bounded time) for what the database may still lend."""
+        limits = grant.caller.hard_limits
+        if not limits:
+            return None
+        tokens, picodollars = self._need(grant, started_us)
+        found = await self._refill.reserve(limits, grant.request.model, started_us, tokens, picodollars)
+        return self._taken(found, grant, started_us)
+
+    def _need(self, grant: Grant, started_us: int) -> tuple[int, int]:
+        """Tokens and picodollars this may come to at most."""
+        request = grant.request
+        if not grant.caller.limits_use or not request.operation.metered:
+            return 0, 0
+        fields = request.fields
+        table = self._prices.table(
+            grant.caller.key.org_id,
+            grant.provider.name,
+            request.model,
+            None,
+            tier_of(fields.service_tier if isinstance(fields.service_tier, str) else None),
+            started_us / 1_000_000,
+        )
+        if request.json and request.buffered:
+            given = estimate_input(request.body, by_reference=request.by_reference)
+        else:
+            told = request.content_length
+            given = estimate_upload(told if told >= 0 else _UPLOAD_BYTES_UNTOLD)
+        picodollars, tokens = worst_case(
+            table,
+            given,
+            self._output_tokens_max(grant),
+            unknown_rate=self._prices.unknown_rate,
+            choices=min(fields.n, _CHOICES_MAX) if isinstance(fields.n, int) else 1,
+        )
+        return tokens, picodollars
+
+    def _output_tokens_max(self, grant: Grant) -> int:
+        fields = grant.request.fields
+        for told in (fields.max_output_tokens, fields.max_completion_tokens, fields.max_tokens):
+            if isinstance(told, int) and told >= 0:
+                return told
+        return self._output_tokens_default
+
+    def _taken(self, found: Reservation | Shortage, grant: Grant, started_us: int) -> Reservation:
+        if isinstance(found, Reservation):
+            return found
+        raise self._refusal(found, grant, started_us)
+
+    def _refusal(self, shortage: Shortage, grant: Grant, started_us: int) -> Refusal:
+        limit = shortage.limit
+        dialect = grant.request.dialect
+        if shortage.reason in (Reason.UNAVAILABLE, Reason.ASK):
+            message = "Karta cannot ask for this key's limits; try again."
+            return Refusal(Kind.UNAVAILABLE, message, retry_after=2)
+        if limit.kind is LimitKind.MONEY:
+            kind = Kind.BUDGET_SPENT if dialect is Dialect.ANTHROPIC else Kind.QUOTA_SPENT
+            return Refusal(kind, _budget_message(shortage))
+        if shortage.reason is Reason.TOO_LARGE:
+            return Refusal(
+                Kind.LIMIT_TOO_SMALL,
+                f"This request alone may use more {limit.kind} than the limit of {limit.amount} for "
+                f"{_whose(limit)}: ask for less, or raise it with `karta limits set`.",
+            )
+        if limit.kind is LimitKind.CONCURRENT:
+            message = f"{limit.amount} requests at once is the limit for {_whose(limit)}."
+            return Refusal(Kind.RATE_LIMITED, message, retry_after=1)
+        seconds = min(max(1, math.ceil(shortage.retry_after)), _RETRY_AFTER_SECONDS_MAX)
+        return Refusal(
+            Kind.RATE_LIMITED,
+            f"{_whose(limit).capitalize()} has used up {limit.amount} {limit.kind} {_PERIODS[limit.period]}.",
+            retry_after=seconds,
+            fields=self._fields(limit, dialect, started_us),
+        )
+
+    def _fields(self, limit: Limit, dialect: Dialect, started_us: int) -> tuple[str, ...]:
+        """The header fields in which each API tells its own limits."""
+        word = _HEADER_WORDS[limit.kind]
+        left, seconds = self._refill.ledger.remaining(limit, started_us)
+        left = min(left, limit.amount)
+        if dialect is Dialect.ANTHROPIC:
+            name = f"anthropic-ratelimit-{word}-"
+            whole = datetime.fromtimestamp(math.ceil(started_us / 1_000_000 + seconds), UTC)
+            reset = whole.strftime("%Y-%m-%dT%H:%M:%SZ")
+            return (f"{name}limit: {limit.amount}", f"{name}remaining: {left}", f"{name}reset: {reset}")
+        return (
+            f"x-ratelimit-limit-{word}: {limit.amount}",
+            f"x-ratelimit-remaining-{word}: {left}",
+            f"x-ratelimit-reset-{word}: {math.ceil(seconds)}s",
+        )
+
+
+def _budget_message(shortage: Shortage) -> str:
+    limit = shortage.limit
+    budget = f"the budget of ${limit.amount / _PICODOLLARS:.2f} for {_whose(limit)}"
+    mend = "it is raised with `karta budget set`."
+    if shortage.reason is Reason.TOO_LARGE:
+        return f"This request alone may cost more than {budget}: ask for a smaller answer; {mend}"
+    return f"Spent or reserved {_PERIODS[limit.period]}: {budget}; {mend}"
+
+
+def _whose(limit: Limit) -> str:
+    owner = "this organization" if limit.key_id is None else "this key"
+    return owner if limit.model is None else f"{owner} and this model"

@@ -1,0 +1,139 @@
+"""Asking for usage where the client did not: `include_usage` put into a request's bytes (sans-IO).
+
+OpenAI's chat and completions streams say what they used only when asked to. Karta asks (this module) and
+takes the additions out of the answer again (`usage_stripper`), so that the client sees what it asked for and
+the meter the provider's own figures: docs/decisions/0031-include-usage.md.
+
+Strategy: nothing is parsed and written anew, since a client's bytes are its own; what is needed is put in
+between. Nearly always `stream_options` is missing, and goes first, behind the opening brace, whatever the
+body's size. Only where it is there already is the body walked, by strings and brackets. What the provider
+would refuse (an option of the wrong type) is left for it to refuse.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.api_request import APIRequest
+from gateway.provider import Provider
+
+PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
+
+_ASKING = b'"include_usage":true'
+_MEMBER = b'"stream_options":{' + _ASKING + b"}"
+_OPTIONS_KEY = "stream_options"
+_USAGE_KEY = "include_usage"
+# Strings whole, so that what they hold is not taken for structure. Possessive: no body makes it go back.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]', re.DOTALL)
+_SPACE = b" \t\r\n"
+
+
+class _Body(msgspec.Struct, gc=False):
+    stream_options: msgspec.Raw = msgspec.Raw()
+
+
+_body_decoder = msgspec.json.Decoder(_Body)
+
+
+def add_usage_request(request: APIRequest, provider: Provider) -> None:
+    """Make a stream tell what it used, where the provider knows how and the client did not ask."""
+    if provider.stream_usage and request.streaming and request.operation.path in PATHS:
+        asking = ask_for_usage(request.body)
+        if asking is not None:
+            request.body = asking
+            request.usage_added = True
+
+
+def ask_for_usage(body: bytes) -> bytes | None:
+    """`body`, a JSON object, asking for usage; None when it need not or cannot be made to.
+
+    None means: send it as it is, and take nothing out of the answer.
+    """
+    try:
+        options = bytes(_body_decoder.decode(body).stream_options)
+        if options and not _may_ask(msgspec.json.decode(options)):
+            return None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    start = body.find(b"{")
+    if options:
+        return _edited(body, start)
+    rest = body[start + 1 :]
+    separator = b"" if rest.lstrip(_SPACE).startswith(b"}") else b","
+    return b"".join((body[: start + 1], _MEMBER, separator, rest))
+
+
+def _may_ask(options: object) -> bool:
+    """True unless it asks already, or in a way that the provider must judge."""
+    if options is None:
+        return True
+    return isinstance(options, dict) and (options.get(_USAGE_KEY) is False or options.get(_USAGE_KEY) is None)
+
+
+def _edited(body: bytes, start: int) -> bytes:
+    """Every `stream_options` of the body made to ask: of two, some read the first and some the last."""
+    pieces: list[bytes] = []
+    copied = 0
+    for key, begin, end in _members(body, start):
+        if key != _OPTIONS_KEY:
+            continue
+        value = body[begin:end].strip(_SPACE)
+        at = body.index(value, begin)
+        if value == b"null":
+            changed = b"{" + _ASKING + b"}"
+        elif value.startswith(b"{"):
+            changed = _asking(value)
+        else:
+            continue
+        pieces += (body[copied:at], changed)
+        copied = at + len(value)
+    pieces.append(body[copied:])
+    return b"".join(pieces)
+
+
+def _asking(options: bytes) -> bytes:
+    """A `stream_options` object that asks for usage, its other members as they were."""
+    pieces: list[bytes] = []
+    copied = 0
+    empty = True
+    for key, begin, end in _members(options, 0):
+        empty = False
+        if key == _USAGE_KEY:
+            value = options[begin:end].strip(_SPACE)
+            at = options.index(value, begin)
+            pieces += (options[copied:at], b"true")
+            copied = at + len(value)
+    if not pieces:
+        return b"{" + _ASKING + (b"" if empty else b",") + options[1:]
+    return b"".join((*pieces, options[copied:]))
+
+
+def _members(data: bytes, start: int) -> Iterator[tuple[str, int, int]]:
+    """The members of the object that begins at `start`: each key, and where its value lies."""
+    depth = 0
+    key = b""
+    value_at = 0
+    for token in _TOKEN.finditer(data, start):
+        first = data[token.start()]
+        if first in b"{[":
+            depth += 1
+        elif first in b"}]":
+            depth -= 1
+            if depth == 0:
+                if key:
+                    yield json.loads(key), value_at, token.start()
+                return
+        elif depth > 1:
+            continue
+        elif first in b'"':
+            # Before its colon a key, behind it a value.
+            key = key or token.group()
+        elif first in b":":
+            value_at = token.end()
+        else:
+            yield json.loads(key), value_at, token.start()
+            key = b""

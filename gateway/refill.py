@@ -1,0 +1,134 @@
+"""Keeps `quota`'s ledger filled: one statement to the database at a time, for all limits that need it.
+
+A request that finds too little waits here for the next answer, at most `WAIT_SECONDS_MAX`. Calls are
+`PERIOD_SECONDS` apart at least while somebody waits; otherwise the ledger is looked at every
+`BACKGROUND_SECONDS`, which is soon enough for low-water marks, renewals and giving back.
+
+While the database is away what is held goes on being used; then hard limits refuse, as unavailable. What a
+call that broke off may have done is undone by the next one (`storage.leases`).
+
+Bounds: a call takes `CALL_SECONDS_MAX`; waiters are as many as there are connections.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable
+from uuid import UUID
+
+import msgspec
+import trio
+
+from gateway.quota import Ledger, Reason, Shortage
+from gateway.reservation import Reservation
+from storage.bridge import Database
+from storage.errors import DatabaseUnavailable, StorageError
+from storage.leases import LeaseRequest, prune_quota, release_owner, settle_leases
+from storage.model import Limit
+
+PERIOD_SECONDS = 0.05
+BACKGROUND_SECONDS = 0.25
+AWAY_SECONDS = 1.0
+"""Between calls while the database does not answer."""
+WAIT_SECONDS_MAX = 2.0
+"""A request waits this long for a refill: many times what one takes, and short beside the answer itself."""
+CALL_SECONDS_MAX = 3.0
+GIVE_BACK_SECONDS_MAX = 2.0
+PRUNE_SECONDS = 60.0
+
+_log = logging.getLogger("karta.gateway.refill")
+
+
+def wall_us() -> int:
+    """The time in microseconds since 1970, as usage rows tell it."""
+    return time.time_ns() // 1000
+
+
+class Refill:
+    """The ledger of one worker and what keeps it filled."""
+
+    def __init__(
+        self,
+        db: Database,
+        owner: UUID,
+        *,
+        clock_us: Callable[[], int] = wall_us,
+        ledger: Ledger | None = None,
+    ) -> None:
+        self._db = db
+        self._owner = owner
+        self._clock_us = clock_us
+        self.ledger = ledger or Ledger(wall_us())
+        self.refills = 0
+        self.failures = 0
+        self._needed = trio.Event()
+        self._answered = trio.Event()
+
+    async def reserve(
+        self, limits: Iterable[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
+    ) -> Reservation | Shortage:
+        """As `Ledger.reserve`, but waits for a refill where that may help. Never answers `Reason.ASK`."""
+        found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)
+        with trio.move_on_after(WAIT_SECONDS_MAX):
+            while isinstance(found, Shortage) and found.reason is Reason.ASK:
+                answered = self._answered
+                self._needed.set()
+                await answered.wait()
+                found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)
+        if isinstance(found, Shortage) and found.reason is Reason.ASK:
+            return msgspec.structs.replace(found, reason=Reason.UNAVAILABLE)
+        return found
+
+    async def run(self) -> None:
+        """Refill until cancelled."""
+        prune_at = trio.current_time() + PRUNE_SECONDS
+        while True:
+            calls = self.refills
+            if not await self.refill():
+                await trio.sleep(AWAY_SECONDS)
+                continue
+            if prune_at <= trio.current_time():
+                prune_at = trio.current_time() + PRUNE_SECONDS
+                with contextlib.suppress(StorageError):
+                    await prune_quota(self._db)
+            if self.refills > calls:
+                await trio.sleep(PERIOD_SECONDS)
+            with trio.move_on_after(BACKGROUND_SECONDS):
+                await self._needed.wait()
+
+    async def refill(self) -> bool:
+        """One call, if there is anything to say; false when the database did not answer."""
+        self._needed = trio.Event()
+        requests = self.ledger.wanted(trio.current_time(), self._clock_us())
+        answered = not requests or await self._call(requests, CALL_SECONDS_MAX)
+        self._answered.set()
+        self._answered = trio.Event()
+        return answered
+
+    async def give_back(self) -> None:
+        """At the end of the worker: all that is free, if the database can be told quickly. Requests that
+        still run keep what they have reserved."""
+        requests = self.ledger.surrender()
+        if requests:
+            await self._call(requests, GIVE_BACK_SECONDS_MAX)
+
+    async def release(self) -> None:
+        """Ends all leases of this journal's owner, of earlier workers too. Only while the ledger is unused
+        and the whole journal is stored. Raises `StorageError`."""
+        await release_owner(self._db, self._owner)
+
+    async def _call(self, requests: list[LeaseRequest], seconds_max: float) -> bool:
+        try:
+            with trio.fail_after(seconds_max):
+                answers = await settle_leases(self._db, self._owner, self.ledger.turn, requests)
+        except (StorageError, trio.TooSlowError) as error:
+            if not isinstance(error, DatabaseUnavailable | trio.TooSlowError):
+                _log.error("limits cannot be refilled: %s", error)
+            self.failures += 1
+            self.ledger.fail()
+            return False
+        self.refills += 1
+        self.ledger.apply(answers, trio.current_time())
+        return True

@@ -1,0 +1,140 @@
+"""What a request may use at most, told from its bytes before it goes up (sans-IO).
+
+`estimate_input` looks at the body, `worst_case` puts a price to it. The figures are for a reservation: it is
+settled to the real cost afterwards, so what is too high holds back others for a moment, and what is too low
+may let one request past a limit. Rules, argued in docs/decisions/0030-unknown-prices.md:
+
+- Text: two bytes a token.
+- A picture: `IMAGE_TOKENS_MAX`, however many bytes it has or wherever it lies.
+- What is named but not here (files, documents, an earlier response), and what a provider's own tools may
+  fetch: the model's whole context window.
+
+Strategy: a few searches of the body for the words that such parts begin with, at the speed of memory; the
+contents of strings are escaped, so a quoted word in text is not taken for one. A false alarm reserves too
+much, never too little.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from gateway.price_table import PriceTable
+
+BYTES_PER_TOKEN_MIN = 2
+IMAGE_TOKENS_MAX = 10_000
+# Of a model whose window is not known. Most are at or below it; a larger one is in the library.
+WINDOW_TOKENS_DEFAULT = 200_000
+# What a tool that searches may run in one request, unless the request says.
+SEARCHES_MAX = 10
+# Hidden prompts: for tools, for structured output, for the roles of messages.
+_OVERHEAD_TOKENS = 1_000
+# Below it a run of base64 is text like any other.
+_ENCODED_BYTES_MIN = 1_024
+
+# Parts that are looked at: a stranger's body full of the word must not cost more than milliseconds.
+_PARTS_MAX = 10_000
+_TYPE = b'"type"'
+_KINDS = re.compile(
+    rb'\s*+:\s*+"(?:(?P<image>image|image_url|input_image)'
+    rb"|(?P<window>document|file|input_file|container_upload|computer|mcp|code_interpreter|code_execution_\d++"
+    rb'|tool_search\w*+|web_fetch\w*+)|(?P<search>web_search\w*+|file_search))"'
+)
+_STORED_PROMPT = re.compile(rb'"prompt"\s*+:\s*+\{')
+_ENCODED = re.compile(rb"[A-Za-z0-9+/_=-]{%d,}+" % _ENCODED_BYTES_MIN)
+# How base64 begins: of PNG, JPEG, GIF, WebP, BMP and TIFF; of PDF, of zipped and of older documents.
+_PICTURES = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR", b"Qk", b"SUkqA", b"TU0AK")
+_DOCUMENTS = (b"JVBERi", b"UEsDB", b"0M8R4")
+
+
+class InputEstimate(msgspec.Struct, frozen=True, gc=False):
+    """What a request's body may come to."""
+
+    tokens: int
+    fills_window: bool = False
+    """It names or may fetch things of any size."""
+    searches: int = 0
+    hour_cache: bool = False
+    """It chooses how long its cache is kept: writes may be of the dearer class."""
+
+
+def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
+    """An upper estimate of the input of a JSON request. `by_reference`: it names an earlier response, a
+    conversation or a container, as its fields tell (`APIRequest.by_reference`)."""
+    images, searches, fills = 0, 0, by_reference
+    if b'"prompt"' in body and _STORED_PROMPT.search(body) is not None:
+        fills = True
+    at = body.find(_TYPE)
+    for _ in range(_PARTS_MAX):
+        if at < 0:
+            break
+        part = _KINDS.match(body, at + len(_TYPE))
+        if part is None:
+            pass
+        elif part.lastgroup == "image":
+            images += 1
+        else:
+            fills = True
+            searches = SEARCHES_MAX if part.lastgroup == "search" else searches
+        at = body.find(_TYPE, at + len(_TYPE))
+    else:
+        # Nobody has looked at the rest.
+        fills = True
+    size = len(body)
+    # Pictures and documents sent along are told by how they begin.
+    if b"base64" in body:
+        for run in _ENCODED.finditer(body):
+            if body.startswith(_PICTURES, run.start()):
+                size -= run.end() - run.start()
+            elif body.startswith(_DOCUMENTS, run.start()):
+                fills = True
+    return InputEstimate(
+        tokens=_OVERHEAD_TOKENS + size // BYTES_PER_TOKEN_MIN + images * IMAGE_TOKENS_MAX,
+        fills_window=fills,
+        searches=searches,
+        hour_cache=b'"ttl"' in body,
+    )
+
+
+def estimate_upload(body_bytes: int) -> InputEstimate:
+    """For a body that is not JSON: sound or pictures in a form. Two bytes a token is far above what sound
+    comes to."""
+    return InputEstimate(tokens=_OVERHEAD_TOKENS + body_bytes // BYTES_PER_TOKEN_MIN)
+
+
+def worst_case(
+    table: PriceTable,
+    given: InputEstimate,
+    output_tokens_max: int,
+    *,
+    unknown_rate: int,
+    choices: int = 1,
+) -> tuple[int, int]:
+    """(picodollars, tokens) to reserve. `output_tokens_max` is for each of `choices` answers."""
+    window = table.context_tokens or WINDOW_TOKENS_DEFAULT
+    tokens_in = given.tokens
+    if given.fills_window:
+        tokens_in = max(window, tokens_in) if table.context_tokens is None else window
+    elif table.context_tokens is not None:
+        # More is refused by the provider.
+        tokens_in = min(tokens_in, window)
+    rates = table.rates_for(tokens_in)
+    tokens_out = output_tokens_max * max(1, choices)
+    if rates.input >= 0 and rates.output < 0:
+        # Embeddings: nothing comes out.
+        tokens_out = 0
+    if not rates.by_tokens:
+        return (tokens_in + tokens_out) * unknown_rate, tokens_in + tokens_out
+    ins = [rates.input, rates.cache_write_5m, rates.input_audio]
+    if given.hour_cache:
+        ins.append(rates.cache_write_1h)
+    rate_in = max(ins)
+    rate_out = max(rates.output, rates.reasoning, rates.output_audio, rates.output_image)
+    money = (
+        rates.request
+        + tokens_in * (rate_in if rate_in >= 0 else unknown_rate)
+        + tokens_out * (rate_out if rate_out >= 0 else unknown_rate)
+        + given.searches * max(rates.web_search, rates.file_search, 0)
+    )
+    return money, tokens_in + tokens_out

@@ -1,0 +1,40 @@
+"""How old usage leaves the database, and how its sums are made anew. As the owner of the schema only.
+
+Requests leave by the month, a whole partition at a time: no row is looked at, and nothing is left behind to
+be vacuumed. The hourly sums stay; they are a hundredth of the size.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from storage.bridge import Database
+from storage.errors import InvalidValue
+
+DAYS_MIN = 1
+DEFAULT_ROWS_MAX = 50_000
+"""Rows outside of any month, which are few, deleted in one call."""
+_DAY = timedelta(days=1)
+
+
+async def drop_usage(db: Database, days: int) -> list[str]:
+    """Drops the months of requests that ended more than `days` ago; returns what was dropped."""
+    if days < DAYS_MIN:
+        raise InvalidValue(f"keep usage for {DAYS_MIN} day at least")
+    kept_since = datetime.now(UTC) - timedelta(days=days)
+    dropped = await db.fetch_value("SELECT drop_usage($1, $2)", kept_since, DEFAULT_ROWS_MAX)
+    return list(dropped)
+
+
+async def rebuild_hourly(db: Database, org_id: UUID, since: datetime, until: datetime) -> int:
+    """Makes an organization's sums anew for the whole hours of [since, until), a day in each transaction;
+    returns how many there are. The sums of days whose requests have been dropped stay as they are."""
+    made = 0
+    start = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    end = until.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    while start < end:
+        following = min(start.replace(hour=0) + _DAY, end)
+        made += await db.fetch_value("SELECT rebuild_hourly($1, $2, $3)", org_id, start, following)
+        start = following
+    return made

@@ -1,0 +1,159 @@
+"""What an organization used: summed from the hourly roll-ups, or row by row.
+
+Whole hours come from `usage_hourly`, which has a row for each hour, key and model however many requests there
+were; only where a span begins or ends within an hour are the requests of that hour themselves added up. The
+roll-ups are kept up with every batch (`usage_rows`), so the hour that is running is in them as well.
+
+Bounds: pages, of groups and of rows, each going on after the last of the page before.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+import msgspec
+
+from storage.model import CredentialKind, Outcome, UsageRecord
+from storage.queries import Queries, Record
+from storage.usage_tuple import COLUMNS
+
+PAGE_ROWS_MAX = 1000
+"""The most groups, and the most requests, of one page."""
+
+_FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
+_EVER = datetime(1, 1, 1, tzinfo=UTC)
+_HOUR = timedelta(hours=1)
+
+
+class Grouping(StrEnum):
+    """What totals are given for each of."""
+
+    DAY = "day"
+    KEY = "key"
+    MODEL = "model"
+
+
+class UsageTotal(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over a group of requests. `group` is a UTC day (2026-01-31), a key id, a model as answered, or
+    None for all."""
+
+    group: str | None
+    requests: int
+    incomplete: int
+    """Requests whose provider never told its final figures."""
+    unpriced: int
+    """Requests whose price is unknown: their cost is not in the sum."""
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    reasoning_tokens: int
+    input_audio_tokens: int
+    output_audio_tokens: int
+    server_tool_calls: int
+    cost_picodollars: int
+    charged_picodollars: int
+
+
+_SUMMED = tuple(name for name in UsageTotal.__struct_fields__ if name != "group")
+_OF_ROWS = {
+    "requests": "1",
+    "incomplete": "CASE WHEN usage_complete THEN 0 ELSE 1 END",
+    "unpriced": "CASE WHEN cost_picodollars IS NULL THEN 1 ELSE 0 END",
+    "cost_picodollars": "coalesce(cost_picodollars, 0)",
+}
+# Of an hour, and of a request. Days are spelt out only once they are few.
+_GROUPS = {
+    None: ("NULL::text", "NULL::text"),
+    Grouping.DAY: ("(hour AT TIME ZONE 'UTC')::date", "(started_at AT TIME ZONE 'UTC')::date"),
+    Grouping.KEY: ("key_id", "key_id"),
+    Grouping.MODEL: ("model", "coalesce(model_answered, model_asked, '')"),
+}
+
+
+async def select_totals(
+    db: Queries,
+    org_id: UUID,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    by: Grouping | None = None,
+    after: str | None = None,
+) -> list[UsageTotal]:
+    """Sums of one organization's requests started in [since, until): one row for all, or one for each group,
+    in order, `PAGE_ROWS_MAX` at most, from behind the group `after`."""
+    spans = _split(since or _EVER, until or _FOREVER)
+    of_hours, of_rows = _GROUPS[by]
+    spelt = {None: "NULL::text", Grouping.DAY: "to_char(parts.\"group\", 'YYYY-MM-DD')"}.get(
+        by, 'parts."group"'
+    )
+    sums = ", ".join(f"coalesce(sum({name}), 0) AS {name}" for name in _SUMMED)
+    rows = await db.fetch(
+        f"""
+        WITH parts AS (
+             SELECT {of_hours} AS "group", {", ".join(_SUMMED)}
+               FROM usage_hourly
+              WHERE org_id = $1 AND hour >= $2 AND hour < $3
+              UNION ALL
+             SELECT {of_rows}, {", ".join(_OF_ROWS.get(name, name) for name in _SUMMED)}
+               FROM usage
+              WHERE org_id = $1 AND (started_at >= $4 AND started_at < $5
+                                     OR started_at >= $6 AND started_at < $7))
+        SELECT {spelt} AS "group", {sums}
+          FROM parts
+         {'GROUP BY parts."group"' if by else ""}
+        HAVING $8::text IS NULL OR {spelt} > $8
+         ORDER BY 1
+         LIMIT {PAGE_ROWS_MAX}
+        """,  # noqa: S608
+        org_id,
+        *spans,
+        after,
+    )
+    return [_to_total(row) for row in rows]
+
+
+async def select_usage(
+    db: Queries, org_id: UUID, *, before: UsageRecord | None = None, limit: int = PAGE_ROWS_MAX
+) -> list[UsageRecord]:
+    """An organization's requests, newest first, from behind `before`."""
+    rows = await db.fetch(
+        f"""
+        SELECT {", ".join(COLUMNS)} FROM usage
+         WHERE org_id = $1 AND started_at <= $2 AND (started_at, request_id) < ($2, $3)
+         ORDER BY started_at DESC, request_id DESC
+         LIMIT $4
+        """,  # noqa: S608
+        org_id,
+        _FOREVER if before is None else before.started_at,
+        UUID(int=2**128 - 1) if before is None else UUID(before.request_id),
+        min(limit, PAGE_ROWS_MAX),
+    )
+    return [_to_record(row) for row in rows]
+
+
+def _split(since: datetime, until: datetime) -> tuple[datetime, ...]:
+    """The whole hours of a span, and what is left of it before and after them: three pairs."""
+    first = since.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if first < since:
+        first += _HOUR
+    last = until.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    if first >= last:
+        return first, first, since, until, until, until
+    return first, last, since, first, last, until
+
+
+def _to_total(row: Record) -> UsageTotal:
+    # PostgreSQL's sums of bigint are numeric, so that they cannot overflow.
+    return UsageTotal(group=row["group"], **{name: int(row[name]) for name in _SUMMED})
+
+
+def _to_record(row: Record) -> UsageRecord:
+    values = {name: row[name] for name in COLUMNS}
+    values["request_id"] = row["request_id"].hex
+    values["credential_kind"] = CredentialKind(row["credential_kind"])
+    values["outcome"] = Outcome(row["outcome"])
+    return UsageRecord(**values)

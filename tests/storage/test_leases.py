@@ -1,0 +1,317 @@
+"""Leases on a real server: lent, spent, lost, found again, and never more of them than there is."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+import pytest
+import trio
+
+from storage.bridge import Database
+from storage.errors import CheckFailed, InvalidValue
+from storage.leases import (
+    BATCH_LEASES_MAX,
+    LeaseAnswer,
+    LeaseRequest,
+    LeaseState,
+    prune_quota,
+    release_owner,
+    settle_leases,
+)
+from storage.limits import LimitScope, select_limits, set_limit, unset_limit
+from storage.model import Actor, Limit, LimitKind, Organization, Period
+from storage.usage_rows import LATE_PREFIX, insert_usage
+from tests.storage.usage_records import usage
+
+MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture
+async def budget(admin_db: Database, actor: Actor, org: Organization) -> Limit:
+    return await set_limit(
+        admin_db, actor, LimitScope(org_id=org.org_id, kind=LimitKind.MONEY, period=Period.MONTH), 1000
+    )
+
+
+@pytest.fixture
+async def streams(admin_db: Database, actor: Actor, org: Organization) -> Limit:
+    return await set_limit(
+        admin_db, actor, LimitScope(org_id=org.org_id, kind=LimitKind.CONCURRENT, period=Period.NONE), 10
+    )
+
+
+class Owner:
+    """One journal and what its worker remembers of one lease."""
+
+    def __init__(self, db: Database, limit: Limit, start: int | None = None) -> None:
+        self.db = db
+        self.limit = limit
+        self.id = uuid4()
+        self.turn = 0
+        if start is None:
+            start = 0 if limit.period is Period.NONE else int(MONTH.timestamp())
+        self.request = LeaseRequest(limit.limit_id, start, 1, 0, 0, 0, 0)
+
+    async def ask(self, wanted: int, minimum: int = 1, *, heard: bool = True, **changes: Any) -> LeaseAnswer:
+        self.turn += 1
+        request = msgspec.structs.replace(self.request, wanted=wanted, minimum=minimum, **changes)
+        [answer] = await settle_leases(self.db, self.id, self.turn, [request])
+        if heard:
+            acquired = request.acquired + answer.granted
+            self.request = msgspec.structs.replace(request, acquired=acquired)
+        return answer
+
+    async def give_back(self, amount: int) -> None:
+        await self.ask(0, acquired=self.request.acquired - amount)
+
+    async def spend(self, amount: int, **changes: Any) -> None:
+        record = usage(
+            org_id=self.limit.org_id, started_at=datetime.now(UTC), charged_picodollars=amount, **changes
+        )
+        await insert_usage(self.db, [record], self.id)
+
+
+async def standing(db: Database, limit: Limit) -> tuple[int, int, int]:
+    [found] = [told for told in await select_limits(db, limit.org_id) if told.limit == limit]
+    return found.settled, found.held, found.written_off
+
+
+async def let_run_out(owner_db: Database, owner: Owner) -> None:
+    sql = "UPDATE quota_leases SET expires_at = now() - interval '1 second' WHERE owner = $1"
+    await owner_db.execute(sql, owner.id)
+
+
+async def test_lent_spent_and_given_back(admin_db: Database, gateway_db: Database, budget: Limit) -> None:
+    one, two = Owner(gateway_db, budget), Owner(gateway_db, budget)
+    # Half of an even share: of 1000 for one, of 500 for two.
+    assert await one.ask(2000) == LeaseAnswer(budget.limit_id, one.request.window_start, "open", 500, 500, 0)
+    assert (await two.ask(2000)).granted == 125
+    # What is needed is granted if it is there at all, and nothing if it is not.
+    assert (await two.ask(2000, 376)).granted == 0
+    assert (await two.ask(2000, 375)).granted == 375
+    assert await standing(admin_db, budget) == (0, 1000, 0)
+    await one.give_back(100)
+    assert await standing(admin_db, budget) == (0, 900, 0)
+    await one.spend(300)
+    assert await standing(admin_db, budget) == (300, 600, 0)
+    assert (await one.ask(5)).granted == 5
+    assert await release_owner(gateway_db, one.id) == 1
+    assert await release_owner(gateway_db, one.id) == 0
+    assert await standing(admin_db, budget) == (300, 500, 0)
+
+
+async def test_an_answer_that_was_lost_is_taken_back(
+    admin_db: Database, gateway_db: Database, budget: Limit
+) -> None:
+    owner = Owner(gateway_db, budget)
+    await owner.ask(100)
+    await owner.ask(200, heard=False)
+    assert await standing(admin_db, budget) == (0, 300, 0)
+    await owner.ask(0)
+    assert await standing(admin_db, budget) == (0, 100, 0)
+    # A call that was overtaken changes nothing.
+    owner.turn = 0
+    late = await owner.ask(100, heard=False)
+    assert (late.state, late.granted, late.last_turn) == (LeaseState.LATE, 0, 3)
+    assert await standing(admin_db, budget) == (0, 100, 0)
+    # Who has forgotten what it was granted leaves that alone.
+    owner.turn = late.last_turn
+    await owner.ask(50, opened=2, acquired=0)
+    assert await standing(admin_db, budget) == (0, 150, 0)
+
+
+async def test_what_cost_more_than_was_held_is_a_debt(
+    admin_db: Database, gateway_db: Database, budget: Limit
+) -> None:
+    one, two = Owner(gateway_db, budget), Owner(gateway_db, budget)
+    await one.ask(10)
+    await one.spend(60)
+    assert await standing(admin_db, budget) == (60, 0, 0)
+    assert (await two.ask(940, 940)).granted == 940
+    # All is spent or held; the debt of fifty was counted, so that repaying it takes nothing from anybody.
+    assert (await one.ask(60)).granted == 50
+    assert await standing(admin_db, budget) == (60, 940, 0)
+    await one.spend(100)
+    assert (await one.ask(500, 101)).granted == 0
+    assert await standing(admin_db, budget) == (160, 940, 0)
+
+
+async def test_a_silent_owner_is_written_off_until_it_turns_up(
+    admin_db: Database, gateway_db: Database, owner_db: Database, budget: Limit
+) -> None:
+    silent, other = Owner(gateway_db, budget), Owner(gateway_db, budget)
+    await silent.ask(400)
+    await let_run_out(owner_db, silent)
+    assert (await other.ask(1000, 600)).granted == 600
+    assert await standing(admin_db, budget) == (0, 600, 400)
+    # Its rows come late: they were written off already.
+    await silent.spend(150)
+    assert await standing(admin_db, budget) == (150, 600, 250)
+    # It lives, and holds what it held.
+    assert (await silent.ask(100)).granted == 0
+    assert await standing(admin_db, budget) == (150, 850, 0)
+    await let_run_out(owner_db, silent)
+    await other.give_back(500)
+    assert await standing(admin_db, budget) == (150, 100, 250)
+    # It is gone, and its successor has stored all of its journal.
+    await release_owner(gateway_db, silent.id)
+    assert await standing(admin_db, budget) == (150, 100, 0)
+
+
+async def test_streams_of_the_silent_are_free_again(
+    admin_db: Database, gateway_db: Database, owner_db: Database, streams: Limit
+) -> None:
+    silent, other = Owner(gateway_db, streams), Owner(gateway_db, streams)
+    assert (await silent.ask(8, 8)).granted == 8
+    await silent.spend(150)
+    assert await standing(admin_db, streams) == (0, 8, 0)
+    assert (await other.ask(3, 3)).granted == 0
+    await let_run_out(owner_db, silent)
+    assert (await other.ask(10, 10)).granted == 10
+    assert await standing(admin_db, streams) == (0, 10, 0)
+    # It was only away: more run than allowed, until enough have ended.
+    await silent.ask(0)
+    assert await standing(admin_db, streams) == (0, 18, 0)
+    await silent.give_back(8)
+    assert (await silent.ask(1)).granted == 0
+    await other.give_back(4)
+    assert (await silent.ask(1)).granted == 1
+
+
+async def test_what_is_learnt_of_late_was_never_lent(
+    admin_db: Database, gateway_db: Database, budget: Limit
+) -> None:
+    owner = Owner(gateway_db, budget)
+    await owner.ask(400)
+    await owner.spend(100, request_id=LATE_PREFIX + "0" * 24)
+    assert await standing(admin_db, budget) == (100, 400, 0)
+    await owner.spend(100, request_id=LATE_PREFIX + "0" * 24)
+    assert await standing(admin_db, budget) == (100, 400, 0)
+    await owner.spend(50)
+    assert await standing(admin_db, budget) == (150, 350, 0)
+
+
+async def test_a_lease_that_vanished_is_made_again(
+    admin_db: Database, gateway_db: Database, owner_db: Database, budget: Limit
+) -> None:
+    owner = Owner(gateway_db, budget)
+    await owner.ask(100)
+    await owner_db.execute("DELETE FROM quota_leases; DELETE FROM quota_windows")
+    await owner.ask(0, unspent=70)
+    assert await standing(admin_db, budget) == (0, 70, 0)
+
+
+async def test_limits_and_windows_that_cannot_be_lent_of(
+    admin_db: Database, gateway_db: Database, actor: Actor, org: Organization, budget: Limit
+) -> None:
+    now = datetime.now(UTC)
+    scope = LimitScope(org_id=org.org_id, kind=LimitKind.REQUESTS, period=Period.MINUTE)
+    limit = await set_limit(admin_db, actor, scope, 100)
+    minute = int(now.timestamp()) // 60 * 60
+
+    async def state(start: int, of: Limit = limit) -> str:
+        return (await Owner(gateway_db, of, start).ask(1)).state
+
+    assert await state(minute) == "open"
+    assert await state(minute - 60) == "open"
+    assert await state(minute - 240) == "closed"
+    assert await state(minute + 180) == "closed"
+    assert await state(minute + 1) == "closed"
+    assert await state(int((MONTH - timedelta(days=1)).replace(day=1).timestamp()), budget) == "open"
+    assert await state(int((MONTH - timedelta(days=70)).replace(day=1).timestamp()), budget) == "closed"
+    await set_limit(admin_db, actor, scope, 100, hard=False)
+    assert await state(minute) == "gone"
+    await set_limit(admin_db, actor, scope, 100)
+    await unset_limit(admin_db, actor, scope)
+    assert await state(minute) == "gone"
+    assert await settle_leases(gateway_db, uuid4(), 1, []) == []
+    with pytest.raises(InvalidValue):
+        await settle_leases(
+            gateway_db, uuid4(), 1, [Owner(gateway_db, budget).request] * (BATCH_LEASES_MAX + 1)
+        )
+    with pytest.raises(CheckFailed):
+        await settle_leases(gateway_db, uuid4(), 1, [Owner(gateway_db, budget).request], lease_seconds=0)
+
+
+async def test_old_windows_go(
+    gateway_db: Database, owner_db: Database, admin_db: Database, budget: Limit, streams: Limit
+) -> None:
+    await Owner(gateway_db, budget).ask(1)
+    await Owner(gateway_db, streams).ask(1)
+    await owner_db.execute(
+        """
+        INSERT INTO quota_windows (limit_id, window_start) SELECT $1, now() - n * interval '1 year'
+          FROM generate_series(1, 5) n
+        """,
+        budget.limit_id,
+    )
+    await owner_db.execute("UPDATE quota_leases SET expires_at = now() - interval '25 hours'")
+    assert await prune_quota(gateway_db) == 4 + 1
+    assert await prune_quota(gateway_db) == 0
+    assert (await standing(admin_db, budget))[1] == 1
+    assert (await standing(admin_db, streams))[1] == 0
+
+
+async def test_refills_and_accounting_at_once_do_not_block_each_other(
+    admin_db: Database, gateway_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Many connections, the same limits in every order: a deadlock would be an error."""
+    scopes = [
+        LimitScope(org_id=org.org_id, model=model, kind=kind, period=Period.DAY)
+        for kind in (LimitKind.REQUESTS, LimitKind.TOKENS, LimitKind.MONEY)
+        for model in (None, "a", "b")
+    ]
+    found = [await set_limit(admin_db, actor, scope, 10**9) for scope in scopes]
+    day = int(datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0).timestamp())
+    choose = random.Random(7)
+    sent = 0
+
+    async def refill(owner: UUID) -> None:
+        for turn in range(1, 30):
+            chosen = choose.sample(found, choose.randint(1, len(found)))
+            await settle_leases(
+                gateway_db,
+                owner,
+                turn,
+                [LeaseRequest(limit.limit_id, day, 1, 0, 0, choose.randint(0, 50), 1) for limit in chosen],
+                lease_seconds=1,
+            )
+        await release_owner(gateway_db, owner)
+
+    async def account(owner: UUID) -> None:
+        nonlocal sent
+        for _ in range(15):
+            batch = [
+                usage(
+                    org_id=org.org_id,
+                    key_id=choose.choice(["k1", "k2", "k3"]),
+                    model_asked=choose.choice(["a", "b", "c"]),
+                    started_at=datetime.now(UTC),
+                )
+                for _ in range(choose.randint(1, 20))
+            ]
+            sent += len(batch)
+            await insert_usage(gateway_db, batch, owner)
+
+    async def change() -> None:
+        for amount in range(1, 10):
+            scope = LimitScope(org_id=org.org_id, key_id=None, kind=LimitKind.TOKENS, period=Period.MONTH)
+            await set_limit(admin_db, actor, scope, amount)
+            await unset_limit(admin_db, actor, scope)
+            await prune_quota(gateway_db)
+
+    async with trio.open_nursery() as nursery:
+        owners = [uuid4() for _ in range(3)]
+        for owner in owners:
+            nursery.start_soon(refill, owner)
+            nursery.start_soon(account, owner)
+        nursery.start_soon(change)
+    standings = {told.limit: told for told in await select_limits(admin_db, org.org_id)}
+    assert set(standings) == set(found)
+    assert await admin_db.fetch_value("SELECT sum(requests) FROM usage_hourly") == sent
+    assert standings[found[0]].settled == sent
+    assert all(told.held == 0 for told in standings.values())
