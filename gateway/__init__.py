@@ -25,7 +25,7 @@ Around the stages:
 - The sockets: `wire` is the two of a request, `readiness` the one set that tells of all of them,
   `socket_state` what the kernel tells of one; `connection` is a client's with all its limits, and `watchdog`
   ends every over-long `wait`.
-- Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, both helped by `whole_message`; `sse`.
+- Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, helped by `whole_message`; `sse`.
 - Heads: `request_head` and `response_head` decide what becomes of each field; `upstream_response` is an
   answer whose head is complete; `client_address` tells who a proxy speaks for.
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
