@@ -15,11 +15,29 @@ Each stage takes what the one before it made, so a stage cannot be left out with
 owns all control flow: the order, what runs at the same time, the retry, and which exception becomes which
 answer. A stage that says no raises `refusal.Refusal`.
 
-Around the stages: `request_reader`, `response_reader`, `sse` and `tally` are sans-IO (bytes in, facts out);
-`wire` is the two sockets; `hangup` notices clients that left and `watchdog` every over-long wait;
-`request_head` and `response_head` decide what becomes of each header; `operations` and `provider` are tables,
-as data; `snapshot` keeps keys and organizations in memory and true; `spool` and `ship` bring usage to
-Postgres; `worker` puts one process together.
+The same stages, where none of them has to wait or to refuse, are gone through by `lane`: a request whose head
+is among `known_heads`, whose key is verified and whose provider has an idle connection is seen to within the
+event that brought it, and everything else is left to the connection's task and the pipeline. Read it after
+`pipeline`; docs/decisions/0002 says why there are two ways, and what the second costs.
+
+Around the stages:
+
+- The sockets: `wire` is the two of a request, `readiness` the one set that tells of all of them,
+  `socket_state` what the kernel tells of one; `connection` is a client's with all its limits, and `watchdog`
+  ends every over-long `wait`.
+- Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, both helped by `whole_message`;
+  `sse`, `tally` and `usage_figures`.
+- Heads: `request_head` and `response_head` decide what becomes of each field; `upstream_response` is an
+  answer whose head is complete.
+- The way up: `send_request` for a body that is whole, `upload` for one that streams.
+- The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
+  says what each failure means to the client and to the record.
+- Tables, as data: `operations`, `provider`, `limits`, `settings`.
+- Memory: `snapshot` keeps keys and organizations, and keeps them true.
+- Money: `prices` says what a request cost, from `price_table`s that `price_library` knows or overrides make.
+- Usage: `usage_writer` makes a row as the database takes it, `spool` has it on file before the answer ends,
+  `ship` brings it to Postgres.
+- The process: `worker` puts it together; `probes` and `metrics` tell of it; `fault` tells of Karta's own.
 
 What was used and what it costs: `usage_figures` are the classes of tokens and how figures merge, `tally`
 reads them from an answer and `late_usage` from one about earlier work; `include_usage` and `usage_stripper`
@@ -27,7 +45,7 @@ make a stream tell them; `price_library` compiles prices into a `price_table`, `
 holds, and `worst_case` says beforehand what it may come to.
 
 In the steady state a request costs no database query, no task, no thread, and four system calls of its own
-besides Trio's: receive, send, receive, send, and one write to the journal.
+besides the set's: receive, send, receive, send, and one write to the journal.
 
 Imports `storage` only; never `admin` (they meet as rows and NOTIFY) and never `bench` or `karta`.
 """

@@ -381,29 +381,3 @@ def cut(connection: Connection, reader: ResponseReader) -> None:
         connection.close()
     else:
         connection.abort()
-
-
-async def relay(
-    connection: Connection, response: UpstreamResponse, metering: Metering, limits: Limits
-) -> None:
-    """Pass an answer on from within a task; raises how it was cut (`UpstreamBroken`, `Overdue`,
-    `OSError`)."""
-    ended = trio.Event()
-    outcome: list[Exception | None] = []
-
-    def on_end(_exchange: Exchange, error: Exception | None) -> None:
-        outcome.append(error)
-        ended.set()
-
-    exchange = Exchange(
-        connection, response.upstream, response.grant, metering, limits, on_end, hide_account=False
-    )
-    try:
-        exchange.begin(response)
-        if response.upstream.transport.ready and not exchange.ended:
-            exchange.on_upstream()
-        await ended.wait()
-    finally:
-        exchange.stop()
-    if outcome[0] is not None:
-        raise outcome[0]

@@ -11,7 +11,7 @@ import trio
 from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
-from gateway.exchange import relay
+from gateway.exchange import Exchange
 from gateway.limits import Limits
 from gateway.meter import Metering
 from gateway.refusal import Kind, Refusal
@@ -71,7 +71,7 @@ async def forward(
         metering.begin_answer(reader.status, head)
         await _forward_unframed(connection, response, metering, limits)
     else:
-        await relay(connection, response, metering, limits)
+        await _forward_verbatim(connection, response, metering, limits)
 
 
 async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -> bytes:
@@ -93,6 +93,32 @@ async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -
         upstream.spoiled = True
         raise
     return data
+
+
+async def _forward_verbatim(
+    connection: Connection, response: UpstreamResponse, metering: Metering, limits: Limits
+) -> None:
+    """Pass an answer on from within a task; raises how it was cut (`UpstreamBroken`, `Overdue`,
+    `OSError`)."""
+    ended = trio.Event()
+    outcome: list[Exception | None] = []
+
+    def on_end(_exchange: Exchange, error: Exception | None) -> None:
+        outcome.append(error)
+        ended.set()
+
+    exchange = Exchange(
+        connection, response.upstream, response.grant, metering, limits, on_end, hide_account=False
+    )
+    try:
+        exchange.begin(response)
+        if response.upstream.transport.ready and not exchange.ended:
+            exchange.on_upstream()
+        await ended.wait()
+    finally:
+        exchange.stop()
+    if outcome[0] is not None:
+        raise outcome[0]
 
 
 async def _forward_unframed(

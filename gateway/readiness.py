@@ -12,6 +12,7 @@ Bound: one entry an open socket, taken out before the socket closes (file descri
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 from collections.abc import Callable
 
@@ -37,6 +38,9 @@ class Readiness:
         self._epoll = select.epoll()
         self._callbacks: dict[int, EventCallback] = {}
         self._again: list[int] = []
+        self._asleep = False
+        self._alarm = -1
+        """Wakes the set when something is to be told again that the kernel knows nothing of."""
         self.passes = 0
         """How often the set has been asked: what was said before is known after the next."""
 
@@ -57,10 +61,15 @@ class Readiness:
     def again(self, descriptor: int) -> None:
         """Tell of it once more in the next pass: its owner stopped reading so that others get their turn."""
         self._again.append(descriptor)
+        if self._asleep:
+            self._asleep = False
+            os.eventfd_write(self._alarm, 1)
 
     async def run(self) -> None:
         """Watch until cancelled."""
         poll, find, descriptor = self._epoll.poll, self._callbacks.get, self._epoll.fileno()
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, READABLE | select.EPOLLET)
         try:
             while True:
                 events = poll(0, _BATCH_MAX)
@@ -70,7 +79,9 @@ class Readiness:
                     # After what is new. An owner that is gone or another by now finds nothing, and no harm.
                     events += [(one, READABLE) for one in again]
                 elif not events:
+                    self._asleep = True
                     await wait_readable(descriptor)
+                    self._asleep = False
                     continue
                 for one, mask in events:
                     callback = find(one)
@@ -80,4 +91,6 @@ class Readiness:
                 # never waited for, only asked.
                 await checkpoint()
         finally:
+            self._asleep = False
             self._epoll.close()
+            os.close(self._alarm)

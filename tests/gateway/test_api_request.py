@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.api_request import guess_dialect, recognise
+from gateway.api_request import APIRequest, guess_dialect, read_fields, recognise
 from gateway.limits import Limits
+from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
 from tests.gateway.inbounds import OPERATIONS, inbound, request
 
@@ -401,3 +403,76 @@ def test_a_wrong_method_is_told_the_right_ones_in_a_header() -> None:
     with pytest.raises(Refusal) as caught:
         request("GET", "/v1/messages", "anthropic-version: 2023-06-01")
     assert caught.value.fields == ("allow: POST",)
+
+
+# What is said again.
+
+TOKEN_LINES = ("x-api-key: kt_live_a", "Authorization: Bearer kt_live_a")
+AGAIN = [
+    request("POST", "/v1/messages?beta=true", *lines, "anthropic-version: 1", "x-a: b", body=b'{"model":"m"}')
+    for lines in (TOKEN_LINES[:1], TOKEN_LINES[1:], TOKEN_LINES)
+]
+
+
+@pytest.mark.parametrize("first", AGAIN)
+def test_without_its_body_a_request_keeps_what_its_head_says_and_no_key(first: APIRequest) -> None:
+    kept = first.without_body()
+    for name in ("operation", "dialect", "target", "lines", "host", "bearer", "json", "content_length"):
+        assert getattr(kept, name) == getattr(first, name), name
+    assert (kept.token, kept.body, kept.model) == (b"", b"", None)
+    assert (kept.inbound.method, kept.inbound.complete) == (b"POST", True)
+    assert (kept.inbound.raw, kept.inbound.lines, kept.inbound.body) == (b"", [], [])
+
+
+@pytest.mark.parametrize("first", AGAIN)
+def test_again_is_the_same_with_another_body(first: APIRequest) -> None:
+    kept = first.without_body()
+    body = b'{"model":"other","stream":true}'
+    again = kept.again(body, read_fields(kept, body))
+    assert (again.body, again.model, again.streaming) == (body, "other", True)
+    assert (again.operation, again.target, again.lines) == (first.operation, first.target, first.lines)
+    # What one lets go of, the next has all the same.
+    again.forget()
+    assert (again.body, again.lines) == (b"", [])
+    assert kept.again(body, read_fields(kept, body)).lines == first.lines
+    assert kept.upstream_prefix(PROVIDER) == first.upstream_prefix(PROVIDER)
+
+
+class _Provider:
+    prefix = b"/base"
+    host_header = b"provider.test:8443"
+
+
+PROVIDER = cast(Provider, _Provider())
+
+
+@pytest.mark.parametrize("first", AGAIN)
+def test_the_head_that_goes_up(first: APIRequest) -> None:
+    assert first.upstream_prefix(PROVIDER) == (
+        b"POST /base/v1/messages?beta=true HTTP/1.1\r\nhost: provider.test:8443\r\nanthropic-version: 1\r\n"
+        b"x-a: b\r\naccept-encoding: identity\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "body", "model"),
+    [
+        ("/v1/messages", b'{"model":"m"}', "m"),
+        ("/v1/messages", b"", None),
+        ("/v1/messages", b"[1]", None),
+        ("/v1/messages/count_tokens", b"not looked at", None),
+    ],
+)
+def test_fields_are_read_as_the_first_time(target: str, body: bytes, model: str | None) -> None:
+    first = request("POST", target, body=body)
+    kept = first.without_body()
+    assert read_fields(kept, body) == first.fields
+    assert kept.again(body, read_fields(kept, body)).model == first.model == model
+
+
+@pytest.mark.parametrize("body", [b"{", b'{"model":1e999}', b'{"x":' * 100_000])
+def test_a_body_that_is_refused_is_refused_again(body: bytes) -> None:
+    kept = request("POST", "/v1/messages", body=b"{}").without_body()
+    with pytest.raises(Refusal) as caught:
+        read_fields(kept, body)
+    assert caught.value.kind is Kind.MALFORMED

@@ -8,10 +8,12 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import trio
 
 from gateway.authenticate import Authenticator
 from gateway.limits import Limits
+from gateway.refusal import Kind, Refusal
 from storage.api_keys import revoke_key
 from tests.gateway.conftest import ACTOR, Stage, Tenant
 from tests.support.database_line import database_line
@@ -263,6 +265,28 @@ async def test_a_known_key_is_not_believed_for_ever(stage: Stage, tenant: Tenant
         await line.mend()
         await poll(lambda: gateway.worker.snapshot.believed(record))
         assert (await gateway.ask(post(tenant.token))).status == 200
+
+
+async def test_a_key_is_recalled_by_its_mac_as_by_itself(stage: Stage, tenant: Tenant) -> None:
+    async with (
+        database_line(tenant.database_url) as line,
+        stage(answering(ANSWER), database_url=line.url, owner_url=tenant.database_url) as (gateway, _),
+    ):
+        authenticator = gateway.authenticator
+        token = tenant.token.encode()
+        mac = authenticator.mac(token)
+        assert token not in mac
+        assert authenticator.recall_mac(mac) is authenticator.recall(token) is not None
+        assert authenticator.recall_mac(authenticator.mac(token + b"x")) is None
+        assert authenticator.recall_mac(token) is None
+        line.cut()
+        (record,) = gateway.worker.snapshot._records.values()
+        record.confirmed_at -= gateway.worker.limits.key_stale_seconds
+        await poll(lambda: not gateway.worker.snapshot.believed(record))
+        with pytest.raises(Refusal) as caught:
+            authenticator.recall_mac(mac)
+        assert caught.value.kind is Kind.UNAVAILABLE
+        await line.mend()
 
 
 async def test_a_revocation_while_the_key_is_verified_counts(stage: Stage, own_tenant: Tenant) -> None:

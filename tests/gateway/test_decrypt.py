@@ -8,13 +8,18 @@ import json
 import pickle
 import secrets
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import trio
 
-from gateway.decrypt import OpenedCredential
+from gateway.authorize import Grant
+from gateway.decrypt import OpenedCredential, request_head
+from gateway.provider import AuthStyle
 from storage.bridge import open_database
+from storage.model import CredentialKind
 from tests.gateway.conftest import Stage, Tenant, set_byok
+from tests.gateway.inbounds import request
 from tests.support.gateway import PLATFORM_KEY, poll
 from tests.support.gateway_process import gateway_process
 from tests.support.raw_client import RawClient
@@ -206,3 +211,41 @@ async def test_no_copy_of_the_key_stays_in_the_process(body_bytes: int, own_tena
                     await client.send(post(own_tenant.token, body))
                 assert (await client.read_answer()).status == 200
             await poll(lambda: gateway.count_in_memory(bytes(secret)) == 0)
+
+
+@pytest.mark.parametrize("auth", AuthStyle)
+@pytest.mark.parametrize("bearer", [False, True])
+@pytest.mark.parametrize("body", [b"", BODY])
+def test_a_head_begun_before_is_the_same_head(auth: AuthStyle, bearer: bool, body: bytes) -> None:
+    class Provider:
+        prefix = b""
+        host_header = b"provider.test"
+
+    provider = Provider()
+    provider.auth = auth  # type: ignore[attr-defined]
+    line = "authorization: Bearer kt_live_x" if bearer else "x-api-key: kt_live_x"
+    first = request("POST", "/v1/messages", line, "x-a: b", body=body)
+    again = first.without_body().again(body, first.fields)
+    heads = []
+    for one, prefix in ((first, None), (again, None), (again, again.upstream_prefix(cast(Any, provider)))):
+        grant = Grant(cast(Any, None), one, cast(Any, provider), CredentialKind.BYOK, None)
+        with OpenedCredential(grant, bytearray(OWN_KEY.encode())) as held:
+            heads.append(bytes(request_head(held, len(body), body, prefix)))
+        assert bytes(held.secret) == bytes(len(OWN_KEY))
+    assert heads[0] == heads[1] == heads[2]
+    assert heads[0].count(OWN_KEY.encode()) == 1
+    assert heads[0].endswith(OWN_KEY.encode() + b"\r\n\r\n" + body)
+
+
+@pytest.mark.parametrize("extra", [(), ("Content-Length: 0",)])
+def test_a_length_of_nothing_goes_up_where_it_was_given(extra: tuple[str, ...]) -> None:
+    class Provider:
+        prefix = b""
+        host_header = b"provider.test"
+        auth = AuthStyle.CLIENT
+
+    first = request("GET", "/v1/models", "x-api-key: kt_live_x", *extra)
+    for one in (first, first.without_body().again(b"", first.fields)):
+        grant = Grant(cast(Any, None), one, cast(Any, Provider()), CredentialKind.BYOK, None)
+        with OpenedCredential(grant, bytearray(b"sk")) as held:
+            assert request_head(held, 0).count(b"content-length: 0\r\n") == len(extra)

@@ -208,3 +208,42 @@ async def test_a_descriptor_the_kernel_refuses_leaves_nothing_behind() -> None:
         with pytest.raises(OSError, match="Bad file descriptor"):
             watch.add(9999, Departure())
         assert watch._callbacks == {}
+
+
+async def test_who_wants_to_be_told_again_is_told_after_what_is_new() -> None:
+    with tcp_pair() as (ours, peer), tcp_pair() as (others, other_peer):
+        async with watching() as watch:
+            told: list[str] = []
+
+            def greedy(_mask: int) -> None:
+                told.append("greedy")
+                if told.count("greedy") == 1:
+                    other_peer.send(b"x")
+                if told.count("greedy") < 4:
+                    watch.again(ours.fileno())
+
+            watch.add(ours.fileno(), greedy)
+            watch.add(others.fileno(), lambda _mask: told.append("other"))
+            peer.send(b"x")
+            await wait_all_tasks_blocked(0.02)
+            assert told.count("greedy") == 4
+            assert told.index("other") < 3
+            watch.discard(ours.fileno())
+            # Of one that is not there any more nobody is told.
+            watch.again(ours.fileno())
+            await wait_all_tasks_blocked(0.02)
+            assert told.count("greedy") == 4
+
+
+async def test_who_asks_again_while_the_set_sleeps_is_told() -> None:
+    """As a task does that went on with an answer once its client had taken what came before."""
+    with tcp_pair() as (ours, _peer):
+        async with watching() as watch:
+            told = Departure()
+            watch.add(ours.fileno(), told)
+            for number in range(1, 4):
+                await wait_all_tasks_blocked(0.02)
+                watch.again(ours.fileno())
+                await wait_all_tasks_blocked(0.02)
+                assert told.readable == number
+            watch.discard(ours.fileno())
