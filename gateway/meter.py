@@ -132,8 +132,7 @@ class Metering:
         self._finish_late(outcome)
         tally, complete, owed = self._take_stock(outcome)
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
-        if self.reservation is not None:
-            self.reservation.settle(tally.tokens, charged)
+        self._settle_limits(tally.tokens, charged)
         request = self._grant.request
         self._meter.append(
             self._begin,
@@ -164,6 +163,20 @@ class Metering:
             ),
         )
         self._meter.spool.in_flight.end(self._slot)
+
+    def _settle_limits(self, tokens: int, charged: int) -> None:
+        caller = self._grant.caller
+        reservation = self.reservation
+        limits = caller.key.limits
+        if limits and (
+            reservation is None
+            or reservation.limits is not caller.hard_limits
+            or len(limits) > len(caller.hard_limits)
+        ):
+            model = self._grant.request.model
+            self._meter.ledger.charge(limits, reservation, model, self.started_us, tokens, charged)
+        if reservation is not None:
+            reservation.settle(tokens, charged)
 
     def drop(self) -> None:
         """Nothing came of it, and it starts over: no row."""
@@ -219,7 +232,7 @@ class Meter:
         self.settled = 0
         self.counted = Counted()
         """Answers that have told of earlier work, and need not be read again."""
-        self._ledger = ledger
+        self.ledger = ledger
         self.writer = UsageWriter()
 
     def begin(
@@ -260,7 +273,8 @@ class Meter:
         )
 
     def append_late(self, grant: Grant, records: list[LateRecord], started_us: int) -> None:
-        """Work that was paid for earlier: a row each, and limits are charged without a reservation."""
+        """Work that was paid for earlier: a row each. Limits are charged when the row is stored, since only
+        the database knows whether somebody has told it before."""
         for record in records:
             figures = record.figures
             cost, version = self.prices.cost(
@@ -271,9 +285,6 @@ class Meter:
                 at=started_us / 1_000_000,
             )
             charged = self.prices.charge(figures, cost)
-            limits = grant.caller.hard_limits
-            if limits:
-                self._ledger.charge(limits, figures.model, started_us, figures.tokens, charged)
             self.append(
                 self.writer.begin(grant),
                 (None, figures.model, figures.service_tier, _COMPLETED.value, version, record.provider_id),

@@ -90,7 +90,7 @@ class Ledger:
         self._surveyed_at = -math.inf
 
     def reserve(
-        self, limits: Iterable[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
+        self, limits: Sequence[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
     ) -> Reservation | Shortage:
         """Sets apart what a request may use at most, in every hard limit it falls under, or in none.
 
@@ -122,17 +122,40 @@ class Ledger:
             account.balance = left
             account.reserved += need
             holds.append((account, need))
-        return Reservation(holds)
+        return Reservation(holds, limits)
 
     def charge(
-        self, limits: Iterable[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
+        self,
+        limits: Iterable[Limit],
+        reservation: Reservation | None,
+        model: str | None,
+        started_us: int,
+        tokens: int,
+        picodollars: int,
     ) -> None:
-        """Takes what was used without a reservation: a request that is known only by its result."""
-        used = (1, tokens, picodollars, 0)
+        """What a request has used of limits that it is not reserved from: they were set, or made hard, since
+        it began. The database takes it from what it has lent, whether it was reserved or not.
+
+        Args:
+          limits: all of the key's, as they are now.
+          reservation: what the request holds, not settled yet.
+        """
+        used = (1, tokens, picodollars)
+        holds = () if reservation is None else reservation.holds
+        held = {account.limit.limit_id for account, _ in holds}
         for limit in limits:
-            if limit.hard and limit.model in (None, model) and limit.kind is not LimitKind.CONCURRENT:
-                account = self._open(limit, started_us)
-                account.balance -= used[account.index]
+            if (
+                limit.model not in (None, model)
+                or limit.kind is LimitKind.CONCURRENT
+                or limit.limit_id in held
+            ):
+                continue
+            window = limit.limit_id, find_window(limit.period, started_us)[0]
+            if not limit.hard and window not in self._accounts:
+                continue
+            account = self._open(limit, started_us)
+            account.balance -= used[account.index]
+            if limit.hard:
                 self._low.add(account)
 
     def remaining(self, limit: Limit, started_us: int) -> tuple[int, float]:

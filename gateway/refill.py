@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from uuid import UUID
 
 import msgspec
@@ -67,7 +67,7 @@ class Refill:
         self._answered = trio.Event()
 
     async def reserve(
-        self, limits: Iterable[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
+        self, limits: Sequence[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
     ) -> Reservation | Shortage:
         """As `Ledger.reserve`, but waits for a refill where that may help. Never answers `Reason.ASK`."""
         found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)

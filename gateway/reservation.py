@@ -155,10 +155,12 @@ class Account:
 class Reservation:
     """What one request holds. Exactly one of `settle` and `release` counts: the first."""
 
-    __slots__ = ("holds",)
+    __slots__ = ("holds", "limits")
 
-    def __init__(self, holds: Sequence[tuple[Account, int]]) -> None:
+    def __init__(self, holds: Sequence[tuple[Account, int]], limits: Sequence[Limit] = ()) -> None:
         self.holds = holds
+        self.limits = limits
+        """Those it was made for."""
 
     @property
     def picodollars(self) -> int:

@@ -157,17 +157,47 @@ def test_what_cost_more_is_repaid() -> None:
     assert worker.refused(tokens, tokens=1).reason is Reason.EXHAUSTED
 
 
-def test_a_result_may_be_charged_without_a_reservation() -> None:
-    money, streams = (
+def test_what_was_not_reserved_is_charged() -> None:
+    money, streams, soft, other = (
         limit(1, kind=LimitKind.MONEY, period=Period.DAY),
         limit(2, kind=LimitKind.CONCURRENT, period=Period.NONE),
+        limit(3, hard=False),
+        limit(4, model="b"),
     )
-    worker = Worker(Lender(money, streams))
-    worker.ledger.charge([money, streams, limit(3, hard=False)], None, 0, 5, 300)
+    reserved = limit(5, kind=LimitKind.REQUESTS)
+    everything = [money, streams, soft, other, reserved]
+    worker = Worker(Lender(*everything))
+    held = worker.admit(reserved)
+    # Meanwhile the others were set.
+    worker.ledger.charge(everything, held, "a", 0, 5, 300)
+    held.settle(5, 300)
+    assert len(worker.ledger) == 2
     worker.refill()
     worker.lender.account("worker", 1, 0, 300)
+    worker.lender.account("worker", 5, 0, 1)
+    assert worker.ledger.remaining(reserved, 0)[0] == 999
+    assert worker.ledger.remaining(money, 0)[0] <= 700
     assert worker.lender.committed((1, 0)) >= 300
-    assert len(worker.ledger) == 1
+
+
+def test_a_limit_that_was_soft_for_a_while_knows_what_was_used() -> None:
+    hard = limit(kind=LimitKind.REQUESTS, period=Period.DAY, amount=6)
+    soft = limit(kind=LimitKind.REQUESTS, period=Period.DAY, amount=6, hard=False)
+    worker = Worker(Lender(hard))
+    worker.admit(hard).settle(0, 0)
+    for _ in range(3):
+        held = worker.reserve(soft)
+        assert isinstance(held, Reservation)
+        worker.ledger.charge([soft], held, None, 0, 0, 0)
+        held.settle(0, 0)
+    worker.lender.account("worker", 1, 0, 4)
+    for _ in range(2):
+        worker.admit(hard).settle(0, 0)
+        worker.lender.account("worker", 1, 0, 1)
+    worker.refused(hard)
+    worker.refill()
+    assert worker.refused(hard).reason is Reason.EXHAUSTED
+    assert worker.lender.committed((1, 0)) == 6
 
 
 def test_the_database_is_away() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import trio
 
-from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY
+from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY, POLL_SECONDS
 
 _PROGRAM = """
 from gateway.settings import GatewaySettings
@@ -27,17 +27,21 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 class GatewayProcess:
     """`port` is where it serves; `pid` who it is."""
 
-    def __init__(self, process: trio.Process) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], stdout: trio.lowlevel.FdStream) -> None:
         self._process = process
+        self._stdout = stdout
         self.pid = process.pid
         self.port = 0
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     async def wait_ready(self) -> None:
-        assert self._process.stdout is not None
         with trio.fail_after(PATIENCE_SECONDS):
             line = b""
             while not line.endswith(b"\n"):
-                more = await self._process.stdout.receive_some()
+                more = await self._stdout.receive_some()
                 assert more, "the gateway ended before it was ready"
                 line += more
         self.port = int(line.rstrip().rpartition(b":")[2])
@@ -48,13 +52,18 @@ class GatewayProcess:
     async def kill(self) -> None:
         """As the kernel does it when memory runs out."""
         self._process.kill()
-        await self._process.wait()
+        await self._wait()
 
     async def stop(self) -> int:
         """As an operator does it; the exit status."""
         self._process.send_signal(signal.SIGTERM)
         with trio.fail_after(PATIENCE_SECONDS):
-            return await self._process.wait()
+            return await self._wait()
+
+    async def _wait(self) -> int:
+        while (status := self._process.poll()) is None:
+            await trio.sleep(POLL_SECONDS)
+        return status
 
     def resident_bytes(self) -> int:
         """Memory in use, as the kernel counts it."""
@@ -95,23 +104,29 @@ async def gateway_process(
     for name in ("ANTHROPIC", "OPENAI"):
         environment[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
         environment[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
-    process = await trio.lowlevel.open_process(
+    with _start(environment) as process:
+        assert process.stdout is not None
+        async with trio.lowlevel.FdStream(os.dup(process.stdout.fileno())) as stdout:
+            gateway = GatewayProcess(process, stdout)
+            try:
+                await gateway.wait_ready()
+                yield gateway
+            finally:
+                with trio.CancelScope(shield=True):
+                    if not gateway.ended:
+                        await gateway.kill()
+
+
+def _start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    # By this thread, which stays: Trio would take another, and the kernel takes the end of the thread that
+    # started a child for the death of its parent.
+    return subprocess.Popen(
         [sys.executable, "-c", _PROGRAM],
         env=environment,
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         preexec_fn=_die_with_parent,
     )
-    gateway = GatewayProcess(process)
-    try:
-        await gateway.wait_ready()
-        yield gateway
-    finally:
-        with trio.CancelScope(shield=True):
-            if process.returncode is None:
-                await gateway.kill()
-            assert process.stdout is not None
-            await process.stdout.aclose()
 
 
 def _die_with_parent() -> None:
