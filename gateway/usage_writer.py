@@ -61,9 +61,11 @@ class UsageWriter:
     def write(
         self, begin: bytes, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[Any, ...]
     ) -> bytes:
-        """One tuple. `begin` is what `begin` gave for the request; `texts` are model asked, model answered, service tier, outcome, price version and the
-        provider's request id; `numbers` are `NUMBERS`, among them the request id as 16 bytes and the start in
-        microseconds since 2000.
+        """One tuple.
+
+        `begin` is what the method of that name gave; `texts` are model asked, model answered, service tier,
+        outcome, price version and the provider's request id; `numbers` are `NUMBERS`, among them the request
+        id as 16 bytes and the start in microseconds since 2000.
         """
         prepared = self._texts
         parts = [_COUNT, begin]

@@ -60,7 +60,8 @@ def write(writer: UsageWriter, record: UsageRecord) -> bytes:
     numbers = {name: getattr(record, name) for name in NUMBERS}
     numbers["request_id"] = bytes.fromhex(record.request_id)
     numbers["started_at"] = (record.started_at - usage_tuple.EPOCH) // timedelta(microseconds=1)
-    return writer.write(writer.begin(grant_of(record)), texts, record.cost_picodollars, tuple(numbers.values()))
+    begin = writer.begin(grant_of(record))
+    return writer.write(begin, texts, record.cost_picodollars, tuple(numbers.values()))
 
 
 def read(data: bytes) -> dict[str, bytes | None]:
@@ -89,16 +90,39 @@ optional = st.none() | texts
 RECORDS = st.builds(
     UsageRecord,
     request_id=st.uuids().map(lambda one: one.hex),
-    started_at=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa:
-    DTZ001 org_id=st.uuids(), key_id=texts, credential_kind=st.sampled_from(CredentialKind),
-    credential_id=st.none() | st.uuids(), provider=texts, endpoint=texts, model_asked=optional,
-    model_answered=optional, service_tier=optional, status=st.integers(0, 599),
-    outcome=st.sampled_from(Outcome), streamed=st.booleans(), usage_complete=st.booleans(),
-    input_tokens=integers, output_tokens=integers, cache_read_tokens=integers, cache_write_5m_tokens=integers,
-    cache_write_1h_tokens=integers, reasoning_tokens=integers, input_audio_tokens=integers,
-    output_audio_tokens=integers, server_tool_calls=integers, cost_picodollars=st.none() | bigints,
-    price_version=optional, charged_picodollars=bigints, provider_request_id=optional, request_bytes=bigints,
-    response_bytes=bigints, queue_us=integers, verify_us=integers, dial_us=integers, first_byte_us=integers,
+    started_at=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)),  # noqa: DTZ001
+    org_id=st.uuids(),
+    key_id=texts,
+    credential_kind=st.sampled_from(CredentialKind),
+    credential_id=st.none() | st.uuids(),
+    provider=texts,
+    endpoint=texts,
+    model_asked=optional,
+    model_answered=optional,
+    service_tier=optional,
+    status=st.integers(0, 599),
+    outcome=st.sampled_from(Outcome),
+    streamed=st.booleans(),
+    usage_complete=st.booleans(),
+    input_tokens=integers,
+    output_tokens=integers,
+    cache_read_tokens=integers,
+    cache_write_5m_tokens=integers,
+    cache_write_1h_tokens=integers,
+    reasoning_tokens=integers,
+    input_audio_tokens=integers,
+    output_audio_tokens=integers,
+    server_tool_calls=integers,
+    cost_picodollars=st.none() | bigints,
+    price_version=optional,
+    charged_picodollars=bigints,
+    provider_request_id=optional,
+    request_bytes=bigints,
+    response_bytes=bigints,
+    queue_us=integers,
+    verify_us=integers,
+    dial_us=integers,
+    first_byte_us=integers,
     total_us=bigints,
 )
 
