@@ -105,7 +105,11 @@ class Ledger:
             if (limit.model is not None and limit.model != model) or not limit.hard:
                 continue
             account = current.get(limit.limit_id)
-            if account is None or not account.start_us <= started_us < account.end_us:
+            if (
+                account is None
+                or not account.start_us <= started_us < account.end_us
+                or account.amount != limit.amount
+            ):
                 account = self._open(limit, started_us)
             need = needs[account.index]
             left = account.balance - need
@@ -156,6 +160,10 @@ class Ledger:
             self.turn += 1
             account = Account(limit, start_us, end_us, self.turn)
             self._accounts[limit.limit_id, start_us] = account
+        elif account.amount != limit.amount:
+            account.change(limit)
+            self._believed.pop(account, None)
+            self._low.add(account)
         self._current[limit.limit_id] = account
         return account
 
@@ -226,10 +234,14 @@ class Ledger:
             return False
         if over or idle:
             account.slice = 0
-        return account.give_back() or (not over and account.renewed_at + RENEW_SECONDS <= now)
+        tells = account.give_back() or (not over and account.renewed_at + RENEW_SECONDS <= now)
+        if tells:
+            # If nobody answers it is told again, and not forgotten before that.
+            account.low = 0
+        return tells
 
     def _is_scarce(self, account: Account) -> bool:
-        return account.available < account.limit.amount // 20
+        return account.available < account.amount // 20
 
     def _drop(self, account: Account) -> None:
         self._accounts.pop((account.limit.limit_id, account.start_us), None)

@@ -24,6 +24,7 @@ class Account:
 
     __slots__ = (
         "acquired",
+        "amount",
         "available",
         "balance",
         "closed",
@@ -46,6 +47,8 @@ class Account:
 
     def __init__(self, limit: Limit, start_us: int, end_us: int, opened: int) -> None:
         self.limit = limit
+        self.amount = limit.amount
+        """What the limit was when it was last looked at."""
         self.index = _INDEX[limit.kind]
         """Which of a request's needs (requests, tokens, picodollars, streams) this counts."""
         self.start_us = start_us
@@ -75,6 +78,13 @@ class Account:
         self.used_at = 0.0
         self.renewed_at = 0.0
 
+    def change(self, limit: Limit) -> None:
+        """The limit has another amount: what was lent of the old one goes back, to be asked for anew."""
+        self.limit = limit
+        self.amount = limit.amount
+        self.slice = self.low = 0
+        self.give_back()
+
     def queue(self, need: int, shortfall: int) -> None:
         """A request waits for more."""
         self.demand += need
@@ -86,7 +96,7 @@ class Account:
         """Tells the database how things stand, and what is needed. What waits is taken as told."""
         if self.demand:
             # It was too small, or is new.
-            self.slice = min(max(2 * self.slice, SLICES_FIRST * self.demand), self.limit.amount)
+            self.slice = min(max(2 * self.slice, SLICES_FIRST * self.demand), self.amount)
         wanted = max(self.slice - self.balance, self.demand, 0)
         minimum = self.minimum if self.demand else min(wanted, 1)
         self.demand = self.minimum = 0

@@ -25,6 +25,13 @@ first_start_seconds_max = 120.0
 command_seconds_max = 60.0
 _LOOK_SECONDS = 0.05
 _PROVIDERS = ("anthropic", "openai")
+_GOVERNANCE = (
+    ("budget", "set", "--usd", "900000", "--period", "month"),
+    (
+        *("limits", "set", "--requests-per-minute", "100000000"),
+        *("--tokens-per-minute", "1000000000000", "--concurrent", "100000"),
+    ),
+)
 _PROVIDER_KEY = b"sk-bench-provider-key-of-the-organization"
 
 
@@ -67,7 +74,9 @@ class KartaTarget:
     """The gateway of this repository with all its governance."""
 
     name = "karta"
-    description = "Karta, governed: Postgres, verified key, sealed provider key, usage recorded"
+    description = (
+        "Karta, governed: Postgres, verified key, limits, budget, sealed provider key, usage recorded"
+    )
     governed = True
     optional = False
 
@@ -112,7 +121,7 @@ class KartaTarget:
         environment: Mapping[str, str],
         context: TargetContext,
     ) -> RunningTarget:
-        """Seal a provider key for the org and pin the gateway."""
+        """Seal a provider key for the org, set limits and a budget no run reaches, and pin the gateway."""
         missing = [field for field in ("gateway_url", "api_key", "org_id") if not announced.get(field)]
         if missing:
             raise TargetUnavailable(f"karta up announced no {', '.join(missing)}")
@@ -122,6 +131,14 @@ class KartaTarget:
                 *("byok", "set", "--org", str(announced["org_id"]), "--provider", provider),
                 *("--data-dir", str(data_dir), "--json"),
                 stdin=_PROVIDER_KEY,
+                environment=environment,
+            )
+        for arguments in _GOVERNANCE:
+            await _run_command(
+                program,
+                *arguments,
+                *("--org", str(announced["org_id"]), "--data-dir", str(data_dir), "--json"),
+                stdin=b"",
                 environment=environment,
             )
         pids = gateway_pids(child.pid)

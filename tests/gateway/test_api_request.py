@@ -382,6 +382,29 @@ def test_any_document_is_read_or_refused(model: object, stream: object, other: o
     assert found.streaming is (stream is True)
 
 
+@pytest.mark.parametrize(
+    ("target", "line"),
+    [
+        ("/v1/messages?key=kt_live_x", "x-a: b"),
+        ("/v1/messages", "x-custom: kt_live_x"),
+        ("/v1/messages", "user-agent: a/kt_live_x"),
+    ],
+)
+def test_a_key_where_it_would_go_up_is_refused(target: str, line: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        request("POST", target, "x-api-key: kt_live_x", line, body=b"{}")
+    assert caught.value.kind is Kind.MALFORMED
+    assert "kt_live_x" not in caught.value.message
+    # What is no key of Karta's is judged as a key, not as a word.
+    assert request("POST", "/v1/messages?b=1", "x-api-key: b", "x-a: b", body=b"{}").lines == [b"x-a: b"]
+
+
+def test_a_wrong_method_is_told_the_right_ones_in_a_header() -> None:
+    with pytest.raises(Refusal) as caught:
+        request("GET", "/v1/messages", "anthropic-version: 2023-06-01")
+    assert caught.value.fields == ("allow: POST",)
+
+
 # What is said again.
 
 TOKEN_LINES = ("x-api-key: kt_live_a", "Authorization: Bearer kt_live_a")
@@ -453,26 +476,3 @@ def test_a_body_that_is_refused_is_refused_again(body: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         read_fields(kept, body)
     assert caught.value.kind is Kind.MALFORMED
-
-
-@pytest.mark.parametrize(
-    ("target", "line"),
-    [
-        ("/v1/messages?key=kt_live_x", "x-a: b"),
-        ("/v1/messages", "x-custom: kt_live_x"),
-        ("/v1/messages", "user-agent: a/kt_live_x"),
-    ],
-)
-def test_a_key_where_it_would_go_up_is_refused(target: str, line: str) -> None:
-    with pytest.raises(Refusal) as caught:
-        request("POST", target, "x-api-key: kt_live_x", line, body=b"{}")
-    assert caught.value.kind is Kind.MALFORMED
-    assert "kt_live_x" not in caught.value.message
-    # What is no key of Karta's is judged as a key, not as a word.
-    assert request("POST", "/v1/messages?b=1", "x-api-key: b", "x-a: b", body=b"{}").lines == [b"x-a: b"]
-
-
-def test_a_wrong_method_is_told_the_right_ones_in_a_header() -> None:
-    with pytest.raises(Refusal) as caught:
-        request("GET", "/v1/messages", "anthropic-version: 2023-06-01")
-    assert caught.value.fields == ("allow: POST",)

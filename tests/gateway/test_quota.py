@@ -221,6 +221,46 @@ def test_what_is_not_used_is_given_back_and_forgotten() -> None:
     assert worker.lender.committed((1, 0)) == 10_000 + worker.held(day)
 
 
+def test_what_went_back_while_the_database_was_away_goes_back_once_it_is_there() -> None:
+    day = limit(period=Period.DAY, amount=1_000_000)
+    worker = Worker(Lender(day))
+    for _ in range(100):
+        worker.admit(day, tokens=100).settle(100, 0)
+    worker.lender.account("worker", 1, 0, 10_000)
+    for second in range(2 * int(IDLE_SECONDS) + 20):
+        worker.pass_time(1)
+        if IDLE_SECONDS - 3 <= second < IDLE_SECONDS + 10:
+            worker.ledger.wanted(worker.now, int(worker.wall * US))
+            worker.ledger.fail()
+        else:
+            worker.refill()
+    assert worker.held(day) == 0
+    assert len(worker.ledger) == 0
+
+
+def test_a_changed_limit_holds_from_the_next_request_on() -> None:
+    day = limit(period=Period.DAY, kind=LimitKind.REQUESTS, amount=1000)
+    worker = Worker(Lender(day))
+    for _ in range(50):
+        worker.admit(day).settle(0, 0)
+    running = worker.admit(day)
+    worker.refill()
+    worker.lender.account("worker", 1, 0, 50)
+    assert worker.held(day) > 2
+    lower = limit(period=Period.DAY, kind=LimitKind.REQUESTS, amount=52)
+    worker.lender.limits[1] = lower
+    worker.admit(lower).settle(0, 0)
+    worker.refused(lower)
+    worker.refill()
+    assert worker.refused(lower).reason is Reason.EXHAUSTED
+    higher = limit(period=Period.DAY, kind=LimitKind.REQUESTS, amount=53)
+    worker.lender.limits[1] = higher
+    worker.admit(higher).settle(0, 0)
+    running.settle(0, 0)
+    worker.lender.account("worker", 1, 0, 3)
+    assert worker.lender.committed((1, 0)) == 53
+
+
 def test_leases_in_use_are_renewed() -> None:
     streams = limit(kind=LimitKind.CONCURRENT, period=Period.NONE, amount=10)
     worker = Worker(Lender(streams))

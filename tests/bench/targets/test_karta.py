@@ -25,6 +25,9 @@ if sys.argv[1] == "byok":
     secret = sys.stdin.read()
     print(json.dumps({{"argv": sys.argv[1:], "secret": secret}}), file=record, flush=True)
     sys.exit({byok_exit})
+if sys.argv[1] != "up":
+    print(json.dumps({{"argv": sys.argv[1:]}}), file=record, flush=True)
+    sys.exit()
 base_url = os.environ["KARTA_PROVIDER_ANTHROPIC_BASE_URL"]
 assert base_url == os.environ["KARTA_PROVIDER_OPENAI_BASE_URL"]
 gateway = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "gateway", "--json"])
@@ -69,9 +72,11 @@ async def test_the_gateway_is_governed_pinned_and_watched(
         assert "gateway" in command_line(gateway)
         assert os.sched_getaffinity(gateway) == {cores[0]}
     assert command_line(gateway) == []
-    up, *byok = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
+    up, *commands = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
     assert up["argv"][:2] == ["up", "--json"]
     assert up["cpus"] == cores[-1:]
+    byok, limits = commands[:2], commands[2:]
+    assert [told["argv"][:2] for told in limits] == [["budget", "set"], ["limits", "set"]]
     assert [told["argv"][:6] for told in byok] == [
         ["byok", "set", "--org", "org-1", "--provider", provider] for provider in ("anthropic", "openai")
     ]
