@@ -196,7 +196,9 @@ def _entry(entry: dict[str, Any]) -> dict[str, Any]:
     if entry["dialect"] == "anthropic" and (entry["status"] >= 300 or entry["streamed"]):
         # An error's body holds the provider's request id, and so is another one each time.
         del compared["response_sha256"]
-    if entry["streamed"] and entry["path"].removeprefix("/openai") in include_usage.PATHS:
+    if (entry["streamed"] or entry["status"] >= 300) and entry["path"].removeprefix(
+        "/openai"
+    ) in include_usage.PATHS:
         # Karta asks for usage where the client did not, and takes it out again (docs/decisions/0031).
         for name in ("body_bytes", "body_sha256", "response_sha256"):
             del compared[name]

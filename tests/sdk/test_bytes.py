@@ -24,7 +24,7 @@ PATHS: dict[str, tuple[str, Headers, dict[str, Any]]] = {
     "messages": ("/v1/messages", ANTHROPIC, {"max_tokens": 500}),
     "chat": ("/v1/chat/completions", [], {"stream_options": {"include_usage": True}}),
     "responses": ("/v1/responses", [], {}),
-    "completions": ("/v1/completions", [], {"prompt": "x"}),
+    "completions": ("/v1/completions", [], {"prompt": "x", "stream_options": {"include_usage": True}}),
 }
 apis = pytest.mark.parametrize("api", list(PATHS))
 
@@ -93,6 +93,24 @@ def test_a_stream_is_byte_identical(sides: Sides, api: str, behaviour: str) -> N
     seen = sides.same(lambda side: seen_raw(side, api, behaviour, stream=True))
     assert seen.result[2] == seen.entries[0]["response_sha256"] or "malformed" in behaviour
     assert seen.entries[0]["streamed"]
+
+
+@pytest.mark.parametrize("behaviour", [one for one in STREAMS if "malformed" not in one])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+def test_a_stream_that_karta_asked_the_usage_of_says_the_same(
+    sides: Sides, path: str, behaviour: str
+) -> None:
+    """The framing is Karta's own there (docs/decisions/0031); the bytes in it are not."""
+
+    def use(side: Side) -> str:
+        host = side.url.removeprefix("http://")
+        said = {"messages": [{"role": "user", "content": "ä"}], "prompt": "x", "stream": True}
+        document = json.dumps({"model": f"sim:{behaviour}"} | said).encode()
+        return hashlib.sha256(
+            exchange(side, request("POST", path, common(side, host), document)).body
+        ).hexdigest()
+
+    sides.same(use)
 
 
 @apis
