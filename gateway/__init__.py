@@ -25,24 +25,23 @@ Around the stages:
 - The sockets: `wire` is the two of a request, `readiness` the one set that tells of all of them,
   `socket_state` what the kernel tells of one; `connection` is a client's with all its limits, and `watchdog`
   ends every over-long `wait`.
-- Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, both helped by `whole_message`;
-  `sse`, `tally` and `usage_figures`.
+- Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, helped by `whole_message`; `sse`.
 - Heads: `request_head` and `response_head` decide what becomes of each field; `upstream_response` is an
-  answer whose head is complete.
+  answer whose head is complete; `client_address` tells who a proxy speaks for.
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
 - The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
-  says what each failure means to the client and to the record.
+  says what each failure means to the client and to the record, and `refusal` how it is told.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.
 - Memory: `snapshot` keeps keys and organizations, and keeps them true.
-- Money: `prices` says what a request cost, from `price_table`s that `price_library` knows or overrides make.
-- Usage: `usage_writer` makes a row as the database takes it, `spool` has it on file before the answer ends,
-  `ship` brings it to Postgres.
+- What may be used: `admission` sets apart what a request may use at most (`worst_case`), out of what `quota`
+  has been lent; `reservation` is the numbers of it, and `refill` borrows more.
+- What was used: `usage_figures` are the classes of tokens and how figures merge, `tally` reads them from an
+  answer and `late_usage` from one about earlier work; `include_usage` and `usage_stripper` make a stream tell
+  them.
+- What it costs: `price_library` compiles prices into a `price_table`, and `prices` finds the one that holds.
+- What is kept of it: `usage_writer` makes a row as the database takes it, `spool` has it on file before the
+  answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended.
 - The process: `worker` puts it together; `probes` and `metrics` tell of it; `fault` tells of Karta's own.
-
-What was used and what it costs: `usage_figures` are the classes of tokens and how figures merge, `tally`
-reads them from an answer and `late_usage` from one about earlier work; `include_usage` and `usage_stripper`
-make a stream tell them; `price_library` compiles prices into a `price_table`, `prices` finds the one that
-holds, and `worst_case` says beforehand what it may come to.
 
 In the steady state a request costs no database query, no task, no thread, and four system calls of its own
 besides the set's: receive, send, receive, send, and one write to the journal.

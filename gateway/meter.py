@@ -32,6 +32,7 @@ class Metering:
 
     __slots__ = (
         "_began",
+        "_begin",
         "_grant",
         "_meter",
         "_slot",
@@ -71,9 +72,15 @@ class Metering:
         """Reads what the answer tells of earlier work, where it may."""
         self.reservation = reservation
         """What was set apart for it, settled with the row."""
+        self._begin = meter.writer.begin(grant)
         self._slot = meter.spool.in_flight.begin(
             meter.writer.entry(
-                grant, request_id, started_us, request_bytes, reservation.picodollars if reservation else 0
+                self._begin,
+                grant.request,
+                request_id,
+                started_us,
+                request_bytes,
+                reservation.picodollars if reservation else 0,
             )
         )
         self.settled = False
@@ -128,7 +135,7 @@ class Metering:
         self._settle_limits(tally.tokens, charged)
         request = self._grant.request
         self._meter.append(
-            self._grant,
+            self._begin,
             (
                 request.model,
                 tally.model,
@@ -243,9 +250,9 @@ class Meter:
         return Metering(self, grant, request_id, began, started_us, reservation, request_bytes)
 
     def append(
-        self, grant: Grant, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[object, ...]
+        self, begin: bytes, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[object, ...]
     ) -> None:
-        self.spool.append(self.writer.write(grant, texts, cost, numbers))
+        self.spool.append(self.writer.write(begin, texts, cost, numbers))
         self.settled += 1
 
     def late_reader(self, grant: Grant, *, streamed: bool) -> LateUsage | None:
@@ -279,7 +286,7 @@ class Meter:
             )
             charged = self.prices.charge(figures, cost)
             self.append(
-                grant,
+                self.writer.begin(grant),
                 (None, figures.model, figures.service_tier, _COMPLETED.value, version, record.provider_id),
                 cost,
                 (

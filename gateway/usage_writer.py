@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from typing import Any
 
+from gateway.api_request import APIRequest
 from gateway.authorize import Grant
 from gateway.tally import BYTES_PER_TOKEN
 from storage.model import Outcome
@@ -58,14 +59,16 @@ class UsageWriter:
         self._texts: dict[str | None, bytes] = {None: _NULL}
 
     def write(
-        self, grant: Grant, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[Any, ...]
+        self, begin: bytes, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[Any, ...]
     ) -> bytes:
-        """One tuple. `texts` are model asked, model answered, service tier, outcome, price version and the
-        provider's request id; `numbers` are `NUMBERS`, among them the request id as 16 bytes and the start in
-        microseconds since 2000.
+        """One tuple.
+
+        `begin` is what the method of that name gave; `texts` are model asked, model answered, service tier,
+        outcome, price version and the provider's request id; `numbers` are `NUMBERS`, among them the request
+        id as 16 bytes and the start in microseconds since 2000.
         """
         prepared = self._texts
-        parts = [_COUNT, self._grant(grant)]
+        parts = [_COUNT, begin]
         for text in texts[:-1]:
             part = prepared.get(text)
             parts.append(self._prepare(text) if part is None else part)
@@ -78,10 +81,15 @@ class UsageWriter:
         return b"".join(parts)
 
     def entry(
-        self, grant: Grant, request_id: str, started_us: int, request_bytes: int, reserved_picodollars: int
+        self,
+        begin: bytes,
+        request: APIRequest,
+        request_id: str,
+        started_us: int,
+        request_bytes: int,
+        reserved_picodollars: int,
     ) -> bytes:
         """What `interrupted_row` needs to know of a request that is admitted now."""
-        request = grant.request
         model = request.model
         told = self._texts.get(model)
         tokens = request_bytes // BYTES_PER_TOKEN if request.operation.metered and request.json else 0
@@ -93,9 +101,10 @@ class UsageWriter:
             reserved_picodollars,
             request.streaming,
         )
-        return numbers + self._grant(grant) + (self._prepare(model) if told is None else told)
+        return numbers + begin + (self._prepare(model) if told is None else told)
 
-    def _grant(self, grant: Grant) -> bytes:
+    def begin(self, grant: Grant) -> bytes:
+        """The columns that are the same for all requests of a key to an endpoint."""
         sealed = grant.sealed
         endpoint = grant.request.operation.path
         credential_id = None if sealed is None else sealed.credential_id

@@ -45,6 +45,7 @@ class Metered:
         self.request_id = "0" * 32
         self.response_bytes = 0
         self.tally: Tally | None = None
+        self.late = None
         self.outcomes: list[Outcome] = []
 
     def begin_answer(self, status: int, head: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple, cast
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -17,7 +16,7 @@ from gateway.authorize import Grant
 from gateway.usage_writer import COLUMNS, NAME_CHARACTERS_MAX, NUMBERS, UsageWriter
 from storage import usage_tuple
 from storage.model import CredentialKind, Outcome, UsageRecord
-from tests.gateway.journals import BEGAN, record
+from tests.gateway.journals import record
 
 INTEGER_MAX = 2**31 - 1
 BIGINT_MAX = 2**63 - 1
@@ -61,7 +60,8 @@ def write(writer: UsageWriter, record: UsageRecord) -> bytes:
     numbers = {name: getattr(record, name) for name in NUMBERS}
     numbers["request_id"] = bytes.fromhex(record.request_id)
     numbers["started_at"] = (record.started_at - usage_tuple.EPOCH) // timedelta(microseconds=1)
-    return writer.write(grant_of(record), texts, record.cost_picodollars, tuple(numbers.values()))
+    begin = writer.begin(grant_of(record))
+    return writer.write(begin, texts, record.cost_picodollars, tuple(numbers.values()))
 
 
 def read(data: bytes) -> dict[str, bytes | None]:
@@ -227,5 +227,4 @@ def test_a_key_may_have_several_ways_to_a_provider() -> None:
 
 
 def test_the_epoch_is_the_databases() -> None:
-    assert usage_tuple.EPOCH.timestamp() == usage_writer.EPOCH_SECONDS
-    assert math.floor(BEGAN.timestamp()) > usage_writer.EPOCH_SECONDS
+    assert usage_tuple.EPOCH.timestamp() * 1_000_000 == usage_writer.EPOCH_US
