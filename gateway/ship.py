@@ -21,7 +21,7 @@ from storage.usage_rows import ingest
 _PERIOD_SECONDS = 0.5
 _AWAY_SECONDS = 2.0
 # Rows of one COPY: large enough that its round trips do not count, small enough to stay far from any timeout.
-_BATCH_MAX = 2000
+_BATCH_MAX = 5000
 
 _log = logging.getLogger("karta.gateway.ship")
 

@@ -21,6 +21,7 @@ from gateway.worker import ROLE, Worker
 from storage import key_format
 from storage.bridge import Database, open_database
 from storage.deadlines import QUERY_SECONDS_MAX
+from storage.errors import DatabaseUnavailable
 from storage.settings import Bind
 from tests.support.raw_client import Answer, RawClient
 
@@ -75,9 +76,18 @@ class RunningGateway:
         for token in tokens:
             parsed = key_format.parse(token.encode())
             assert parsed is not None
-            record = await self.worker.snapshot.read(parsed.key_id)
+            record = await self._read_patiently(parsed.key_id)
             assert record is not None
             self.authenticator._remember(self.authenticator.mac(token.encode()), record)
+
+    async def _read_patiently(self, key_id: str) -> Any:
+        """A key's record. A busy machine may take longer to connect than the gateway allows: then again."""
+        with trio.fail_after(PATIENCE_SECONDS):
+            while True:
+                try:
+                    return await self.worker.snapshot.read(key_id)
+                except DatabaseUnavailable:
+                    await trio.sleep(POLL_SECONDS)
 
     @asynccontextmanager
     async def client(
