@@ -82,6 +82,8 @@ class Acceptor:
                 self._accept_all(listener, nursery)
             except OSError as error:
                 if error.errno in _NO_LISTENER:
+                    # Closed in the very moment it became readable, as by a stop, which cancels this as well.
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     raise
                 await trio.sleep(_ACCEPT_PAUSE_SECONDS)
 

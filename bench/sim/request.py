@@ -133,6 +133,11 @@ class Request:
             raise TypeError("the request body must be a JSON object")
         return document
 
+    def question(self) -> bytes:
+        """What is asked, whatever is said of how the stream of its answer shall be: the same gets the same
+        answer."""
+        return msgspec.json.encode({**self.json(), "stream_options": None}, order="sorted")
+
     def asked(self, name: str, default: str = "") -> str:
         """The last value of a query parameter."""
         return parse_qs(self.query, keep_blank_values=True).get(name, [default])[-1]

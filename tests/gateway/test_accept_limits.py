@@ -13,7 +13,11 @@ import pytest
 import trio
 import trio.testing
 
+from gateway.accept import Acceptor, listen
+from gateway.limits import Limits
+from gateway.readiness import Readiness
 from gateway.wait import Waiting
+from gateway.watchdog import Watchdog
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import poll
 from tests.support.raw_client import RawClient
@@ -267,3 +271,26 @@ async def test_a_fault_within_an_answer_never_ends_it(stage: Stage, tenant: Tena
         await client.read_head()
         assert not dechunk(await client.read_to_end())[1]
         assert (await gateway.exchange(b"GET /healthz HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_a_listener_closed_as_it_became_readable_ends_only_the_accepting() -> None:
+    """A stop and a new client in the same moment: the answers under way go on, and no error ends them."""
+
+    class Stopping(Acceptor):
+        def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+            accepting.cancel()
+            listener.close()
+            super()._accept_all(listener, nursery)
+
+    async def unused(*_arguments: object) -> None:
+        raise AssertionError("nothing was accepted")
+
+    acceptor = Stopping(
+        limits=Limits(), watchdog=Watchdog(), readiness=Readiness(), handler=unused, request_id=str
+    )
+    listener = listen("127.0.0.1", 0)
+    with socket.create_connection(listener.getsockname()):
+        async with trio.open_nursery() as nursery:
+            with trio.CancelScope() as accepting:
+                await acceptor.serve(listener, nursery)
+    assert accepting.cancelled_caught

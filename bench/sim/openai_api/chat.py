@@ -82,7 +82,7 @@ def _plan(request: Request, document: dict[str, Any], behaviour: Behaviour) -> P
     limit = fields.number(document, "max_completion_tokens") or fields.number(document, "max_tokens") or 0
     tokens = min(behaviour.tokens, limit) if limit > 0 else behaviour.tokens
     base = {
-        "id": text.identifier("chatcmpl-", 29, behaviour.seed, request.body),
+        "id": text.identifier("chatcmpl-", 29, behaviour.seed, request.question()),
         "object": "chat.completion",
         "created": text.CREATED,
         "model": model,

@@ -29,7 +29,7 @@ def create(state: State, request: Request, behaviour: Behaviour) -> Answer:
     finish = behaviour.stop or ("length" if tokens < behaviour.tokens else "stop")
     usage = completion_usage(request, behaviour, tokens * count)
     base = {
-        "id": text.identifier("cmpl-", 29, behaviour.seed, request.body),
+        "id": text.identifier("cmpl-", 29, behaviour.seed, request.question()),
         "object": "text_completion",
         "created": text.CREATED,
         "model": model,
