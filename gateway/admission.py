@@ -29,6 +29,8 @@ _RETRY_AFTER_SECONDS_MAX = 120
 # A form whose length is not told is taken for the largest recording either API accepts.
 _UPLOAD_BYTES_UNTOLD = 25 * 1024 * 1024
 _CHOICES_MAX = 128
+# More is refused by every provider.
+_OUTPUT_TOKENS_MAX = 10**9
 _PICODOLLARS = 10**12
 
 _HEADER_WORDS = {LimitKind.REQUESTS: "requests", LimitKind.TOKENS: "tokens"}
@@ -95,11 +97,14 @@ class Admission:
         return tokens, picodollars
 
     def _output_tokens_max(self, grant: Grant) -> int:
+        """The largest that is told: which of them a provider heeds, it alone knows."""
         fields = grant.request.fields
-        for told in (fields.max_output_tokens, fields.max_completion_tokens, fields.max_tokens):
-            if isinstance(told, int) and told >= 0:
-                return told
-        return self._output_tokens_default
+        told = [
+            math.ceil(min(one, _OUTPUT_TOKENS_MAX))
+            for one in (fields.max_output_tokens, fields.max_completion_tokens, fields.max_tokens)
+            if isinstance(one, int | float) and one >= 0
+        ]
+        return max(told, default=self._output_tokens_default)
 
     def _taken(self, found: Reservation | Shortage, grant: Grant, started_us: int) -> Reservation:
         if isinstance(found, Reservation):

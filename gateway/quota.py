@@ -32,7 +32,7 @@ from enum import Enum
 
 import msgspec
 
-from gateway.reservation import Account, Reservation
+from gateway.reservation import KEPT_SHARE, Account, Reservation
 from storage.leases import BATCH_LEASES_MAX, LEASE_SECONDS, LeaseAnswer, LeaseRequest, LeaseState
 from storage.model import Limit, LimitKind, Period
 
@@ -150,8 +150,7 @@ class Ledger:
                 or limit.limit_id in held
             ):
                 continue
-            window = limit.limit_id, find_window(limit.period, started_us)[0]
-            if not limit.hard and window not in self._accounts:
+            if not limit.hard and limit.limit_id not in self._current:
                 continue
             account = self._open(limit, started_us)
             account.balance -= used[account.index]
@@ -264,7 +263,7 @@ class Ledger:
         return tells
 
     def _is_scarce(self, account: Account) -> bool:
-        return account.available < account.amount // 20
+        return account.available < account.amount // KEPT_SHARE
 
     def _drop(self, account: Account) -> None:
         self._accounts.pop((account.limit.limit_id, account.start_us), None)

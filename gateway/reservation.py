@@ -14,6 +14,9 @@ from storage.model import Limit, LimitKind
 SLICES_FIRST = 4
 """A first request asks for this many of its kind, so that those behind it need not wait."""
 
+KEPT_SHARE = 20
+"""No more than this part of a limit is kept by a worker that does not use it."""
+
 _INDEX = {LimitKind.REQUESTS: 0, LimitKind.TOKENS: 1, LimitKind.MONEY: 2, LimitKind.CONCURRENT: 3}
 _MICROSECONDS = 1_000_000
 _UNLIMITED = 2**62
@@ -129,15 +132,18 @@ class Account:
         level = self.balance - self.acquired
         used = max(0, self.mark - level)
         self.mark = level
+        # Kept in case of need: of a small limit nothing, since that may be all that others lack.
+        spare = self.amount // KEPT_SHARE
         if self.index == _INDEX[LimitKind.CONCURRENT]:
             # Streams come back, so it is not use that tells but how many run.
-            self.slice = 0 if scarce else 1 + self.reserved // 4
+            self.slice = 0 if scarce else min(1 + self.reserved // 4, spare)
         else:
             # Who sends something now and then should not wait each time. But where little is left, what is
             # not used at once may be what others need.
             self.floor -= self.floor // 64
             used_soon = int(used / elapsed * horizon)
-            self.slice = used_soon // 4 if scarce else max(used_soon, self.slice // 2, self.floor)
+            kept = min(max(self.slice // 2, self.floor), spare)
+            self.slice = used_soon // 4 if scarce else max(used_soon, kept)
         if self.low:
             self.low = self.slice // 2
         return used

@@ -291,6 +291,31 @@ def test_a_changed_limit_holds_from_the_next_request_on() -> None:
     assert worker.lender.committed((1, 0)) == 53
 
 
+@pytest.mark.parametrize(
+    ("kind", "period"),
+    [
+        (LimitKind.CONCURRENT, Period.NONE),
+        (LimitKind.REQUESTS, Period.MINUTE),
+        (LimitKind.TOKENS, Period.DAY),
+    ],
+)
+@pytest.mark.parametrize("amount", [1, 2, 5])
+def test_of_a_small_limit_nothing_is_kept_from_others(kind: LimitKind, period: Period, amount: int) -> None:
+    small = limit(kind=kind, period=period, amount=amount)
+    lender = Lender(small)
+    idle, busy = Worker(lender, "idle"), Worker(lender, "busy")
+    used = idle.admit(small, tokens=1)
+    used.release()
+    for _ in range(2):
+        lender.now += 1
+        for worker in (idle, busy):
+            worker.now += 1
+            worker.refill()
+    for _ in range(amount):
+        busy.admit(small, tokens=1)
+    assert busy.refused(small, tokens=1).limit == small
+
+
 def test_leases_in_use_are_renewed() -> None:
     streams = limit(kind=LimitKind.CONCURRENT, period=Period.NONE, amount=10)
     worker = Worker(Lender(streams))
