@@ -95,7 +95,14 @@ def test_a_stream_is_byte_identical(sides: Sides, api: str, behaviour: str) -> N
     assert seen.entries[0]["streamed"]
 
 
-@pytest.mark.parametrize("behaviour", [one for one in STREAMS if "malformed" not in one])
+STRIPPED = [
+    # Not where another event changes what the simulator says besides, and not where the framing is compared.
+    *(one for one in STREAMS if not any(word in one for word in ("malformed", "pings", "framing=length"))),
+    "tokens=40,future_event,newline=crlf",
+]
+
+
+@pytest.mark.parametrize("behaviour", STRIPPED)
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
 def test_a_stream_that_karta_asked_the_usage_of_says_the_same(
     sides: Sides, path: str, behaviour: str
