@@ -36,6 +36,7 @@ class Metering:
         "_grant",
         "_meter",
         "_slot",
+        "asked",
         "dial_us",
         "first_byte_us",
         "late",
@@ -84,6 +85,8 @@ class Metering:
             )
         )
         self.settled = False
+        self.asked = False
+        """Something of the request has gone up."""
         self.status = 0
         self.tally: Tally | None = None
         self.provider_request_id: str | None = None
@@ -200,7 +203,7 @@ class Metering:
         # Nothing came back, or figures that tell of an earlier request, which had a row of its own: what a
         # refused or failed request used is known to be nothing.
         nothing = Tally(request.dialect, streamed=tally is not None and tally.streamed)
-        if tally is not None or outcome not in _UNHEARD:
+        if tally is not None or outcome not in _UNHEARD or not self.asked:
             return nothing, True, False
         if metered and request.json:
             nothing.estimate(self.request_bytes)
