@@ -8,6 +8,7 @@ identifiers.
 from __future__ import annotations
 
 import re
+from enum import IntEnum
 from urllib.parse import urlsplit
 
 from gateway.provider import Provider
@@ -42,24 +43,51 @@ _ACCOUNT = {
     b"anthropic-workspace-id",
 }
 
-_DROPPED = _HOP_BY_HOP | _EDGE
 _REQUEST_IDS = {b"request-id", b"x-request-id"}
-_SPECIAL = _DROPPED | _ACCOUNT | _REQUEST_IDS | {b"content-type", b"location"}
 
-# The names known to pass as they are, by the spelling a provider used: one look-up decides most fields.
-_plain: set[bytes] = set()
-_PLAIN_MAX = 4096
-_PLAIN_BYTES_MAX = 64
+
+class _Rule(IntEnum):
+    PASS = 0
+    DROP = 1
+    ACCOUNT = 2
+    CONNECTION = 3
+    CONTENT_TYPE = 4
+    REQUEST_ID = 5
+    LOCATION = 6
+
+
+_RULES = {
+    **dict.fromkeys(_HOP_BY_HOP | _EDGE, _Rule.DROP),
+    **dict.fromkeys(_ACCOUNT, _Rule.ACCOUNT),
+    **dict.fromkeys(_REQUEST_IDS, _Rule.REQUEST_ID),
+    b"connection": _Rule.CONNECTION,
+    b"content-type": _Rule.CONTENT_TYPE,
+    b"location": _Rule.LOCATION,
+}
+
+# The rules for names by the spelling a provider used: one look-up decides a field.
+_spelt: dict[bytes, _Rule] = {}
+_SPELT_MAX = 4096
+_SPELT_BYTES_MAX = 64
+
+# Members used per field, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_PASS, _DROP, _ACCOUNTS, _CONTENT_TYPE, _REQUEST_ID = (
+    _Rule.PASS,
+    _Rule.DROP,
+    _Rule.ACCOUNT,
+    _Rule.CONTENT_TYPE,
+    _Rule.REQUEST_ID,
+)
 
 # llhttp lets control characters through in the reason, where clients refuse them.
 _REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
-def _fold(name: bytes) -> bytes:
-    folded = name.lower()
-    if folded not in _SPECIAL and len(_plain) < _PLAIN_MAX and len(name) <= _PLAIN_BYTES_MAX:
-        _plain.add(name)
-    return folded
+def _learn(name: bytes) -> _Rule:
+    rule = _RULES.get(name.lower(), _PASS)
+    if len(_spelt) < _SPELT_MAX and len(name) <= _SPELT_BYTES_MAX:
+        _spelt[name] = rule
+    return rule
 
 
 class ClientHead:
@@ -76,25 +104,25 @@ class ClientHead:
         dropped: set[bytes] = set()
         for line in reader.lines:
             name, _, value = line.partition(b":")
-            if name in _plain:
+            rule = _spelt.get(name)
+            if rule is None:
+                rule = _learn(name)
+            if rule is _PASS:
                 lines.append(line)
+            elif rule is _DROP or (rule is _ACCOUNTS and hide_account):
                 continue
-            folded = _fold(name)
-            if folded not in _SPECIAL:
+            elif rule is _CONTENT_TYPE:
+                self.content_type = value.strip(b" \t")
                 lines.append(line)
-                continue
-            value = value.strip(b" \t")
-            if folded == b"connection":
-                dropped.update(one.strip().lower() for one in value.split(b","))
-            if folded in _DROPPED or (hide_account and folded in _ACCOUNT):
-                continue
-            if folded == b"content-type":
-                self.content_type = value
-            elif folded in _REQUEST_IDS:
-                self.provider_request_id = value
-            elif folded == b"location" and 300 <= reader.status < 400:
-                line = name + b": " + _own_location(value, provider)
-            lines.append(line)
+            elif rule is _REQUEST_ID:
+                self.provider_request_id = value.strip(b" \t")
+                lines.append(line)
+            elif rule is _Rule.CONNECTION:
+                dropped.update(one.strip().lower() for one in value.strip(b" \t").split(b","))
+            elif rule is _Rule.LOCATION and 300 <= reader.status < 400:
+                lines.append(name + b": " + _own_location(value.strip(b" \t"), provider))
+            else:
+                lines.append(line)
         dropped -= {b"close", b"keep-alive"}
         if dropped:
             self.lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]

@@ -55,7 +55,7 @@ def smoke_options(arms: list[str]) -> CompareOptions:
         arms=arms,
         rounds=1,
         seconds=0.2,
-        warmup_seconds=0.05,
+        warmup_seconds=0.5,
         connections=4,
         streams=8,
         idle_streams=0,

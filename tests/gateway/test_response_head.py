@@ -237,10 +237,10 @@ def test_any_location_stays_here_or_is_refused(raw: bytes) -> None:
 
 
 def test_memory_is_bounded_whatever_names_a_provider_sends() -> None:
-    for number in range(response_head._PLAIN_MAX + 10):
-        response_head._fold(b"X-%d" % number)
-    response_head._fold(b"X" * 10_000)
-    assert len(response_head._plain) <= response_head._PLAIN_MAX
-    assert max(map(len, response_head._plain)) <= response_head._PLAIN_BYTES_MAX
+    for number in range(response_head._SPELT_MAX + 10):
+        response_head._learn(b"X-%d" % number)
+    response_head._learn(b"X" * 10_000)
+    assert len(response_head._spelt) <= response_head._SPELT_MAX
+    assert max(map(len, response_head._spelt)) <= response_head._SPELT_BYTES_MAX
     for _ in range(2):
         assert head(b"Set-Cookie: x", b"SERVER: y", b"Kept-Even-Now: z").lines == [b"Kept-Even-Now: z"]
