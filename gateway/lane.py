@@ -20,15 +20,15 @@ from gateway.api_request import read_fields
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams, authorize
 from gateway.connection import Connection
-from gateway.decrypt import decrypt, request_head
-from gateway.dial import Pools
+from gateway.decrypt import OpenedCredential, decrypt, request_head
+from gateway.dial import Pools, Upstream
 from gateway.ending import ending_of
 from gateway.exchange import Exchange
 from gateway.fault import describe
 from gateway.include_usage import add_usage_request
-from gateway.known_heads import KnownHeads
+from gateway.known_heads import KnownHead, KnownHeads
 from gateway.limits import Limits
-from gateway.meter import Meter
+from gateway.meter import Meter, Metering
 from gateway.refusal import Kind, Refusal, render
 from gateway.reservation import Reservation
 from gateway.send_request import send_at_once, send_request
@@ -101,8 +101,30 @@ class Lane:
             _release(reservation)
             upstream.pool.keep_unused(upstream)
             return False
-        self.requests += 1
         metering = self._meter.begin(grant, self._new_request_id(), began, started_us, reservation, len(body))
+        try:
+            self._send(connection, upstream, metering, opened, known, data)
+        except Exception:
+            # A fault of Karta's own, told by whoever called: nothing stays held for it.
+            connection.exchange = None
+            metering.drop()
+            upstream.pool.discard(upstream)
+            raise
+        return True
+
+    def _send(
+        self,
+        connection: Connection,
+        upstream: Upstream,
+        metering: Metering,
+        opened: OpenedCredential,
+        known: KnownHead,
+        data: bytes,
+    ) -> None:
+        """Admitted: send it, and leave the answer to an exchange."""
+        grant = opened.grant
+        request = grant.request
+        self.requests += 1
         metering.verify_us = metering.elapsed_us()
         connection.request_id = metering.request_id
         add_usage_request(request, grant.provider)
@@ -126,7 +148,6 @@ class Lane:
             connection.nursery.start_soon(self._send_rest, exchange, head, sent)
         else:
             exchange.await_answer()
-        return True
 
     async def _send_rest(self, exchange: Exchange, head: bytearray, sent: int) -> None:
         """The answer is not looked at before: with it the provider's connection would be free for others."""

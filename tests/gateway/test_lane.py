@@ -197,6 +197,26 @@ async def test_a_fault_in_the_lane_costs_one_connection(
     assert "AttributeError" in caplog.text
 
 
+async def test_a_fault_after_admission_holds_nothing(
+    stage: Stage, tenant: Tenant, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async with stage(answering(ANSWER), faulty=True) as (gateway, _), gateway.client() as client:
+        await client.send(post(tenant.token))
+        assert (await client.read_answer()).body == ANSWER
+        with monkeypatch.context() as patch:
+            patch.setattr("gateway.lane.request_head", fail)
+            await client.send(post(tenant.token))
+            assert await client.read_to_end() == b""
+        assert len(gateway.worker.meter.spool.in_flight) == 0
+        assert [pool.open for pool in gateway.worker.pools.all()] == [0]
+        assert (await gateway.ask(post(tenant.token))).body == ANSWER
+        await gateway.settled(2)
+    assert "ZeroDivisionError" in caplog.text
+
+
 def break_lane(gateway: RunningGateway) -> None:
     gateway.worker.lane._heads = None  # type: ignore[assignment]
 
