@@ -156,11 +156,17 @@ class Admission:
 
 def _budget_message(shortage: Shortage) -> str:
     limit = shortage.limit
-    budget = f"the budget of ${limit.amount / _PICODOLLARS:.2f} for {_whose(limit)}"
+    budget = f"the budget of {_dollars(limit.amount)} for {_whose(limit)}"
     mend = "it is raised with `karta budget set`."
     if shortage.reason is Reason.TOO_LARGE:
         return f"This request alone may cost more than {budget}: ask for a smaller answer; {mend}"
     return f"Spent or reserved {_PERIODS[limit.period]}: {budget}; {mend}"
+
+
+def _dollars(picodollars: int) -> str:
+    """Cents at least, and nothing rounded away."""
+    whole, rest = divmod(picodollars, _PICODOLLARS)
+    return f"${whole}.{f'{rest:012}'.rstrip('0').ljust(2, '0')}"
 
 
 def _whose(limit: Limit) -> str:
