@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -201,10 +202,16 @@ async def test_a_budget(
     whose = "this key" if of_key else "this organization"
     when = "today" if period is Period.DAY else "this month"
     assert budget_spent(refused, dialect) == (
-        f"Spent or reserved {when}: the budget of ${amount / DOLLAR:.2f} for {whose}; it is raised with "
+        f"Spent or reserved {when}: the budget of {as_dollars(amount)} for {whose}; it is raised with "
         "`karta budget set`."
     )
     assert not [name for name in refused.headers if "ratelimit" in name]
+
+
+def as_dollars(picodollars: int) -> str:
+    """Two digits behind the point at least, and more where there are more."""
+    whole, _, rest = f"{Decimal(picodollars) / DOLLAR:f}".partition(".")
+    return f"${whole}.{rest:0<2}"
 
 
 @DIALECTS
@@ -217,7 +224,7 @@ async def test_a_budget_smaller_than_one_request(
         assert provider.received == b""
         assert await sums_of(gateway.db, own_tenant.org_id) == {"requests": 0, "money": 0, "tokens": 0}
     assert budget_spent(refused, dialect) == (
-        "This request alone may cost more than the budget of $0.00 for this key: ask for a smaller answer; "
+        "This request alone may cost more than the budget of $0.0001 for this key: ask for a smaller answer; "
         "it is raised with `karta budget set`."
     )
 
