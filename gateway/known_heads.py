@@ -83,9 +83,6 @@ class KnownHeads:
         mac = blake2b(found[0], key=self._key, digest_size=16).digest()
         self._known[mac] = KnownHead(request.without_body(), token_mac)
 
-    def forget(self) -> None:
-        self._known.clear()
-
 
 def _take_apart(data: bytes) -> tuple[bytes, bytes] | None:
     """The head without the digits of its length, and the body; None when `data` is not one whole request."""

@@ -64,6 +64,7 @@ class Metrics:
             _Figure("usage_records_total", "counter", "Requests metered.", lambda: meter.settled),
             _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),
             _Figure("spool_bytes", "gauge", "Journal waiting to be shipped.", lambda: spool.bytes_waiting),
+            _Figure("usage_lost_total", "counter", "Records that found no room.", lambda: spool.lost),
             _Figure("spool_full", "gauge", "1 when no more can be recorded.", lambda: spool.full),
             _Figure("connections", "gauge", "Client connections.", lambda: len(acceptor.connections)),
             _Figure("upstream_connections", "gauge", "Connections to providers.", lambda: _open(pools)),

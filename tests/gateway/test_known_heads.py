@@ -179,8 +179,6 @@ def test_the_oldest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None
     heads = knowing(*requests)
     assert len(heads) == 3
     assert [heads.find(one) is not None for one in requests] == [False, False, True, True, True]
-    heads.forget()
-    assert len(heads) == 0
 
 
 def test_the_same_head_is_kept_once() -> None:
