@@ -28,7 +28,12 @@ def register(commands: Commands) -> None:
     add_data_dir(parser, "where everything is kept")
     parser.add_argument("--gateway-port", type=port, metavar="PORT", help="default 8080; 0 takes a free one")
     parser.add_argument("--admin-port", type=port, metavar="PORT", help="default 8000; 0 takes a free one")
-    parser.add_argument("--workers", type=worker_count, metavar="N", help="gateway processes (default 1)")
+    parser.add_argument(
+        "--workers",
+        type=worker_count,
+        metavar="N",
+        help="gateway processes; for now one is started, whatever is asked",
+    )
     parser.add_argument(
         "--database-url", metavar="URL", help="use this PostgreSQL instead of an embedded one"
     )
@@ -79,4 +84,7 @@ def run(given: argparse.Namespace) -> None:
         progress=print_error,
         ready=ready,
     )
+    if given.workers is not None and given.workers > 1:
+        # Said, not refused: what starts Karta with this flag keeps working.
+        print_error("one gateway process is started: several on one port are not there yet")
     trio.run(up, plan)

@@ -1,5 +1,5 @@
-"""Budgets, limits and reports of a running `karta up` with two workers: what a command sets is what requests
-meet, and what requests used is what a command shows."""
+"""Budgets, limits and reports of a running `karta up`: what a command sets is what requests meet, and what
+requests used is what a command shows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODY = {
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    with Up(tmp_path_factory.mktemp("limited") / "data", "--workers", "2") as running:
+    with Up(tmp_path_factory.mktemp("limited") / "data") as running:
         running.wait_ready()
         yield running
 
@@ -64,7 +64,7 @@ def run(karta: Karta, up: Up) -> Commands:
     return Commands(karta, up)
 
 
-def test_a_budget_holds_for_both_workers_and_the_report_says_what_was_spent(run: Commands) -> None:
+def test_a_budget_holds_and_the_report_says_what_was_spent(run: Commands) -> None:
     before = run.report()
     minted = run.mint("poor")
     key, key_id = minted["key"], minted["key_id"]
@@ -99,7 +99,7 @@ def test_a_budget_holds_for_both_workers_and_the_report_says_what_was_spent(run:
     wait_until(lambda: [run.ask(key) for _ in range(4)] == [200] * 4)
 
 
-def test_limits_hold_for_both_workers(run: Commands) -> None:
+def test_limits_hold(run: Commands) -> None:
     minted = run.mint("limited")
     key, key_id = minted["key"], minted["key_id"]
     told = run("limits", "set", "--key", key_id, "--requests-per-minute", 7, "--concurrent", 3)["limits"]
