@@ -142,7 +142,7 @@ class Lane:
         )
         exchange.on_gone = self._abandoned
         exchange.asked = data
-        metering.asked = True
+        metering.sent = True
         sent = send_at_once(upstream, head)
         if sent < len(head):
             connection.nursery.start_soon(self._send_rest, exchange, head, sent)

@@ -36,7 +36,6 @@ class Metering:
         "_grant",
         "_meter",
         "_slot",
-        "asked",
         "dial_us",
         "first_byte_us",
         "late",
@@ -46,6 +45,7 @@ class Metering:
         "request_id",
         "reservation",
         "response_bytes",
+        "sent",
         "settled",
         "started_us",
         "status",
@@ -85,7 +85,7 @@ class Metering:
             )
         )
         self.settled = False
-        self.asked = False
+        self.sent = False
         """Something of the request has gone up."""
         self.status = 0
         self.tally: Tally | None = None
@@ -203,7 +203,7 @@ class Metering:
         # Nothing came back, or figures that tell of an earlier request, which had a row of its own: what a
         # refused or failed request used is known to be nothing.
         nothing = Tally(request.dialect, streamed=tally is not None and tally.streamed)
-        if tally is not None or outcome not in _UNHEARD or not self.asked:
+        if tally is not None or outcome not in _UNHEARD or not self.sent:
             return nothing, True, False
         if metered and request.json:
             nothing.estimate(self.request_bytes)

@@ -289,7 +289,7 @@ class Pipeline:
                 used.append((None if fresh else pool.take()) or await pool.dial())
                 metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
             upstream = used[0]
-            metering.asked = True
+            metering.sent = True
             upstream.reader.begin(head_only=request.inbound.method == b"HEAD")
             if not request.inbound.complete:
                 length = None if request.content_length < 0 else request.content_length
