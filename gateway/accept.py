@@ -25,6 +25,7 @@ import trio
 from gateway import wire
 from gateway.api_request import guess_dialect
 from gateway.connection import Connection, Take
+from gateway.ending import Cut
 from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.readiness import Readiness
@@ -32,6 +33,7 @@ from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import Watchdog
+from storage.model import Outcome
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _REQUEST = Waiting.REQUEST
@@ -98,9 +100,15 @@ class Acceptor:
             await self._draining.wait()
 
     def cut(self) -> None:
-        """End what still runs as if its wait had been too long: an answer that began is told to be cut."""
-        for connection in self.connections:
-            connection.end_wait()
+        """End what still runs, and tell its clients why."""
+        for connection in list(self.connections):
+            stopping = Refusal(
+                Kind.UNAVAILABLE,
+                "The gateway is being stopped, and this answer is not complete; try again.",
+                retry_after=1,
+                close=True,
+            )
+            connection.cut(Cut(stopping, Outcome.STOPPED))
 
     def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -23,6 +23,10 @@ from gateway.request_reader import Inbound, RequestReader
 from gateway.socket_state import bytes_taken
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
+
+if TYPE_CHECKING:
+    from gateway.authorize import Grant
+    from gateway.ending import Cut
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _REQUEST = Waiting.REQUEST
@@ -43,11 +47,17 @@ _log = logging.getLogger("karta.gateway.connection")
 class Ongoing(Protocol):
     """An answer on its way."""
 
+    grant: Grant
+    """Whose it is."""
+
     def expire(self, overdue: Overdue) -> None:
         """Its wait is over-long."""
 
     def leave(self) -> None:
         """The client has gone."""
+
+    def fail(self, error: Exception) -> None:
+        """It cannot go on: tell the client, if that is possible, and end."""
 
 
 Take = Callable[["Connection", bytes], bool]
@@ -69,15 +79,18 @@ class Connection:
         "_watchdog",
         "address",
         "answered",
+        "cut_for",
         "deadline",
         "exchange",
         "finished",
         "gone",
+        "grant",
         "inbound",
         "keep_alive",
         "news",
         "nursery",
         "request_id",
+        "running",
         "scope",
         "take",
         "transport",
@@ -118,6 +131,12 @@ class Connection:
         """The request being answered."""
         self.request_id = ""
         """Its id, once it has one."""
+        self.running: trio.CancelScope | None = None
+        """That of the request the connection's task runs, if it runs one."""
+        self.grant: Grant | None = None
+        """What that request was granted, once it was."""
+        self.cut_for: Cut | None = None
+        """Why `running` was cancelled."""
         self.deadline = NEVER
         self._reader = RequestReader()
         self._reading, self._body_seconds = _NO_BODY, 0.0
@@ -164,6 +183,14 @@ class Connection:
             return
         self._overdue = self._waiting
         self._wait_transport.interrupt()
+
+    def cut(self, error: Cut) -> None:
+        """Karta itself ends the request under way, whatever it waits for."""
+        if self.exchange is not None:
+            self.exchange.fail(error)
+        elif self.running is not None:
+            self.cut_for = error
+            self.running.cancel()
 
     def overdue(self) -> Overdue | None:
         """After `trio.ClosedResourceError`: which limit was exceeded, if that is why."""

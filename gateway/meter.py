@@ -24,7 +24,7 @@ from storage.model import Outcome
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
 _COMPLETED = Outcome.COMPLETED
-_UNHEARD = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
+_UNHEARD = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT, Outcome.REVOKED, Outcome.STOPPED)
 
 
 class Metering:

@@ -24,6 +24,7 @@ from gateway.admission import Admission
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.connection import Connection, Take
+from gateway.cutting import Cutter
 from gateway.dial import Pools
 from gateway.fault import describe
 from gateway.known_heads import KnownHeads
@@ -158,7 +159,9 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = self._acceptor(handle, pipeline, lane.take)
+        acceptor = self.acceptor = self._acceptor(handle, pipeline, lane.take)
+        cutter = self.cutter = Cutter(acceptor.connections)
+        self.snapshot.on_ended = cutter.end
         metrics = Metrics(
             acceptor=acceptor,
             authenticator=authenticator,
@@ -185,6 +188,7 @@ class Worker:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as traffic:
                 traffic.start_soon(accept)
+                traffic.start_soon(_keep_running, cutter.run)
                 if self.settings.metrics_bind is not None:
                     traffic.start_soon(serve_metrics, self.settings.metrics_bind)
                 on_ready(_url(listener))

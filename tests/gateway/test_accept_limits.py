@@ -205,9 +205,9 @@ async def test_a_stop_cuts_what_does_not_finish_and_says_so(stage: Stage, tenant
         assert not ended_well
         assert b"event: error\n" in body
         answer = await waiting.read_answer()
-        assert (answer.status, answer.headers["connection"]) == (504, "close")
+        assert (answer.status, answer.headers["connection"]) == (503, "close")
         await gateway.stopped.wait()
-        assert {row["outcome"] for row in await gateway.settled(2)} == {"timed_out"}
+        assert {row["outcome"] for row in await gateway.settled(2)} == {"stopped"}
 
 
 async def test_a_stop_does_not_wait_for_a_client_that_takes_nothing(stage: Stage, tenant: Tenant) -> None:
@@ -222,7 +222,7 @@ async def test_a_stop_does_not_wait_for_a_client_that_takes_nothing(stage: Stage
         signal.raise_signal(signal.SIGTERM)
         with trio.fail_after(10):
             await gateway.stopped.wait()
-        assert (await gateway.only_row())["outcome"] == "timed_out"
+        assert (await gateway.only_row())["outcome"] == "stopped"
 
 
 async def test_a_fault_of_kartas_own_costs_one_request(
