@@ -63,6 +63,10 @@ class Ongoing(Protocol):
 Take = Callable[["Connection", bytes], bool]
 
 
+def _decline(_connection: Connection, _data: bytes) -> bool:
+    return False
+
+
 class Connection:
     """One client connection. The pipeline reads bodies and writes answers through it."""
 
@@ -87,6 +91,7 @@ class Connection:
         "grant",
         "inbound",
         "keep_alive",
+        "last",
         "news",
         "nursery",
         "request_id",
@@ -127,6 +132,8 @@ class Connection:
         self.answered = False
         """A byte of the current request's answer has been sent: it is too late for a refusal."""
         self.keep_alive = True
+        self.last = False
+        """The next request is the last one: its answer says so."""
         self.inbound: Inbound | None = None
         """The request being answered."""
         self.request_id = ""
@@ -192,6 +199,13 @@ class Connection:
             self.cut_for = error
             self.running.cancel()
 
+    def retire(self) -> None:
+        """Answer one more request, and say that it was the last."""
+        self.last = True
+        if self.take is not None:
+            # Only the task can say it.
+            self.take = _decline
+
     def overdue(self) -> Overdue | None:
         """After `trio.ClosedResourceError`: which limit was exceeded, if that is why."""
         if self._overdue is None:
@@ -234,7 +248,7 @@ class Connection:
         self.deadline = NEVER
         inbound = ready.pop(0)
         # HTTP/1.0's keep-alive is an extension with rules of its own; nobody needs it here.
-        self.keep_alive = inbound.keep_alive and inbound.version == "1.1"
+        self.keep_alive = inbound.keep_alive and inbound.version == "1.1" and not self.last
         return inbound
 
     async def _wait_until_needed(self) -> None:

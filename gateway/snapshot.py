@@ -96,6 +96,8 @@ class Snapshot:
         self.listening = False
         self._unheard = trio.Event()
         """Fires when listening ends."""
+        self.seen = trio.Event()
+        """The database has answered, once at least."""
         self.epoch = 0
         """Grows with every change heard of, and with every gap in hearing."""
         self.on_ended: Callable[[list[KeyRecord]], None] = _nobody
@@ -114,6 +116,16 @@ class Snapshot:
         key = await select_gateway_key(self._db, key_id)
         self._seen()
         return None if key is None else KeyRecord(key, read_at)
+
+    async def read_many(self, key_ids: Iterable[str]) -> dict[str, KeyRecord]:
+        """Many keys at once, not yet kept. Raises `DatabaseUnavailable`."""
+        ids, records = list(key_ids), {}
+        for start in range(0, len(ids), _BATCH_MAX):
+            read_at = trio.current_time()
+            for key in await select_gateway_keys(self._db, ids[start : start + _BATCH_MAX]):
+                records[key.key_id] = KeyRecord(key, read_at)
+            self._seen()
+        return records
 
     def keep(self, record: KeyRecord) -> None:
         self._records[record.key.key_id] = record
@@ -225,3 +237,4 @@ class Snapshot:
 
     def _seen(self) -> None:
         self.database_seen_at = trio.current_time()
+        self.seen.set()

@@ -56,6 +56,9 @@ class SpoolLocked(Exception):
 class Spool:
     """The segments of one worker. Blocking by design: a write to the page cache takes microseconds."""
 
+    SETTLED_FILE = "settled"
+    """There while nobody holds the directory and all that is in it is known to the database."""
+
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
@@ -65,6 +68,7 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
+        (directory / self.SETTLED_FILE).unlink(missing_ok=True)
         # Segments of an earlier life come first; the numbering goes on after them, and after those set aside.
         self.finished = sorted(directory.glob("*.spool"))
         self._number = max((int(path.stem) for path in directory.iterdir() if path.stem.isdigit()), default=0)
@@ -137,6 +141,11 @@ class Spool:
         self._stored -= segment.stat().st_size
         segment.unlink()
         self.finished.remove(segment)
+
+    def settle(self) -> None:
+        """All of it is in the database, and what it was lent is given back: nobody need look for it here."""
+        with contextlib.suppress(OSError):
+            (self._directory / self.SETTLED_FILE).touch(mode=0o600)
 
     def close(self) -> None:
         self.in_flight.close()

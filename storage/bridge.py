@@ -37,7 +37,6 @@ from storage.deadlines import (
     CONNECT_SECONDS_MAX,
     IDLE_IN_TRANSACTION_SECONDS_MAX,
     LISTEN_PROBE_SECONDS,
-    LISTEN_SILENCE_SECONDS_MAX,
     POOL_WAIT_SECONDS_MAX,
     QUERY_SECONDS_MAX,
     RETIRE_SECONDS_MAX,
@@ -315,7 +314,7 @@ class Database(Queries):
             while True:
                 await trio.sleep(LISTEN_PROBE_SECONDS)
                 try:
-                    with trio.fail_after(LISTEN_SILENCE_SECONDS_MAX):
+                    with trio.fail_after(LISTEN_PROBE_SECONDS):
                         await self._ask(lease, lease.connection.execute, "SELECT 1")
                 except (errors.StorageError, trio.TooSlowError):
                     return

@@ -27,8 +27,5 @@ RETIRE_SECONDS_MAX = 2
 """How long a spoilt connection may take to say goodbye before its socket is simply closed."""
 
 LISTEN_PROBE_SECONDS = 2
-"""How often a listening connection is asked whether it is still there: a cut cable sends no FIN."""
-
-LISTEN_SILENCE_SECONDS_MAX = 2
-"""How long it may take to say so. Together with the above: a revocation that nobody was told of is looked for
-within five seconds."""
+"""How often a listening connection is asked whether it is still there, since a cut cable sends no FIN; and
+how long it may take to say so. So a revocation that nobody was told of is looked for within five seconds."""
