@@ -24,7 +24,7 @@ from tests.support.gateway_process import children_of, gateway_process
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, answering, scripted_provider
-from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk
+from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
 from tests.support.supervised_gateway import (
     PATIENCE_SECONDS,
     SupervisedGateway,
@@ -81,10 +81,12 @@ async def test_each_key_is_verified_once_and_a_reload_verifies_none(
         before = gateway.pids()
         await gateway.reload()
         assert not set(before) & set(gateway.pids())
+        await gateway.until_figure("verified_keys", KEYS * WORKERS)
         assert await ask_each(gateway, tokens, clients) == {200: clients * KEYS}
         gateway.kill(0)
         await patiently(gateway, lambda: gateway.supervisor.slots[0].restarts == 1)
         await gateway.until_all_serve()
+        await gateway.until_figure("verified_keys", KEYS * WORKERS)
         assert await ask_each(gateway, tokens, clients) == {200: clients * KEYS}
         # What the killed worker had counted since it was last asked is lost; it had verified nothing.
         assert await gateway.figure("bcrypt_total") == KEYS
@@ -216,6 +218,99 @@ async def test_a_worker_that_dies_is_covered_and_replaced(own_tenant: Tenant) ->
         assert other is not None
         assert other.covers == []
         assert await ask_each(gateway, [own_tenant.token], 16) == {200: 16}
+
+
+async def test_whatever_was_answered_is_counted_once_whoever_is_killed(
+    own_tenant: Tenant, owner: Database
+) -> None:
+    history = History()
+    async with (
+        scripted_provider(answering(ANSWER)) as provider,
+        supervised_gateway(
+            own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
+        ) as gateway,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(6):
+            nursery.start_soon(history.be_a_client, gateway, own_tenant.token)
+        for kills in range(1, 5):
+            await history.until_answered(60)
+            gateway.kill(kills % 2)
+            await patiently(gateway, lambda kills=kills: sum_restarts(gateway) == kills)  # type: ignore[misc]
+            await gateway.until_all_serve()
+        await history.until_answered(60)
+        history.stopping = True
+        await patiently(gateway, lambda: not nursery.child_tasks)
+        signal.raise_signal(signal.SIGTERM)
+        with trio.fail_after(PATIENCE_SECONDS):
+            await gateway.stopped.wait()
+        rows = await owner.fetch("SELECT request_id, count(*) AS n FROM usage GROUP BY request_id")
+        counts = {row["request_id"].hex: row["n"] for row in rows}
+        assert set(history.answered) <= set(counts)
+        assert set(counts.values()) == {1}
+        assert len(history.answered) <= len(counts) <= history.sent
+        assert await owner.fetch_value("SELECT count(*) FROM quota_leases WHERE held <> 0") == 0
+
+
+def sum_restarts(gateway: SupervisedGateway) -> int:
+    return sum(slot.restarts for slot in gateway.supervisor.slots)
+
+
+class History:
+    """What clients saw, who start over when a worker dies under them."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+        self.answered: list[str] = []
+        self.stopping = False
+
+    async def be_a_client(self, gateway: SupervisedGateway, token: str) -> None:
+        while not self.stopping:
+            client = await gateway.client()
+            try:
+                while not self.stopping:
+                    self.sent += 1
+                    await client.send(post(token))
+                    answer = await client.read_answer()
+                    assert answer.status == 200
+                    self.answered.append(answer.headers["x-karta-request-id"])
+            except (trio.BrokenResourceError, AssertionError):
+                # Its worker died.
+                assert client.ended
+            await client.close()
+
+    async def until_answered(self, more: int) -> None:
+        wanted = len(self.answered) + more
+        with trio.fail_after(PATIENCE_SECONDS):
+            while len(self.answered) < wanted:
+                await trio.sleep(0.01)
+
+
+async def test_a_stop_tells_those_that_do_not_end(own_tenant: Tenant, owner: Database) -> None:
+    async with (
+        scripted_provider(paused(trio.Event())) as provider,
+        gateway_process(
+            own_tenant.database_url,
+            own_tenant.spool_dir,
+            provider_url=provider.base_url,
+            workers=2,
+            KARTA_DRAIN_SECONDS="0.5",
+        ) as gateway,
+    ):
+        clients = [RawClient(await gateway.connect()) for _ in range(8)]
+        for client in clients:
+            await client.send(post(own_tenant.token, STREAM_BODY))
+        for client in clients:
+            await client.read_until(chunk(ANTHROPIC[0]))
+        assert await gateway.stop() == 0
+        for client in clients:
+            cut, whole = dechunk(await client.read_to_end())
+            assert not whole
+            assert cut.startswith(b"event: error\n")
+            assert b"overloaded_error" in cut
+            await client.close()
+        rows = await owner.fetch("SELECT outcome, count(*) AS n FROM usage GROUP BY outcome")
+        assert [(row["outcome"], row["n"]) for row in rows] == [("stopped", 8)]
 
 
 async def test_a_stop_under_load_breaks_no_stream(own_tenant: Tenant, owner: Database) -> None:
