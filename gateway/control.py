@@ -81,6 +81,8 @@ class Wrong(Message, frozen=True, tag=5):
 
 
 class Scrape(Message, frozen=True, tag=6):
+    """What are your figures? Number 0 asks whether it lives."""
+
     number: int
 
 
@@ -127,7 +129,7 @@ class Forget(Message, frozen=True, tag=25):
 
 
 class Figures(Message, frozen=True, tag=26):
-    """The answer to a scrape; number 0 is the last word of a worker that ends."""
+    """The answer to a scrape, and, with number 0, the last word of a worker that ends."""
 
     number: int
     families: list[Family]

@@ -84,12 +84,12 @@ class WorkerProcess:
         self.ended = trio.Event()
         self.silent = trio.Event()
         """Nothing more will be heard of it."""
-        self.began = trio.current_time()
         self.covers: list[int] = []
         """Slots it accepts for besides its own."""
         self.last_word: list[Family] = []
         """Its figures when it was last heard of, and which scrape that was."""
         self.scrape = 0
+        self.heard_at = self.began = trio.current_time()
 
     @property
     def lives(self) -> bool:

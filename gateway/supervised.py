@@ -200,7 +200,7 @@ class Supervised:
                     self._do(await self._line.receive())
             except LineBroken:
                 # Nobody would start another in its place, or stop it: what is orphaned must not stay.
-                self._worker.stop()
+                self._worker.abandon()
 
     def _do(self, message: ToWorker | FromWorker) -> None:
         match message:

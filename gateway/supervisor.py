@@ -50,6 +50,9 @@ from storage.settings import Bind
 STOP_MARGIN_SECONDS = 8.0
 """Beyond the drain: telling those that are cut, shipping usage, closing."""
 SCRAPE_SECONDS_MAX = 2.0
+ASK_SECONDS = 5.0
+HUNG_SECONDS = 30.0
+"""An event loop that does not turn for this long does not recover, and all its streams stand still."""
 
 _log = logging.getLogger("karta.gateway.supervisor")
 
@@ -147,6 +150,7 @@ class Supervisor:
                         nursery.start_soon(slot.keep)
                     nursery.start_soon(self._announce, on_ready)
                     nursery.start_soon(self._reload_when_told)
+                    nursery.start_soon(self._watch)
                     if self._metrics_listener is not None:
                         nursery.start_soon(self._serve_metrics, self._metrics_listener)
                     await self._heed(signals)
@@ -181,6 +185,21 @@ class Supervisor:
             else:
                 self.reloads += 1
                 _log.warning("reloaded: %d workers replaced", len(self.slots))
+
+    async def _watch(self) -> None:
+        """Ends workers that hang. What they last said is also what is known of their counters if they die."""
+        while True:
+            began = trio.current_time()
+            await trio.sleep(ASK_SECONDS)
+            now = trio.current_time()
+            for worker in [one for one in self._processes.values() if one.lives]:
+                if now - began > 2 * ASK_SECONDS:
+                    # It is we who were away.
+                    worker.heard_at = now
+                elif now - worker.heard_at > HUNG_SECONDS:
+                    _log.error("gateway worker %d has said nothing for too long and is killed", worker.slot)
+                    worker.signal(signal.SIGKILL)
+                worker.send(Scrape(0))
 
     async def _stop(self) -> None:
         """Each as SIGTERM stops it, and by force what does not stop."""
@@ -223,6 +242,7 @@ class Supervisor:
 
     def _hear(self, worker: WorkerProcess, message: FromWorker) -> None:
         self._processes.setdefault(worker.serial, worker)
+        worker.heard_at = trio.current_time()
         match message:
             case Claim(mac, mark):
                 self._tell(self.keys.claim(worker.serial, mac, mark))
@@ -233,7 +253,7 @@ class Supervisor:
             case Forget(key_ids):
                 self.keys.forget(key_ids)
             case Figures(number, families):
-                worker.last_word, worker.scrape = families, number
+                worker.last_word, worker.scrape = families, max(number, worker.scrape)
                 self._scraped.set()
 
     def _tell(self, told: Told) -> None:

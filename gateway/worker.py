@@ -127,6 +127,7 @@ class Worker:
         """Listening sockets of other workers, for `cover`."""
         self._retired = trio.Event()
         self._stopped = trio.Event()
+        self._abandoned = trio.Event()
         self._covering = trio.CancelScope()
 
     async def run(
@@ -164,8 +165,9 @@ class Worker:
         """Another worker accepts from the same socket: end when the connections have ended."""
         self._retired.set()
 
-    def stop(self) -> None:
-        """As by SIGTERM."""
+    def abandon(self) -> None:
+        """Stop, and let go of the port at once: whoever started this process has gone."""
+        self._abandoned.set()
         self._stopped.set()
 
     def cover(self, slots: Iterable[int]) -> None:
@@ -247,7 +249,8 @@ class Worker:
                 await self._until_told()
                 if self._stopped.is_set():
                     probes.draining = True
-                    await trio.sleep(self.limits.drain_notice_seconds)
+                    with trio.move_on_after(self.limits.drain_notice_seconds):
+                        await self._abandoned.wait()
                 accepting.cancel()
                 self._covering.cancel()
                 for one in (listener, *self.spares):

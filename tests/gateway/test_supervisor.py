@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from gateway import supervisor
 from gateway.spool import SpoolLocked
 from gateway.supervisor import _listeners
 from storage.bridge import Database, open_database
@@ -218,6 +219,23 @@ async def test_a_worker_that_dies_is_covered_and_replaced(own_tenant: Tenant) ->
         assert other is not None
         assert other.covers == []
         assert await ask_each(gateway, [own_tenant.token], 16) == {200: 16}
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(
+    own_tenant: Tenant, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(supervisor, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(supervisor, "HUNG_SECONDS", 5.0)
+    async with supervised_gateway(
+        own_tenant.database_url, own_tenant.spool_dir, provider_url="http://127.0.0.1:9"
+    ) as gateway:
+        hung = gateway.pids()[1]
+        os.kill(hung, signal.SIGSTOP)
+        await patiently(gateway, lambda: gateway.supervisor.slots[1].restarts == 1)
+        await gateway.until_all_serve()
+        assert hung not in gateway.pids()
+        assert gateway.supervisor.slots[0].restarts == 0
+    assert "gateway worker 1 has said nothing for too long and is killed" in caplog.text
 
 
 async def test_whatever_was_answered_is_counted_once_whoever_is_killed(
