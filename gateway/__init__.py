@@ -46,7 +46,7 @@ Around the stages:
 - The process: `worker` puts it together; `probes`, `metrics` and `metric_page` tell of it; `fault` tells of
   Karta's own.
 - The processes: `supervisor` runs several workers, each in its `slot`; `control` is what they say to each
-  other, `supervised` the worker's side of it. `shared_keys` and `peers` see to it that each key is verified once.
+  other, `supervised` the worker's side of it. `shared_keys` and `peers` have a key verified once.
 
 In the steady state a request costs no database query, no task, no thread, and four system calls of its own
 besides the set's: receive, send, receive, send, and one write to the journal.

@@ -103,6 +103,10 @@ class Serving(Message, frozen=True, tag=20):
     """It accepts connections."""
 
 
+class Leaving(Message, frozen=True, tag=21):
+    """It was told to stop, though not by us, and accepts no more."""
+
+
 class Claim(Message, frozen=True, tag=22):
     """May I verify this?"""
 
@@ -136,7 +140,7 @@ class Figures(Message, frozen=True, tag=26):
 
 
 ToWorker = Begin | Known | Serve | Go | Wrong | Scrape | Cover | Retire
-FromWorker = Serving | Claim | Verified | Failed | Forget | Figures
+FromWorker = Serving | Leaving | Claim | Verified | Failed | Forget | Figures
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[ToWorker | FromWorker] = msgspec.msgpack.Decoder(ToWorker | FromWorker)

@@ -26,6 +26,7 @@ import trio
 from gateway.control import (
     Begin,
     FromWorker,
+    Leaving,
     Line,
     LineBroken,
     Retire,
@@ -84,6 +85,8 @@ class WorkerProcess:
         self.ended = trio.Event()
         self.silent = trio.Event()
         """Nothing more will be heard of it."""
+        self.leaving = False
+        """It accepts no more, and ends when its answers have."""
         self.covers: list[int] = []
         """Slots it accepts for besides its own."""
         self.last_word: list[Family] = []
@@ -93,15 +96,16 @@ class WorkerProcess:
 
     @property
     def lives(self) -> bool:
-        return self.serving.is_set() and not self.ended.is_set()
+        """It serves, and accepts connections."""
+        return self.serving.is_set() and not self.ended.is_set() and not self.leaving
 
     @property
     def end(self) -> str:
-        """How it ended."""
+        """What became of it."""
         code = None if self.process is None else self.process.returncode
         if code is None:
-            return "not started"
-        return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+            return "was told to stop" if self.leaving else "was not started"
+        return f"ended (exit code {code})" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
     def send(self, message: ToWorker) -> None:
         if self.line is not None and not self.ended.is_set():
@@ -163,9 +167,7 @@ class Slot:
                         dead = self.current
                         steady = dead.serving.is_set() and trio.current_time() - dead.began > STEADY_SECONDS
                         deaths = 0 if steady else deaths
-                        _log.error(
-                            "gateway worker %d ended (%s); another takes its place", self.number, dead.end
-                        )
+                        _log.error("gateway worker %d %s; another takes its place", self.number, dead.end)
                         await trio.sleep(BACKOFF_SECONDS[min(deaths, len(BACKOFF_SECONDS) - 1)])
                         if self.stopping:
                             break
@@ -268,6 +270,11 @@ class Slot:
                     case Serving():
                         worker.serving.set()
                         self._changed(worker)
+                    case Leaving():
+                        # By somebody's signal; that of a stop of ours makes no difference here.
+                        worker.leaving = True
+                        self._changed(worker)
+                        self._died.set()
                 self._hear(worker, message)  # type: ignore[arg-type]
         except LineBroken:
             # It ends; or it is stuck with a line nobody reads, and shall end.

@@ -30,6 +30,7 @@ from gateway.control import (
     FromWorker,
     Go,
     Known,
+    Leaving,
     Line,
     LineBroken,
     Retire,
@@ -96,6 +97,7 @@ async def _serve(
             peers = SupervisedPeers(line, begin.secret)
             worker = Worker(settings, spool, db, peers)
             worker.spares = listeners
+            worker.on_leaving = lambda: line.send(Leaving())
             supervised = Supervised(line, worker, peers, entries)
 
             async def hold() -> None:

@@ -123,6 +123,8 @@ class Worker:
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
+        self.on_leaving: Callable[[], None] = _nobody_to_tell
+        """Called when it stops accepting because it was told to stop."""
         self.spares: Sequence[socket.socket] = ()
         """Listening sockets of other workers, for `cover`."""
         self._retired = trio.Event()
@@ -251,6 +253,7 @@ class Worker:
                     probes.draining = True
                     with trio.move_on_after(self.limits.drain_notice_seconds):
                         await self._abandoned.wait()
+                    self.on_leaving()
                 accepting.cancel()
                 self._covering.cancel()
                 for one in (listener, *self.spares):
@@ -345,6 +348,10 @@ class Worker:
             request_id=pipeline.new_request_id,
             take=take,
         )
+
+
+def _nobody_to_tell() -> None:
+    """It serves alone."""
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -20,6 +21,7 @@ from gateway.control import (
     Figures,
     Go,
     Known,
+    Leaving,
     Line,
     LineBroken,
     Retire,
@@ -244,6 +246,15 @@ async def test_it_ends_with_its_supervisor(tenant: Tenant, monkeypatch: pytest.M
     async with told(tenant, monkeypatch) as worker:
         assert await worker.hear() == Serving()
         worker.line.close()
+        with trio.fail_after(PATIENCE_SECONDS):
+            await worker.ended.wait()
+
+
+async def test_it_says_when_somebody_stops_it(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with told(tenant, monkeypatch) as worker:
+        assert await worker.hear() == Serving()
+        signal.raise_signal(signal.SIGTERM)
+        assert await worker.hear() == Leaving()
         with trio.fail_after(PATIENCE_SECONDS):
             await worker.ended.wait()
 

@@ -238,6 +238,34 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     assert "gateway worker 1 has said nothing for too long and is killed" in caplog.text
 
 
+async def test_a_worker_that_somebody_stops_is_replaced_while_it_drains(own_tenant: Tenant) -> None:
+    go_on = trio.Event()
+    async with (
+        scripted_provider(paused(go_on)) as provider,
+        supervised_gateway(
+            own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
+        ) as gateway,
+    ):
+        clients = [await gateway.client() for _ in range(8)]
+        for client in clients:
+            await client.send(post(own_tenant.token, STREAM_BODY))
+        for client in clients:
+            await client.read_until(chunk(ANTHROPIC[0]))
+        before = gateway.pids()
+        for pid in before:
+            os.kill(pid, signal.SIGTERM)
+        await patiently(gateway, lambda: sum_restarts(gateway) == 2)
+        await gateway.until_all_serve()
+        assert not set(gateway.pids()) & set(before)
+        clients.append(await gateway.client())
+        await clients[-1].send(post(own_tenant.token, STREAM_BODY))
+        await clients[-1].read_until(chunk(ANTHROPIC[0]))
+        go_on.set()
+        for client in clients:
+            assert await client.read_until(b"0\r\n\r\n") == REST
+            await client.close()
+
+
 async def test_whatever_was_answered_is_counted_once_whoever_is_killed(
     own_tenant: Tenant, owner: Database
 ) -> None:
