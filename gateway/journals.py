@@ -15,11 +15,8 @@ calls.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import trio
@@ -34,24 +31,6 @@ JOURNALS_MAX = 1000
 LOOK_SECONDS = 5.0
 
 _log = logging.getLogger("karta.gateway.journals")
-
-
-@contextmanager
-def held(home: Path) -> Iterator[None]:
-    """The home is this gateway's alone. Raises `SpoolLocked`.
-
-    Two of them might serve different databases, and one would ship what the other's workers left.
-    """
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(home / "home.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SpoolLocked(f"{home} is in use by another gateway worker") from None
-        yield
-    finally:
-        os.close(lock)
 
 
 def take_journal(home: Path) -> Spool:

@@ -24,6 +24,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
@@ -51,6 +52,24 @@ _OWNER_FILE: Final = "owner"
 
 class SpoolLocked(Exception):
     """Another worker owns this spool directory."""
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """The home is this gateway's alone. Raises `SpoolLocked`.
+
+    Two of them might serve different databases, and one would ship what the other's workers left.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(home / "home.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SpoolLocked(f"{home} is in use by another gateway worker") from None
+        yield
+    finally:
+        os.close(lock)
 
 
 class Spool:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import trio
 
-from gateway.accept import Acceptor, listen
+from gateway.accept import Acceptor, listen, url_of
 from gateway.connection import Connection
 from gateway.control import (
     Claim,
@@ -35,7 +35,6 @@ from gateway.control import (
     Scrape,
     Verified,
 )
-from gateway.journals import held
 from gateway.limits import Limits
 from gateway.metric_page import Family, Kind, answer, counters, merge, render
 from gateway.readiness import Readiness
@@ -43,8 +42,8 @@ from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
 from gateway.shared_keys import SharedKeys, Told
 from gateway.slot import Launch, Slot, WorkerFailed, WorkerProcess
+from gateway.spool import held
 from gateway.watchdog import Watchdog
-from gateway.worker import url_of
 from storage.settings import Bind
 
 STOP_MARGIN_SECONDS = 8.0

@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager, closing
 import trio
 
 from gateway import operations
-from gateway.accept import Acceptor, Handler, listen
+from gateway.accept import Acceptor, Handler, listen, url_of
 from gateway.admission import Admission
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
@@ -30,7 +30,7 @@ from gateway.connection import Connection, Take
 from gateway.cutting import Cutter
 from gateway.dial import Pools
 from gateway.fault import describe
-from gateway.journals import Leftovers, held
+from gateway.journals import Leftovers
 from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
 from gateway.meter import Meter
@@ -48,7 +48,7 @@ from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
 from gateway.ship import Shipper
 from gateway.snapshot import KeyRecord, Snapshot
-from gateway.spool import Spool
+from gateway.spool import Spool, held
 from gateway.watchdog import Watchdog
 from storage.bridge import Database, open_database
 from storage.errors import StorageError
@@ -372,8 +372,3 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
 def _price_names(settings: GatewaySettings) -> dict[str, str]:
     """What the price library calls the providers whose names differ."""
     return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}
-
-
-def url_of(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from gateway import journals
-from gateway.journals import Leftovers, held, take_journal
+from gateway.journals import Leftovers, take_journal
 from gateway.spool import Spool, SpoolLocked
 from storage.bridge import Database
 from tests.gateway.conftest import Tenant
@@ -38,16 +38,6 @@ def leave(directory: Path, *numbers: int) -> UUID:
 async def stored(db: Database) -> list[int]:
     rows = await db.fetch("SELECT input_tokens FROM usage ORDER BY input_tokens")
     return [one["input_tokens"] for one in rows]
-
-
-def test_a_home_has_one_gateway(tmp_path: Path) -> None:
-    with held(tmp_path / "home"):
-        with pytest.raises(SpoolLocked, match="in use by another"), held(tmp_path / "home"):
-            pass
-        with held(tmp_path / "other"):
-            pass
-    with held(tmp_path / "home"):
-        pass
 
 
 def test_each_worker_takes_the_first_that_is_free(tmp_path: Path) -> None:

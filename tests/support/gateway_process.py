@@ -145,16 +145,21 @@ def gateway_environment(
 
 def children_of(pid: int) -> set[int]:
     """The ids of a process's children that live."""
-    found = set()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                state, parent, *_ = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(parent) == pid and state != "Z":
-                found.add(int(entry.name))
-    return found
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {number for number in numbers if _parent(number) == pid}
+
+
+def lives(pid: int) -> bool:
+    """Not one that has ended and that nobody has asked about, either."""
+    return _parent(pid) is not None
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
 
 
 def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
