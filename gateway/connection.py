@@ -197,6 +197,7 @@ class Connection:
             self.exchange.fail(error)
         elif self.running is not None:
             self.cut_for = error
+            self.grant = None
             self.running.cancel()
 
     def retire(self) -> None:

@@ -127,6 +127,7 @@ async def test_a_request_that_waits_for_its_answer_is_refused(
         assert (answer.status, answer.headers["connection"]) == (403 if end is suspend else 401, "close")
         row = await gateway.only_row()
         assert (row["outcome"], row["status"], row["usage_complete"]) == ("revoked", answer.status, False)
+        assert gateway.worker.cutter.cuts == 1
 
 
 async def test_an_upload_under_way_is_refused(stage: Stage, own_tenant: Tenant) -> None:

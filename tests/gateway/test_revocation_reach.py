@@ -12,14 +12,22 @@ import trio
 
 from storage.api_keys import revoke_key
 from storage.bridge import Database, open_database
-from storage.model import OrgStatus
+from storage.credentials import rotate_credential
+from storage.limits import LimitScope, set_limit
+from storage.model import LimitKind, OrgStatus, Period
 from storage.organizations import set_status
-from tests.gateway.conftest import ACTOR, Tenant
+from storage.sealing import MasterKeys
+from tests.gateway.conftest import ACTOR, Tenant, set_byok
 from tests.gateway.many_keys import mint_many
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, scripted_provider
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk
-from tests.support.supervised_gateway import PATIENCE_SECONDS, SupervisedGateway, supervised_gateway
+from tests.support.supervised_gateway import (
+    PATIENCE_SECONDS,
+    SupervisedGateway,
+    patiently,
+    supervised_gateway,
+)
 
 pytestmark = pytest.mark.one_python
 
@@ -192,3 +200,90 @@ async def test_a_revocation_that_no_listener_hears(own_tenant: Tenant) -> None:
         reach = await measure(gateway, own_tenant.token, revoke_unheard)
     assert max(reach.accepted, default=0) < REFUSED_SECONDS_MAX
     assert max(reach.cut) < REFUSED_SECONDS_MAX
+
+
+class Providers:
+    """Answers everything, and knows which provider's key came when."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, bytes]] = []
+
+    async def answer(self, line: Line) -> None:
+        while True:
+            head, _ = await line.read_request()
+            if not head:
+                return
+            (key,) = (one for one in head.split(b"\r\n") if one.startswith(b"x-api-key: "))
+            self.seen.append((trio.current_time(), key.removeprefix(b"x-api-key: ")))
+            await line.answer(ANSWER)
+
+
+async def keep_asking(
+    gateway: SupervisedGateway, token: str, statuses: list[int], enough: trio.Event
+) -> None:
+    client = await gateway.client()
+    status = 200
+    while status == 200 and not enough.is_set():
+        await client.send(post(token))
+        status = (await client.read_answer()).status
+        statuses.append(status)
+    await client.close()
+
+
+async def test_a_rotated_provider_key_reaches_every_worker(own_tenant: Tenant) -> None:
+    """And no request fails for it."""
+    provider_side = Providers()
+    keys = MasterKeys.parse(own_tenant.master_keys)
+    statuses: list[int] = []
+    enough = trio.Event()
+    async with (
+        open_database(own_tenant.database_url, role="karta_admin") as admin,
+        scripted_provider(provider_side.answer) as provider,
+    ):
+        credential_id = await set_byok(admin, own_tenant, "sk-the-first-one")
+        async with (
+            supervised_gateway(
+                own_tenant.database_url,
+                own_tenant.spool_dir,
+                provider_url=provider.base_url,
+                master_keys=own_tenant.master_keys,
+            ) as gateway,
+            trio.open_nursery() as nursery,
+        ):
+            for _ in range(CLIENTS):
+                nursery.start_soon(keep_asking, gateway, own_tenant.token, statuses, enough)
+            await patiently(gateway, lambda: len(provider_side.seen) > 50)
+            secret = bytearray(b"sk-the-second-one")
+            await rotate_credential(admin, ACTOR, keys, credential_id=credential_id, secret=secret)
+            rotated_at = trio.current_time()
+            await patiently(
+                gateway, lambda: [key for _, key in provider_side.seen[-100:]] == [b"sk-the-second-one"] * 100
+            )
+            enough.set()
+    late = [at - rotated_at for at, key in provider_side.seen if key == b"sk-the-first-one"]
+    tell("last use of the old provider key", late)
+    assert max(late, default=0) < REFUSED_SECONDS_MAX
+    assert set(statuses) == {200}
+
+
+async def test_a_new_limit_reaches_every_worker(own_tenant: Tenant) -> None:
+    statuses: list[int] = []
+    enough = trio.Event()
+    async with (
+        open_database(own_tenant.database_url, role="karta_admin") as admin,
+        scripted_provider(Providers().answer) as provider,
+        supervised_gateway(
+            own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
+        ) as gateway,
+    ):
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with trio.open_nursery() as nursery:
+                for _ in range(CLIENTS):
+                    nursery.start_soon(keep_asking, gateway, own_tenant.token, statuses, enough)
+                await patiently(gateway, lambda: len(statuses) > 50)
+                scope = LimitScope(
+                    org_id=own_tenant.org_id, key_id=None, kind=LimitKind.REQUESTS, period=Period.DAY
+                )
+                await set_limit(admin, ACTOR, scope, 1)
+    # Each client was refused, whichever worker it spoke to.
+    assert statuses.count(429) == CLIENTS

@@ -123,6 +123,23 @@ async def test_too_many_that_retire_are_hurried(tmp_path: Path) -> None:
         await poll(lambda: len(slot.all) == slot_module.RETIRING_MAX + 1)
 
 
+async def test_replacing_leaves_nothing_behind(tmp_path: Path) -> None:
+    slot = slot_for(LIVES.replace("signal.pause()", "line.recv(65536); line.recv(65536)"), tmp_path)
+    async with running(slot):
+        await poll(lambda: slot.serves)
+        before, processes = count_descriptors(), children_of(os.getpid())
+        for _ in range(3):
+            # It ends when it is told to retire.
+            assert await slot.replace()
+            await poll(lambda: len(slot.all) == 1)
+        await poll(lambda: count_descriptors() == before)
+        assert len(children_of(os.getpid())) == len(processes)
+
+
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_nothing_is_left_when_it_is_cancelled(tmp_path: Path) -> None:
     before = children_of(os.getpid())
     slot = slot_for(LIVES, tmp_path)
