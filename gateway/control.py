@@ -147,7 +147,7 @@ _decoder: msgspec.msgpack.Decoder[ToWorker | FromWorker] = msgspec.msgpack.Decod
 
 
 class LineBroken(Exception):
-    """The other side has ended, or does not read."""
+    """The other side has ended, does not read, or says what nobody here understands."""
 
 
 class Line:
@@ -180,7 +180,12 @@ class Line:
         if not data:
             self.broken = True
             raise LineBroken
-        return _decoder.decode(data)
+        try:
+            return _decoder.decode(data)
+        except msgspec.MsgspecError:
+            # After a reload the other side may be of another release: then there is nothing to be said.
+            self.close()
+            raise LineBroken from None
 
     async def run(self) -> None:
         """Send what is queued, until cancelled or broken."""

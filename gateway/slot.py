@@ -97,7 +97,12 @@ class WorkerProcess:
     @property
     def lives(self) -> bool:
         """It serves, and accepts connections."""
-        return self.serving.is_set() and not self.ended.is_set() and not self.leaving
+        return self.answers and not self.leaving
+
+    @property
+    def answers(self) -> bool:
+        """It has figures to tell: also while it finishes."""
+        return self.serving.is_set() and not self.ended.is_set()
 
     @property
     def end(self) -> str:
@@ -120,7 +125,7 @@ Hear = Callable[[WorkerProcess, FromWorker], None]
 
 
 class Slot:
-    """One place. `hear` is told what its processes say, `changed` that one serves or has ended."""
+    """One place. `hear` is told what its processes say, `changed` that one starts, serves or has ended."""
 
     def __init__(
         self,
@@ -245,6 +250,8 @@ class Slot:
         for message in packets(self._keys.join(worker.serial)):
             line.send(message)
         line.send(Serve())
+        # From here on it is told of what others verify.
+        self._changed(worker)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(line.run)

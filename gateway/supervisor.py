@@ -129,7 +129,7 @@ class Supervisor:
             Slot(number, launch, self.keys, self._hear, self._changed) for number in range(len(listeners))
         ]
         self._processes: dict[int, WorkerProcess] = {}
-        """Those that have been told of keys, by serial number."""
+        """Those that have been told of keys and have not ended, by serial number."""
         self._all_serve = trio.Event()
         self._reload = trio.Event()
         self.reloads = 0
@@ -191,7 +191,7 @@ class Supervisor:
             began = trio.current_time()
             await trio.sleep(ASK_SECONDS)
             now = trio.current_time()
-            for worker in [one for one in self._processes.values() if one.lives]:
+            for worker in [one for one in self._processes.values() if one.answers]:
                 if now - began > 2 * ASK_SECONDS:
                     # It is we who were away.
                     worker.heard_at = now
@@ -240,7 +240,6 @@ class Supervisor:
                 down = []
 
     def _hear(self, worker: WorkerProcess, message: FromWorker) -> None:
-        self._processes.setdefault(worker.serial, worker)
         worker.heard_at = trio.current_time()
         match message:
             case Claim(mac, mark):
@@ -284,22 +283,22 @@ class Supervisor:
     async def families(self) -> list[Family]:
         """Those of all workers together, and our own."""
         async with self._scraping:
-            asked = [one for one in self._processes.values() if one.lives]
+            asked = [one for one in self._processes.values() if one.answers]
             self._scrape += 1
             for worker in asked:
                 worker.send(Scrape(self._scrape))
             with trio.move_on_after(SCRAPE_SECONDS_MAX):
-                while any(worker.scrape != self._scrape and worker.lives for worker in asked):
+                while any(worker.scrape != self._scrape and worker.answers for worker in asked):
                     self._scraped = trio.Event()
                     await self._scraped.wait()
             silent = sum(worker.scrape != self._scrape for worker in asked)
         # Who did not answer counts with what it last said.
-        told = [(self._name(worker), worker.last_word) for worker in asked if worker.lives]
+        told = [(self._name(worker), worker.last_word) for worker in asked if worker.answers]
         return merge([*told, ("", self._retired)]) + self._own(silent)
 
     def _name(self, worker: WorkerProcess) -> str:
-        retiring = worker is not self.slots[worker.slot].current
-        return f"{worker.slot}-retiring" if retiring else str(worker.slot)
+        finishes = worker.leaving or worker is not self.slots[worker.slot].current
+        return f"{worker.slot}-finishing" if finishes else str(worker.slot)
 
     def _own(self, silent: int) -> list[Family]:
         processes = sum(len(slot.all) for slot in self.slots)

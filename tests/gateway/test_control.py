@@ -100,6 +100,15 @@ async def test_an_end_is_told(lines: tuple[Line, Line]) -> None:
     await other.flush()
 
 
+async def test_what_nobody_understands_ends_the_line(lines: tuple[Line, Line]) -> None:
+    one, other = lines
+    await one._sock.send(b"as another release might say it")
+    with pytest.raises(LineBroken):
+        await other.receive()
+    with pytest.raises(LineBroken):
+        await one.receive()
+
+
 async def test_closing_ends_what_waits(lines: tuple[Line, Line]) -> None:
     one, _ = lines
     with trio.fail_after(10):
