@@ -196,7 +196,7 @@ class Exchange:
             self._stripper = UsageStripper()
             # Less comes out than was announced.
             framing = b"" if reader.until_close else _CHUNKED
-        self._chunked = framing is _CHUNKED
+        self._chunked = framing == _CHUNKED
         head = response.head.render(
             metering.request_id.encode(), framing, close=not self.connection.keep_alive
         )
