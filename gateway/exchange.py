@@ -256,7 +256,10 @@ class Exchange:
     def _stripped(self, stripper: UsageStripper, pieces: list[bytes]) -> bytes:
         """What the client asked for of these pieces of the body, in chunks of Karta's own."""
         done = self.upstream.reader.done
-        data = b"".join([*map(stripper.feed, pieces), stripper.finish() if done else b""])
+        parts = [stripper.feed(piece) for piece in pieces]
+        if done:
+            parts.append(stripper.finish())
+        data = b"".join(parts)
         if not self._chunked:
             return data
         return (b"%x\r\n%s\r\n" % (len(data), data) if data else b"") + (b"0\r\n\r\n" if done else b"")
