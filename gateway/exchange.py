@@ -45,7 +45,7 @@ _CHUNKED: Final = b"transfer-encoding: chunked"
 # than this process would otherwise keep it for as long as they like.
 _READS_MAX: Final = 4
 
-_CUT_OFF = "The stream was cut off; this answer is not complete."
+_CUT_OFF: Final = "The stream was cut off; this answer is not complete."
 
 _log = logging.getLogger("karta.gateway.exchange")
 

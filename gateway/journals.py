@@ -22,7 +22,7 @@ from pathlib import Path
 import trio
 
 from gateway.ship import Shipper
-from gateway.spool import Spool, SpoolLocked
+from gateway.spool import SETTLED_FILE, Spool, SpoolLocked
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.leases import release_owner
@@ -67,7 +67,7 @@ class Leftovers:
     def _unsettled(self) -> Iterator[Path]:
         # One at a time: another worker may settle it meanwhile.
         for one in (self._home, *sorted(self._home.glob("worker-*"))):
-            if (one / "lock").exists() and not (one / Spool.SETTLED_FILE).exists():
+            if (one / "lock").exists() and not (one / SETTLED_FILE).exists():
                 yield one
 
     async def _settle(self, directory: Path) -> None:

@@ -47,6 +47,8 @@ FRAME_BYTES_MAX: Final = 64 * 1024
 HELD_RECORDS_MAX: Final = 32_000
 
 _HEADER: Final = struct.Struct(">II")
+SETTLED_FILE: Final = "settled"
+"""There while nobody holds the directory and all that is in it is known to the database."""
 _OWNER_FILE: Final = "owner"
 
 
@@ -75,9 +77,6 @@ def held(home: Path) -> Iterator[None]:
 class Spool:
     """The segments of one worker. Blocking by design: a write to the page cache takes microseconds."""
 
-    SETTLED_FILE = "settled"
-    """There while nobody holds the directory and all that is in it is known to the database."""
-
     def __init__(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
@@ -87,7 +86,7 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
-        (directory / self.SETTLED_FILE).unlink(missing_ok=True)
+        (directory / SETTLED_FILE).unlink(missing_ok=True)
         # Segments of an earlier life come first; the numbering goes on after them, and after those set aside.
         self.finished = sorted(directory.glob("*.spool"))
         self._number = max((int(path.stem) for path in directory.iterdir() if path.stem.isdigit()), default=0)
@@ -164,7 +163,7 @@ class Spool:
     def settle(self) -> None:
         """All of it is in the database, and what it was lent is given back: nobody need look for it here."""
         with contextlib.suppress(OSError):
-            (self._directory / self.SETTLED_FILE).touch(mode=0o600)
+            (self._directory / SETTLED_FILE).touch(mode=0o600)
 
     def close(self) -> None:
         self.in_flight.close()
