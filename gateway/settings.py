@@ -77,7 +77,7 @@ class GatewaySettings(ServerSettings):
         description="How long running answers may take to finish at shutdown.",
     )
     drain_notice_seconds: float = Field(
-        default=Limits().drain_notice_seconds,
+        default=0.0,
         ge=0,
         description="How long requests are still accepted at shutdown while /readyz says no, so that load "
         "balancers see it.",
@@ -140,7 +140,6 @@ class GatewaySettings(ServerSettings):
             between_bytes_seconds=self.between_bytes_seconds,
             write_stall_seconds=self.write_stall_seconds,
             drain_seconds=self.drain_seconds,
-            drain_notice_seconds=self.drain_notice_seconds,
         )
 
     def providers(self) -> dict[str, Provider]:

@@ -94,7 +94,13 @@ async def _supervise(
         launch = Launch(
             command, dict(os.environ), overrides, [one.fileno() for one in listeners], _inherited()
         )
-        supervisor = Supervisor(settings.limits(), launch, listeners, metrics_listener)
+        supervisor = Supervisor(
+            settings.limits(),
+            launch,
+            listeners,
+            metrics_listener,
+            notice_seconds=settings.drain_notice_seconds,
+        )
         failure = None
         try:
             await supervisor.run(on_ready)
@@ -120,8 +126,12 @@ class Supervisor:
         launch: Launch,
         listeners: Sequence[socket.socket],
         metrics_listener: socket.socket | None,
+        *,
+        notice_seconds: float = 0.0,
     ) -> None:
+        """`notice_seconds` is how long workers still accept after they were told to stop."""
         self._limits = limits
+        self._stop_seconds_max = notice_seconds + limits.drain_seconds + STOP_MARGIN_SECONDS
         self._listeners = listeners
         self._metrics_listener = metrics_listener
         self.keys = SharedKeys(self._limits.bcrypt_threads, self._limits.verified_keys_max)
@@ -209,8 +219,7 @@ class Supervisor:
         processes = [process for slot in self.slots for process in slot.all]
         for process in processes:
             process.signal(signal.SIGTERM)
-        seconds = self._limits.drain_notice_seconds + self._limits.drain_seconds + STOP_MARGIN_SECONDS
-        with trio.move_on_after(seconds):
+        with trio.move_on_after(self._stop_seconds_max):
             for process in processes:
                 await process.ended.wait()
 

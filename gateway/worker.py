@@ -251,7 +251,7 @@ class Worker:
                 await self._until_told()
                 if self._stopped.is_set():
                     probes.draining = True
-                    with trio.move_on_after(self.limits.drain_notice_seconds):
+                    with trio.move_on_after(self.settings.drain_notice_seconds):
                         await self._abandoned.wait()
                     self.on_leaving()
                 accepting.cancel()

@@ -184,6 +184,24 @@ async def test_a_stop_lets_answers_finish_and_closes_what_is_idle(stage: Stage, 
         assert (row["outcome"], row["output_tokens"]) == ("completed", 5)
 
 
+async def test_readiness_may_say_no_before_connections_are_refused(stage: Stage, tenant: Tenant) -> None:
+    """So that a load balancer has time to see it."""
+    ready = b"GET /readyz HTTP/1.1\r\nhost: karta\r\nconnection: close\r\n\r\n"
+    async with stage(answering(ANSWER), drain_notice_seconds=60.0) as (gateway, _):
+        await poll(lambda: gateway.worker.snapshot.ready)
+        assert (await gateway.ask(ready)).status == 200
+        signal.raise_signal(signal.SIGTERM)
+        with trio.fail_after(10):
+            while (refused := await gateway.ask(ready)).status == 200:
+                pass
+        assert b"draining: this worker is stopping" in refused.body
+        assert (await gateway.ask(post(tenant.token))).status == 200
+        assert not gateway.stopped.is_set()
+        gateway.worker.abandon()
+        with trio.fail_after(10):
+            await gateway.stopped.wait()
+
+
 async def test_a_stop_cuts_what_does_not_finish_and_says_so(stage: Stage, tenant: Tenant) -> None:
     async def provider(line: Line) -> None:
         if b"stream" in (await line.read_request())[1]:
