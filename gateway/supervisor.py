@@ -100,6 +100,7 @@ async def _supervise(
             listeners,
             metrics_listener,
             notice_seconds=settings.drain_notice_seconds,
+            scheme="https" if settings.terminates_tls() else "http",
         )
         failure = None
         try:
@@ -128,8 +129,11 @@ class Supervisor:
         metrics_listener: socket.socket | None,
         *,
         notice_seconds: float = 0.0,
+        scheme: str = "http",
     ) -> None:
-        """`notice_seconds` is how long workers still accept after they were told to stop."""
+        """`notice_seconds` is how long workers still accept after they were told to stop; `scheme` what they
+        speak on the listeners."""
+        self._scheme = scheme
         self._limits = limits
         self._stop_seconds_max = notice_seconds + limits.drain_seconds + STOP_MARGIN_SECONDS
         self._listeners = listeners
@@ -176,7 +180,7 @@ class Supervisor:
 
     async def _announce(self, on_ready: Callable[[str], None]) -> None:
         await self._all_serve.wait()
-        on_ready(url_of(self._listeners[0]))
+        on_ready(url_of(self._listeners[0], self._scheme))
 
     async def _reload_when_told(self) -> None:
         await self._all_serve.wait()
