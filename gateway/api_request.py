@@ -132,7 +132,7 @@ class APIRequest:
         """The head that goes to `provider`, but for the length of its body and the key."""
         return b"\r\n".join(
             (
-                self.inbound.method + b" " + provider.prefix + self.target + b" HTTP/1.1",
+                self.inbound.method + b" " + provider.path(self.target) + b" HTTP/1.1",
                 b"host: " + provider.host_header,
                 *self.lines,
                 b"accept-encoding: identity",

@@ -107,7 +107,7 @@ class Metering:
         if head.provider_request_id is not None:
             self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
         request = self._grant.request
-        self.tally = Tally(request.dialect, streamed=head.event_stream)
+        self.tally = Tally(self._grant.provider.usage_dialect, streamed=head.event_stream)
         if status == 200 and (not request.operation.metered or self._in_background):
             self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
 
