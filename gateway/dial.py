@@ -4,6 +4,9 @@ One pool per (origin, TLS identity). Idle connections are taken last in, first o
 grows old and is closed. Before reuse a connection must be silent: bytes that arrived on it unasked belong
 to nobody, and handing them to the next tenant would be the worst thing a gateway can do. Dialling is Trio's
 happy eyeballs, then TLS with verification always on; both within one limit.
+
+Where all connections to a provider are in use, a request waits its turn (`acquire`): who waits longest gets
+the next that is given back, or the place of one that was closed. The queue is bounded, in length and in time.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from collections import deque
 
 import trio
 
@@ -23,6 +27,34 @@ from gateway.response_reader import ResponseReader
 from gateway.watchdog import Watchdog
 
 _HAPPY_EYEBALLS_SECONDS = 0.25
+
+
+class NotConnected(Refusal):
+    """There is no connection to be had: nothing of the request has gone anywhere."""
+
+    passing = True
+    """Trying again may help."""
+
+
+class Untrusted(NotConnected):
+    """Whoever answered there is not the provider, as far as its certificate says."""
+
+    passing = False
+
+
+class Busy(NotConnected):
+    """All connections are in use, and so is the queue."""
+
+
+class _Turn:
+    """One who waits for a connection; `given` fires when it has a place, `upstream` is the connection in it,
+    if there is one already."""
+
+    __slots__ = ("given", "upstream")
+
+    def __init__(self) -> None:
+        self.given = trio.Event()
+        self.upstream: Upstream | None = None
 
 
 class Upstream:
@@ -53,10 +85,22 @@ class Pool:
         self._idle: list[Upstream] = []
         self.open = 0
         """Connections busy, idle and being dialled."""
+        self._turns: deque[_Turn] = deque()
+        self.waited = 0
+        """Requests that had to wait for a connection, in all."""
 
     @property
     def idle(self) -> int:
         return len(self._idle)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._turns)
+
+    @property
+    def full(self) -> bool:
+        """No more may be dialled now."""
+        return self.open >= self._limits.upstream_connections_max
 
     def take(self) -> Upstream | None:
         """An idle connection that is still usable, or None. Never waits."""
@@ -68,28 +112,89 @@ class Pool:
             self.discard(upstream)
         return None
 
+    async def acquire(self, *, fresh: bool = False) -> Upstream:
+        """A connection that is idle, or else a new one (always, when it must be `fresh`), in turn.
+
+        Raises `NotConnected` (502, 503, 504) when there is none to be had in time.
+        """
+        upstream = None if fresh else self.take()
+        if upstream is not None:
+            return upstream
+        if self.full and self._idle:
+            # Idle ones are no good to who needs a fresh one; there are none otherwise.
+            self.discard(self._idle.pop(0))
+        if not self.full:
+            return await self.dial()
+        upstream = await self._wait_for_turn()
+        if upstream is not None:
+            if not fresh and upstream.transport.untouched():
+                upstream.reused = True
+                return upstream
+            wire.close(upstream.transport)
+        return await self._dial_in_place()
+
+    async def _wait_for_turn(self) -> Upstream | None:
+        """Wait for a place among the open connections, which is then the caller's; with what is in it."""
+        busy = Busy(Kind.UNAVAILABLE, "Too many requests are open to this provider.", retry_after=1)
+        if len(self._turns) >= self._limits.upstream_queue_max:
+            raise busy
+        turn = _Turn()
+        self._turns.append(turn)
+        self.waited += 1
+        try:
+            with trio.move_on_after(self._limits.upstream_queue_seconds):
+                await turn.given.wait()
+        except BaseException:
+            if turn.given.is_set():
+                self._return_place(turn.upstream)
+            else:
+                self._turns.remove(turn)
+            raise
+        if not turn.given.is_set():
+            self._turns.remove(turn)
+            raise busy
+        return turn.upstream
+
+    def _return_place(self, upstream: Upstream | None) -> None:
+        """Whose turn it was has no use for it."""
+        if upstream is not None:
+            self.keep_unused(upstream)
+        elif not self._give_turn(None):
+            self.open -= 1
+
+    def _give_turn(self, upstream: Upstream | None) -> bool:
+        """Give a place, with what is in it, to who waits longest; False when nobody does."""
+        if not self._turns:
+            return False
+        turn = self._turns.popleft()
+        turn.upstream = upstream
+        turn.given.set()
+        return True
+
     async def dial(self) -> Upstream:
-        """A new connection. Raises `Refusal` (502, 504) when there is none to be had in time."""
-        if self.open >= self._limits.upstream_connections_max:
-            raise Refusal(Kind.UNAVAILABLE, "Too many requests are open to this provider.", retry_after=1)
+        """A new connection, though there may be too many. Raises `NotConnected` as `acquire` does."""
         self.open += 1
+        return await self._dial_in_place()
+
+    async def _dial_in_place(self) -> Upstream:
+        """A new connection in a place that is the caller's."""
         try:
             with trio.fail_after(self._limits.connect_seconds):
                 transport = await self._connect()
         except BaseException as error:
-            self.open -= 1
+            self._return_place(None)
             if isinstance(error, trio.TooSlowError):
-                raise Refusal(
+                raise NotConnected(
                     Kind.UPSTREAM_TIMEOUT, "The provider could not be connected to in time."
                 ) from None
             if isinstance(error, ssl.SSLCertVerificationError):
-                raise Refusal(
+                raise Untrusted(
                     Kind.UPSTREAM_UNREACHABLE,
                     "The provider's TLS certificate is not valid for its name; "
                     "a private authority is set by KARTA_PROVIDER_<NAME>_CA_FILE.",
                 ) from None
             if isinstance(error, OSError):
-                raise Refusal(Kind.UPSTREAM_UNREACHABLE, "The provider cannot be reached.") from None
+                raise NotConnected(Kind.UPSTREAM_UNREACHABLE, "The provider cannot be reached.") from None
             raise
         return Upstream(transport, self)
 
@@ -127,6 +232,9 @@ class Pool:
         """A connection dialled in advance that turned out not to be needed: it carried nothing and is as
         good as new.
         """
+        if self._turns:
+            self._give_turn(upstream)
+            return
         if len(self._idle) >= self._limits.upstream_idle_max:
             self.discard(upstream)
             return
@@ -135,8 +243,8 @@ class Pool:
 
     def discard(self, upstream: Upstream) -> None:
         """Close it now: the provider notices at once that nobody listens any more."""
-        self.open -= 1
         wire.close(upstream.transport)
+        self._return_place(None)
 
     def close_idle(self, older_than_seconds: float) -> None:
         """Close connections idle for longer; the oldest stand first."""

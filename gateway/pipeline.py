@@ -220,7 +220,12 @@ class Pipeline:
                 opened = decrypt(grant, self._master_keys)
                 pool = self._pools.of(grant.provider.origin)
                 # As in `_ask`: a body that streams needs a connection that cannot be stale.
-                upstream = (pool.take() if request.buffered else None) or await pool.dial()
+                upstream = pool.take() if request.buffered else None
+                if upstream is None:
+                    if pool.full:
+                        # Strangers take nobody's place, nor one in the queue.
+                        return
+                    upstream = await pool.dial()
                 # Verification may take its time, and what waits that long may be stale when it is used.
                 upstream.reused = True
                 self._observe("dialled")
@@ -286,7 +291,7 @@ class Pipeline:
                 began = time.perf_counter()
                 # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
                 fresh = attempt > 0 or connection.tried or not request.inbound.complete
-                used.append((None if fresh else pool.take()) or await pool.dial())
+                used.append(await pool.acquire(fresh=fresh))
                 metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
             upstream = used[0]
             metering.sent = True

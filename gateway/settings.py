@@ -47,6 +47,21 @@ class GatewaySettings(ServerSettings):
     bcrypt_threads: int = Field(
         default=Limits().bcrypt_threads, ge=1, le=64, description="Key verifications at once, a thread each."
     )
+    connect_seconds: float = Field(
+        default=Limits().connect_seconds,
+        gt=0,
+        description="How long connecting to a provider may take: look-up of its name, TCP and TLS together.",
+    )
+    upstream_connections_max: int = Field(
+        default=Limits().upstream_connections_max,
+        ge=1,
+        description="Connections of one worker to one provider; further requests wait for one.",
+    )
+    upstream_queue_seconds: float = Field(
+        default=Limits().upstream_queue_seconds,
+        gt=0,
+        description="How long a request may wait for one of them.",
+    )
     first_byte_seconds: float = Field(
         default=Limits().first_byte_seconds,
         gt=0,
@@ -115,6 +130,9 @@ class GatewaySettings(ServerSettings):
         return Limits(
             body_bytes_max=self.body_bytes_max,
             bcrypt_threads=self.bcrypt_threads,
+            connect_seconds=self.connect_seconds,
+            upstream_connections_max=self.upstream_connections_max,
+            upstream_queue_seconds=self.upstream_queue_seconds,
             first_byte_seconds=self.first_byte_seconds,
             between_bytes_seconds=self.between_bytes_seconds,
             write_stall_seconds=self.write_stall_seconds,
