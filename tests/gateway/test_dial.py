@@ -182,7 +182,7 @@ async def test_the_place_of_a_connection_that_ends_goes_to_who_waits(stage: Stag
             await poll(lambda waiting=waiting: provider_.received and pool_of(gateway).waiting == waiting)
         may_answer.set()
         await poll(lambda: len(provider_.lines) == 3)
-    assert pool_of(gateway).open == 0
+    await poll(lambda: pool_of(gateway).open == 0)
 
 
 async def test_the_wait_for_a_connection_is_bounded_in_time_and_length(stage: Stage, tenant: Tenant) -> None:
@@ -224,7 +224,7 @@ async def test_who_leaves_the_queue_leaves_his_place_to_the_next(stage: Stage, t
             await poll(lambda: pool.waiting == 1)
             may_answer.set()
             assert (await staying.read_answer()).body == ANSWER
-        assert (pool.open, pool.idle) == (1, 1)
+        await poll(lambda: (pool.open, pool.idle) == (1, 1))
         assert len(provider_.lines) == 1
 
 
