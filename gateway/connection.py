@@ -77,6 +77,7 @@ class Connection:
         "keep_alive",
         "news",
         "nursery",
+        "postponed",
         "request_id",
         "scope",
         "take",
@@ -104,6 +105,8 @@ class Connection:
         """The answer on its way, while nobody but events moves it."""
         self.tried = False
         """The request was sent up before, on an idle connection that turned out dead: not on another one."""
+        self.postponed = 0.0
+        """Seconds after which the request is to be sent up once more, its provider having said "not now"."""
         self.news = 0
         """How many heads in a row were new on this connection (see `known_heads`)."""
         self.finished = False

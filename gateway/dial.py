@@ -12,6 +12,7 @@ the next that is given back, or the place of one that was closed. The queue is b
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import ssl
 from collections import deque
@@ -19,11 +20,13 @@ from collections import deque
 import trio
 
 from gateway import wire
+from gateway.breaker import BreakerPolicy, Breakers
 from gateway.limits import Limits
 from gateway.provider import Origin
 from gateway.readiness import Readiness
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
+from gateway.retry import Budget, Failure, Postponed, RetryPolicy, failure_of_answer
 from gateway.watchdog import Watchdog
 
 _HAPPY_EYEBALLS_SECONDS = 0.25
@@ -76,8 +79,23 @@ class Upstream:
 class Pool:
     """The connections to one origin."""
 
-    def __init__(self, origin: Origin, limits: Limits, watchdog: Watchdog, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        limits: Limits,
+        watchdog: Watchdog,
+        readiness: Readiness,
+        retries: RetryPolicy | None = None,
+        breakers: BreakerPolicy | None = None,
+    ) -> None:
         self.origin = origin
+        self.breakers = Breakers(breakers or BreakerPolicy(), lambda: watchdog.now)
+        self._retries = retries or RetryPolicy()
+        self._budget = Budget(self._retries)
+        self.asked = 0
+        """Times a connection was taken for a request, in all."""
+        self.retried = 0
+        """Requests that were tried again here."""
         self._limits = limits
         self._watchdog = watchdog
         self._readiness = readiness
@@ -108,9 +126,33 @@ class Pool:
             upstream = self._idle.pop()
             if upstream.transport.untouched():
                 upstream.reused = True
+                self.asked += 1
                 return upstream
             self.discard(upstream)
         return None
+
+    def postpone(self, reader: ResponseReader, elapsed: float) -> None:
+        """Raises `Postponed` when an answer says "not now", and its request shall go up once more."""
+        failure = failure_of_answer(reader.status, reader.lines)
+        if failure is not None:
+            delay = self.another_try(failure, 0, elapsed, repeatable=True)
+            if delay is not None:
+                raise Postponed(failure, delay)
+
+    def another_try(
+        self, failure: Failure, retries: int, elapsed: float, *, repeatable: bool
+    ) -> float | None:
+        """Seconds after which the same is worth trying here again, which is then counted; None: not at all.
+
+        `retries` is how often that was done, `elapsed` the seconds since the first try.
+        """
+        if not self._retries.may_repeat(failure, repeatable=repeatable):
+            return None
+        delay = self._retries.delay(failure, retries, elapsed, random.random())  # noqa: S311 - to spread
+        if delay is None or not self._budget.spend(self._watchdog.now, self.asked):
+            return None
+        self.retried += 1
+        return delay
 
     async def acquire(self, *, fresh: bool = False) -> Upstream:
         """A connection that is idle, or else a new one (always, when it must be `fresh`), in turn.
@@ -129,6 +171,7 @@ class Pool:
         if upstream is not None:
             if not fresh and upstream.transport.untouched():
                 upstream.reused = True
+                self.asked += 1
                 return upstream
             wire.close(upstream.transport)
         return await self._dial_in_place()
@@ -178,6 +221,7 @@ class Pool:
 
     async def _dial_in_place(self) -> Upstream:
         """A new connection in a place that is the caller's."""
+        self.asked += 1
         try:
             with trio.fail_after(self._limits.connect_seconds):
                 transport = await self._connect()
@@ -260,8 +304,17 @@ class Pool:
 class Pools:
     """One `Pool` an origin; origins come from configuration, so their number is bounded."""
 
-    def __init__(self, limits: Limits, watchdog: Watchdog, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        watchdog: Watchdog,
+        readiness: Readiness,
+        retries: RetryPolicy | None = None,
+        breakers: BreakerPolicy | None = None,
+    ) -> None:
         self._limits = limits
+        self._retries = retries
+        self._breakers = breakers
         self._watchdog = watchdog
         self._readiness = readiness
         self._pools: dict[Origin, Pool] = {}
@@ -269,7 +322,9 @@ class Pools:
     def of(self, origin: Origin) -> Pool:
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = Pool(origin, self._limits, self._watchdog, self._readiness)
+            pool = self._pools[origin] = Pool(
+                origin, self._limits, self._watchdog, self._readiness, self._retries, self._breakers
+            )
         return pool
 
     def all(self) -> list[Pool]:

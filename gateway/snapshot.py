@@ -48,6 +48,7 @@ class KeyRecord:
         "has_budget",
         "key",
         "limits_use",
+        "routes",
         "simulated",
         "valid_until",
     )
@@ -64,6 +65,8 @@ class KeyRecord:
         self.active = key.org_status is OrgStatus.ACTIVE
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
+        """By the name that stands for them; None without any, and for who reaches no provider anyway."""
         self.hard_limits = tuple(limit for limit in key.limits if limit.hard)
         """Those that may refuse."""
         kinds = {limit.kind for limit in self.hard_limits}

@@ -68,7 +68,8 @@ async def test_the_key_is_overwritten_when_the_request_ends(
         assert [bytes(one.secret) for one in held] == [OWN_KEY.encode()]
         await end(line)  # type: ignore[misc]
 
-    async with stage(provider, of=own_tenant, cold=True) as (gateway, _), gateway.client() as client:
+    options = {"of": own_tenant, "cold": True, "retries_max": 0}
+    async with stage(provider, **options) as (gateway, _), gateway.client() as client:
         await set_byok(gateway.db, own_tenant, OWN_KEY)
         await gateway.trust(own_tenant.token)
         await client.send(post(own_tenant.token, STREAM_BODY, close=True))
@@ -143,11 +144,13 @@ async def test_no_object_shows_a_secret(stage: Stage, own_tenant: Tenant) -> Non
 
     async def provider(line: Line) -> None:
         await line.read_request()
-        await line.begin_stream()
-        await line.send_chunk(ANTHROPIC[0])
-        for one in gc.get_objects():
-            if str(type(one).__module__).partition(".")[0] in ("gateway", "storage"):
-                shown.extend((repr(one), str(one), f"{one}"))
+        for streaming in (False, True):
+            if streaming:
+                await line.begin_stream()
+                await line.send_chunk(ANTHROPIC[0])
+            for one in gc.get_objects():
+                if str(type(one).__module__).partition(".")[0] in ("gateway", "storage"):
+                    shown.extend((repr(one), str(one), f"{one}"))
         await line.wait_closed()
 
     async with stage(provider, of=own_tenant, cold=True) as (gateway, _), gateway.client() as client:

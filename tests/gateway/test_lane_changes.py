@@ -80,12 +80,12 @@ async def test_a_provider_key_that_no_longer_opens(stage: Stage, own_tenant: Ten
         (pool,) = gateway.worker.pools.all()
         assert (pool.open, pool.idle) == (1, 1)
         keys, gateway.worker.lane._master_keys = gateway.worker.lane._master_keys, None
-        gateway.worker.pipeline._master_keys = None
+        gateway.worker.pipeline.trier._master_keys = None
         for _ in range(3):
             await client.send(post(own_tenant.token))
             assert (await client.read_answer()).status == 503
         assert (pool.open, pool.idle) == (1, 1)
-        gateway.worker.lane._master_keys = gateway.worker.pipeline._master_keys = keys
+        gateway.worker.lane._master_keys = gateway.worker.pipeline.trier._master_keys = keys
         await ask_twice(gateway, client, own_tenant.token)
 
 
