@@ -119,6 +119,37 @@ async def test_other_models_go_where_they_always_went(stage: Stage, own_tenant: 
     assert found["vllm"].received == b""
 
 
+async def test_an_alias_does_not_take_the_lane(stage: Stage, own_tenant: Tenant) -> None:
+    handlers = {"openai": answering(CHAT_ANSWER), "vllm": answering(CHAT_ANSWER)}
+    async with providers(stage, handlers, of=own_tenant) as (gateway, found), gateway.client() as client:
+        await route(gateway, own_tenant, "smart", to("vllm"))
+        for model in ("x", "x", "smart", "smart", "x", "smart"):
+            await client.send(chat(own_tenant.token, b'{"model":"%s"}' % model.encode()))
+            answer = await client.read_answer()
+            assert answer.body == CHAT_ANSWER
+            assert ("x-karta-route" in answer.headers) is (model == "smart")
+        assert gateway.worker.lane.requests == 2
+    assert asked(found["openai"].received) == asked(found["vllm"].received) == 3
+
+
+@pytest.mark.parametrize("behind", [b"", b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\npoison"])
+async def test_the_connection_of_a_refusal_is_kept_when_nothing_follows_it(
+    behind: bytes, stage: Stage, own_tenant: Tenant
+) -> None:
+    async def busy(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await line.send(b"HTTP/1.1 429 Too Many Requests\r\ncontent-length: 2\r\n\r\n{}" + behind)
+
+    handlers = {"vllm_anthropic": busy, "anthropic": answering(ANSWER)}
+    async with providers(stage, handlers, of=own_tenant) as (gateway, found):
+        await route(gateway, own_tenant, "claude-test", to("vllm_anthropic"), to("anthropic"))
+        for _ in range(4):
+            assert (await gateway.ask(post(own_tenant.token))).body == ANSWER
+        await poll(lambda: all(pool.open == pool.idle for pool in gateway.worker.pools.all()))
+    assert len(found["vllm_anthropic"].lines) == (4 if behind else 1)
+    assert len(found["anthropic"].lines) == 1
+
+
 async def test_a_removed_route_is_a_name_like_any_other(stage: Stage, own_tenant: Tenant) -> None:
     body = b'{"model":"smart","messages":[]}'
     async with providers(
