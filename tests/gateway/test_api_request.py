@@ -462,7 +462,8 @@ def test_the_head_that_goes_up(first: APIRequest) -> None:
         ("/v1/messages", b'{"model":"m"}', "m"),
         ("/v1/messages", b"", None),
         ("/v1/messages", b"[1]", None),
-        ("/v1/messages/count_tokens", b"not looked at", None),
+        ("/v1/messages/count_tokens", b'{"model":"m"}', "m"),
+        ("/v1/skills", b"not looked at", None),
     ],
 )
 def test_fields_are_read_as_the_first_time(target: str, body: bytes, model: str | None) -> None:

@@ -93,7 +93,9 @@ def test_every_provider_has_a_name_a_credential_can_have_and_a_price_list() -> N
     library = Library()
     for name, row in read_table().items():
         assert re.fullmatch("[a-z][a-z0-9_]{0,31}", name)
-        assert library.knows(row.prices or name) or name.startswith(("vllm", "ollama"))
+        assert library.knows(row.prices or name) or name.startswith(
+            ("vllm", "ollama", "openai_compatible", "anthropic_compatible")
+        )
 
 
 def test_a_path_that_is_not_below_the_root_keeps_its_name() -> None:

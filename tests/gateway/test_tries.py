@@ -119,6 +119,23 @@ async def test_other_models_go_where_they_always_went(stage: Stage, own_tenant: 
     assert found["vllm"].received == b""
 
 
+@pytest.mark.parametrize("path", ["/v1/messages/count_tokens", "/v1/messages/count_tokens?beta=true"])
+async def test_tokens_are_counted_where_they_would_be_used(
+    path: str, stage: Stage, own_tenant: Tenant
+) -> None:
+    handlers = {"anthropic": silent, "vllm_anthropic": answering(b'{"input_tokens":12}')}
+    async with providers(stage, handlers, of=own_tenant) as (gateway, found), gateway.client() as client:
+        await route(gateway, own_tenant, "claude-test", to("vllm_anthropic", "a"))
+        for _ in range(3):
+            await client.send(post(own_tenant.token, path=path))
+            assert (await client.read_answer()).body == b'{"input_tokens":12}'
+        rows = await gateway.settled(3)
+    assert found["vllm_anthropic"].received.count(b'{"model":"a"') == 3
+    assert {(row["provider"], row["input_tokens"], row["cost_picodollars"]) for row in rows} == {
+        ("vllm_anthropic", 0, 0)
+    }
+
+
 async def test_an_alias_does_not_take_the_lane(stage: Stage, own_tenant: Tenant) -> None:
     handlers = {"openai": answering(CHAT_ANSWER), "vllm": answering(CHAT_ANSWER)}
     async with providers(stage, handlers, of=own_tenant) as (gateway, found), gateway.client() as client:
