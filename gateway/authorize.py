@@ -11,8 +11,7 @@ import json
 import random
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-
-import msgspec
+from typing import Final
 
 from gateway.api_request import APIRequest
 from gateway.authenticate import Caller, unauthenticated
@@ -23,9 +22,9 @@ from gateway.refusal import Dialect, Kind, Refusal
 from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
-_BYOK = CredentialKind.BYOK
-_PLATFORM = CredentialKind.PLATFORM
-_ELSEWHERE = OperationKind.ELSEWHERE
+_BYOK: Final = CredentialKind.BYOK
+_PLATFORM: Final = CredentialKind.PLATFORM
+_ELSEWHERE: Final = OperationKind.ELSEWHERE
 
 
 class Grant:
@@ -58,15 +57,25 @@ class Grant:
         return self.provider.name if self.sealed is None else self.sealed.credential_id
 
 
-class Upstreams(msgspec.Struct, frozen=True, kw_only=True):
+class Upstreams:
     """Which provider serves which dialect, for live keys and for test keys."""
 
-    live: Mapping[Dialect, Provider]
-    by_name: Mapping[str, Provider]
-    """All there are, for routes."""
-    simulated: Mapping[Dialect, Provider]
-    shared_account: bool
-    """The platform's provider account serves several tenants: only stateless operations may use it."""
+    __slots__ = ("by_name", "live", "shared_account", "simulated")
+
+    def __init__(
+        self,
+        *,
+        live: Mapping[Dialect, Provider],
+        by_name: Mapping[str, Provider],
+        simulated: Mapping[Dialect, Provider],
+        shared_account: bool,
+    ) -> None:
+        self.live = live
+        self.by_name = by_name
+        """All there are, for routes."""
+        self.simulated = simulated
+        self.shared_account = shared_account
+        """The platform's provider account serves several tenants: only stateless operations may use it."""
 
 
 def authorize(caller: Caller, request: APIRequest, upstreams: Upstreams, now: float) -> Grant:

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final
 from uuid import UUID
 
 import msgspec
 
-BREAKERS_MAX = 4096
+BREAKERS_MAX: Final = 4096
 
 Key = UUID | str
 """A credential's id, or for the platform's own the provider's name."""

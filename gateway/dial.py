@@ -16,6 +16,7 @@ import random
 import socket
 import ssl
 from collections import deque
+from typing import Final
 
 import trio
 
@@ -29,7 +30,7 @@ from gateway.response_reader import ResponseReader
 from gateway.retry import Budget, Failure, Postponed, RetryPolicy, failure_of_answer
 from gateway.watchdog import Watchdog
 
-_HAPPY_EYEBALLS_SECONDS = 0.25
+_HAPPY_EYEBALLS_SECONDS: Final = 0.25
 
 
 class NotConnected(Refusal):

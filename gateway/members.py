@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from typing import Final
 
-SPACE = b" \t\r\n"
+SPACE: Final = b" \t\r\n"
 # Strings whole, so that what they hold is not taken for structure. Possessive: no body makes it go back.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]', re.DOTALL)
 
 
 def members(data: bytes, start: int) -> Iterator[tuple[str, int, int]]:

@@ -17,21 +17,21 @@ import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from gateway.whole_message import field_of
 
-_DELAY_SECONDS = 0.25
-_DELAY_SECONDS_MAX = 2.0
-_BUDGET_SECONDS = 10.0
+_DELAY_SECONDS: Final = 0.25
+_DELAY_SECONDS_MAX: Final = 2.0
+_BUDGET_SECONDS: Final = 10.0
 
 # Of answers: what another provider may do better. What is wrong with the request itself is wrong everywhere.
-_ELSEWHERE_STATUSES = frozenset((408, 409, 429))
+_ELSEWHERE_STATUSES: Final = frozenset((408, 409, 429))
 # Of those: nobody is there who could answer, whatever the request. 500 may be one request's own fault.
-_AWAY_STATUSES = frozenset((502, 503, 504))
-_CLOUDFLARE_STATUS_MIN = 520
+_AWAY_STATUSES: Final = frozenset((502, 503, 504))
+_CLOUDFLARE_STATUS_MIN: Final = 520
 
 
 class Cause(Enum):
@@ -48,7 +48,9 @@ class Cause(Enum):
 
 
 # Those that say something of whoever was asked.
-_FAULTS = frozenset((Cause.NOT_CONNECTED, Cause.UNTRUSTED, Cause.NO_ANSWER, Cause.SILENT, Cause.BROKEN))
+_FAULTS: Final = frozenset(
+    (Cause.NOT_CONNECTED, Cause.UNTRUSTED, Cause.NO_ANSWER, Cause.SILENT, Cause.BROKEN)
+)
 
 
 class Failure(NamedTuple):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 import trio
@@ -42,8 +43,8 @@ from storage.model import CredentialKind, Outcome
 from storage.sealing import MasterKeys
 
 # Fresh tries after an idle connection turned out dead: one, since a new connection cannot be stale.
-_STALE_RETRIES = 1
-_NO_FAILURE = Failure(Cause.STATUS)
+_STALE_RETRIES: Final = 1
+_NO_FAILURE: Final = Failure(Cause.STATUS)
 
 
 class _Refused(Refusal):
@@ -58,6 +59,7 @@ class Tries:
     """Those of one request: where it stands, and what it holds. `metering` is the last try's."""
 
     __slots__ = (
+        "asked_at",
         "at",
         "began",
         "grants",
@@ -86,6 +88,8 @@ class Tries:
         self.grants = grants
         self.metering = metering
         self.began = began
+        self.asked_at = time.perf_counter()
+        """When there was nothing left to be done but to ask."""
         self.opened = opened
         self.used = [] if upstream is None else [upstream]
         """The connection that is the request's now, if there is one."""
@@ -225,7 +229,7 @@ class Trier:
         # What a broken connection did with it nobody knows: only what makes nothing is asked again.
         repeatable = request.operation.stateless or request.inbound.method in (b"GET", b"HEAD")
         repeatable = repeatable and not connection.tried
-        elapsed = time.perf_counter() - tries.began
+        elapsed = time.perf_counter() - tries.asked_at
         delay = pool.another_try(failure, tries.repeats, elapsed, repeatable=repeatable)
         if delay is not None:
             tries.note(failure)

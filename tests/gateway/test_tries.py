@@ -18,7 +18,7 @@ from tests.gateway.test_metrics import scrape
 from tests.support.gateway import PLATFORM_KEY, RunningGateway, poll
 from tests.support.requests import ANSWER, BODY, chat, get, post
 from tests.support.scripted_provider import Handler, Line, answering, silent
-from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk
+from tests.support.streams import ANTHROPIC, CHAT, STREAM_BODY, chunk
 
 OWN_KEY = "sk-ant-own-secret-0001"
 CHAT_ANSWER = (
@@ -99,6 +99,32 @@ async def test_an_alias_goes_to_its_target_and_only_its_name_is_changed(
         "azure_openai",
     )
     assert (row["input_tokens"], row["output_tokens"], row["outcome"]) == (3, 4, "completed")
+
+
+async def test_a_routed_stream_is_asked_for_its_usage_and_freed_of_it(
+    stage: Stage, own_tenant: Tenant
+) -> None:
+    async def provider(line: Line) -> None:
+        await line.read_request()
+        await line.begin_stream()
+        for event in CHAT:
+            await line.send_chunk(event)
+        await line.end_stream()
+
+    body = b'{"model":"smart","stream":true,"messages":[]}'
+    handlers = {"openai": dying, "vllm": provider}
+    async with providers(stage, handlers, of=own_tenant) as (gateway, found):
+        await route(gateway, own_tenant, "smart", to("openai", "a"), to("vllm", "b"))
+        answer = await gateway.ask(chat(own_tenant.token, body))
+        assert answer.body == b"".join((*CHAT[:2], CHAT[3]))
+        row = await gateway.only_row()
+    assert (row["input_tokens"], row["output_tokens"], row["usage_complete"]) == (7, 5, True)
+    for name, model in (("openai", b"a"), ("vllm", b"b")):
+        sent = found[name].received.partition(b"\r\n\r\n")[2]
+        assert (
+            sent
+            == b'{"stream_options":{"include_usage":true},"model":"%s","stream":true,"messages":[]}' % model
+        )
 
 
 async def test_other_models_go_where_they_always_went(stage: Stage, own_tenant: Tenant) -> None:
@@ -585,6 +611,41 @@ async def test_who_keeps_failing_is_left_alone_and_tried_again(
         assert await figures(gateway, "breakers_opened_total", "breakers_open") == [1, 0]
         for _ in range(3):
             assert await ask() == 200
+
+
+@pytest.mark.parametrize("lane", [False, True], ids=["task", "lane"])
+@pytest.mark.parametrize("fault", ["no answer", "half an answer", "too slow"])
+async def test_what_counts_against_a_provider(fault: str, lane: bool, stage: Stage, tenant: Tenant) -> None:
+    async def provider(line: Line) -> None:
+        while (request := await line.read_request())[0]:
+            if request[1] == BODY:
+                await line.answer(ANSWER)
+                continue
+            if fault == "half an answer":
+                await line.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")
+            if fault != "too slow":
+                return
+            await line.wait_closed()
+
+    options = {"retries_max": 0, "first_byte_seconds": 0.05}
+    async with stage(provider, **options) as (gateway, _):
+        pool = gateway.worker.pools.of(gateway.worker.settings.providers()["anthropic"].origin)
+        async with trio.open_nursery() as nursery:
+
+            async def fail() -> None:
+                async with gateway.client() as client:
+                    if lane:
+                        # Its answer, or that the breaker is open already.
+                        await client.send(post(tenant.token))
+                        await client.read_answer()
+                    await client.send(post(tenant.token, b'{"model":"x"}', close=True))
+                    await client.read_to_end()
+
+            # Of those that are on their way when suspicion arises not all are counted.
+            for _ in range(60):
+                nursery.start_soon(fail)
+        assert pool.breakers.state("anthropic") is State.OPEN
+        assert (await gateway.ask(post(tenant.token))).status == 503
 
 
 async def test_an_open_breaker_makes_a_route_fall_over_at_once(stage: Stage, own_tenant: Tenant) -> None:
