@@ -150,8 +150,9 @@ class Breakers:
             breaker.requests += 1
             self._end_window(key, breaker, self._clock())
 
-    def failed(self, key: Key) -> None:
-        """There was no answer, or one that says that there is none to be had."""
+    def failed(self, key: Key, *, counted: bool = False) -> None:
+        """There was no answer, or one that says that there is none to be had; or it broke off, having been
+        `counted` as a success."""
         policy = self._policy
         if not policy.failure_share:
             return
@@ -160,7 +161,7 @@ class Breakers:
         if breaker.state is State.TRUSTED:
             self._suspect(key, breaker, now)
         elif breaker.state is State.WATCHED:
-            breaker.requests += 1
+            breaker.requests += 0 if counted else 1
             breaker.failures += 1
             enough = breaker.requests >= policy.requests_min
             if enough and breaker.failures >= breaker.requests * policy.failure_share:

@@ -188,6 +188,7 @@ class Connection:
         """The next request whose head is complete, or None when the client is done."""
         ready = self._reader.ready
         self.answered = self.tried = False
+        self.postponed = 0.0
         self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
             if self._refusal is not None:

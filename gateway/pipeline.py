@@ -278,7 +278,7 @@ class Pipeline:
                 tries.metering.status = ending_of(error).refusal.status
             if begun and cut_by_provider(error):
                 grant = tries.grant
-                self._pools.of(grant.provider.origin).breakers.failed(grant.account)
+                self._pools.of(grant.provider.origin).breakers.failed(grant.account, counted=True)
             raise
         finally:
             tries.end(outcome)

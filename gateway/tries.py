@@ -179,8 +179,7 @@ class Trier:
         if connection.postponed:
             # The first try was the lane's, and is over.
             tries.repeats = tries.started = 1
-            pause, connection.postponed = connection.postponed, 0.0
-            await trio.sleep(pause)
+            await trio.sleep(connection.postponed)
         while True:
             tries.aim()
             grant = tries.grant

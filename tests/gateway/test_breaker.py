@@ -135,6 +135,16 @@ def test_one_s_trouble_is_not_another_s() -> None:
     assert bench.breakers.state("other") is State.TRUSTED
 
 
+def test_an_answer_that_broke_off_is_one_request() -> None:
+    bench = Bench()
+    bench.watch()
+    for number in range(POLICY.requests_min):
+        bench.succeed(1)
+        if number % 2:
+            bench.breakers.failed(KEY, counted=True)
+    assert bench.state is State.OPEN
+
+
 def test_it_can_be_turned_off() -> None:
     bench = Bench(BreakerPolicy(failure_share=0))
     bench.fail(1000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 
+import msgspec
 import pytest
 import trio
 
@@ -616,9 +617,15 @@ async def test_who_keeps_failing_is_left_alone_and_tried_again(
 @pytest.mark.parametrize("lane", [False, True], ids=["task", "lane"])
 @pytest.mark.parametrize("fault", ["no answer", "half an answer", "too slow"])
 async def test_what_counts_against_a_provider(fault: str, lane: bool, stage: Stage, tenant: Tenant) -> None:
+    clients = 60
+    all_here = trio.Event()
+
     async def provider(line: Line) -> None:
         while (request := await line.read_request())[0]:
             if request[1] == BODY:
+                if len(provider_.lines) == clients:
+                    all_here.set()
+                await all_here.wait()
                 await line.answer(ANSWER)
                 continue
             if fault == "half an answer":
@@ -627,24 +634,30 @@ async def test_what_counts_against_a_provider(fault: str, lane: bool, stage: Sta
                 return
             await line.wait_closed()
 
-    options = {"retries_max": 0, "first_byte_seconds": 0.05}
-    async with stage(provider, **options) as (gateway, _):
+    async with stage(provider, retries_max=0) as (gateway, provider_):
         pool = gateway.worker.pools.of(gateway.worker.settings.providers()["anthropic"].origin)
-        async with trio.open_nursery() as nursery:
 
-            async def fail() -> None:
-                async with gateway.client() as client:
-                    if lane:
-                        # Its answer, or that the breaker is open already.
-                        await client.send(post(tenant.token))
-                        await client.read_answer()
-                    await client.send(post(tenant.token, b'{"model":"x"}', close=True))
-                    await client.read_to_end()
+        async def fail() -> None:
+            async with gateway.client() as client:
+                await client.send(post(tenant.token, b'{"model":"x"}'))
+                await client.read_head()
 
-            # Of those that are on their way when suspicion arises not all are counted.
-            for _ in range(60):
-                nursery.start_soon(fail)
+        if lane:
+            # As many idle connections, on which the lane sends.
+            async with trio.open_nursery() as nursery:
+                for _ in range(clients):
+                    nursery.start_soon(gateway.ask, post(tenant.token))
+            await poll(lambda: pool.idle == clients)
+        # Only now, so that nobody was too slow for it before.
+        hurried = msgspec.structs.replace(gateway.worker.limits, first_byte_seconds=0.05)
+        gateway.worker.lane._limits = gateway.worker.pipeline.trier._limits = hurried
+        # Of those that are on their way when suspicion arises not all are counted.
+        for _ in range(2):
+            async with trio.open_nursery() as nursery:
+                for _ in range(clients // 2):
+                    nursery.start_soon(fail)
         assert pool.breakers.state("anthropic") is State.OPEN
+        assert (gateway.worker.lane.requests > 0) is lane
         assert (await gateway.ask(post(tenant.token))).status == 503
 
 
