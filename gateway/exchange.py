@@ -198,7 +198,7 @@ class Exchange:
             self._stripper = UsageStripper()
             # Less comes out than was announced.
             framing = b"" if reader.until_close else _CHUNKED
-        self._chunked = framing is _CHUNKED
+        self._chunked = framing == _CHUNKED
         head = response.head.render(
             metering.request_id.encode(), framing, close=not self.connection.keep_alive
         )
@@ -258,7 +258,10 @@ class Exchange:
     def _stripped(self, stripper: UsageStripper, pieces: list[bytes]) -> bytes:
         """What the client asked for of these pieces of the body, in chunks of Karta's own."""
         done = self.upstream.reader.done
-        data = b"".join([*map(stripper.feed, pieces), stripper.finish() if done else b""])
+        parts = [stripper.feed(piece) for piece in pieces]
+        if done:
+            parts.append(stripper.finish())
+        data = b"".join(parts)
         if not self._chunked:
             return data
         return (b"%x\r\n%s\r\n" % (len(data), data) if data else b"") + (b"0\r\n\r\n" if done else b"")
