@@ -99,6 +99,7 @@ class Tries:
         """Its body is in memory, all of it."""
         self.at = 0
         self.started = 0
+        """How many tries went as far as to look for a connection."""
         self.repeats = 0
         """How often a target was asked once more."""
         self.told: list[str] = []
@@ -110,7 +111,6 @@ class Tries:
 
     def aim(self) -> None:
         """Make the request the target's: its name for the model, and what its streams are asked for."""
-        self.started += 1
         grant = self.grant
         if self.routed and grant.request is self.request:
             request = self.request
@@ -202,7 +202,11 @@ class Trier:
             if delay is None:
                 if response is None:
                     assert last is not None
-                    raise self._final(last, tries, failure)
+                    try:
+                        raise self._final(last, tries, failure)
+                    finally:
+                        # Its traceback holds this frame, and the request in it, which must not hold it.
+                        del last
                 response.head.lines += [line.encode("latin-1") for line in tries.lines(answered=True)]
                 return response
             await self._turn(connection, tries, failure, response, delay)
@@ -289,6 +293,7 @@ class Trier:
                 opened = decrypt(grant, self._master_keys)
             except Refusal as refusal:
                 raise _Refused(Cause.KEY, refusal.message, refusal.retry_after or 60) from None
+        tries.started += 1
         with opened:
             return await self._send_and_wait(connection, tries, pool, opened)
 

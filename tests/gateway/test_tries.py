@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 
@@ -10,6 +11,7 @@ import pytest
 import trio
 
 from gateway.breaker import State
+from gateway.tries import Tries
 from storage.model import CredentialKind
 from storage.routes import remove_route
 from storage.settings import Bind
@@ -563,6 +565,23 @@ async def test_a_client_that_leaves_ends_the_tries(leave: str, stage: Stage, ten
     assert len(provider_.lines) == (1 if waits else 2)
 
 
+@pytest.mark.parametrize("handler", [answering(ANSWER), dying, garbled, saying("503 Unavailable")])
+async def test_nothing_of_a_request_waits_for_the_collector(
+    handler: Handler, stage: Stage, tenant: Tenant
+) -> None:
+    """It holds a customer's key and prompt."""
+    async with stage(handler) as (gateway, _):
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(3):
+                await gateway.ask(post(tenant.token))
+            await poll(lambda: not gateway.worker.watchdog.watched)
+            assert not [one for one in gc.get_objects() if isinstance(one, Tries)]
+        finally:
+            gc.enable()
+
+
 # Breakers.
 
 
@@ -670,6 +689,7 @@ async def test_an_open_breaker_makes_a_route_fall_over_at_once(stage: Stage, own
         assert asked(found["vllm_anthropic"].received) == 25
         answer = await gateway.ask(post(own_tenant.token))
         assert answer.headers["x-karta-route-tried"] == "vllm_anthropic/a;breaker-open"
+        assert answer.headers["x-karta-route"] == "anthropic/b;attempts=1"
     assert asked(found["anthropic"].received) == 41
 
 
