@@ -139,10 +139,15 @@ class Tries:
             grant.request.forget()
         self.request.forget()
 
-    def end(self, outcome: Outcome) -> None:
-        """However it ended: nothing stays held."""
+    def wipe(self) -> None:
+        """A key that was opened in advance."""
         if self.opened is not None:
             self.opened.__exit__(None, None, None)
+            self.opened = None
+
+    def end(self, outcome: Outcome) -> None:
+        """However it ended: nothing stays held."""
+        self.wipe()
         for one in self.used:
             # Not settled: it was cut, and what is left on that connection belongs to an answer nobody reads.
             one.spoiled = one.spoiled or not self.metering.settled
@@ -251,6 +256,8 @@ class Trier:
         for upstream in tries.used:
             _let_go(upstream, response)
         tries.used.clear()
+        # It may not even have been used, and is of no use to another target.
+        tries.wipe()
         connection.deadline = NEVER
         grant = tries.grant
         metering = tries.metering

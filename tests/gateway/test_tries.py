@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from gateway.breaker import State
+from gateway.decrypt import OpenedCredential
 from gateway.tries import Tries
 from storage.model import CredentialKind
-from storage.routes import remove_route
+from storage.routes import remove_route, set_route
 from storage.settings import Bind
 from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
 from tests.gateway.routing import providers, route, to
@@ -691,6 +692,34 @@ async def test_an_open_breaker_makes_a_route_fall_over_at_once(stage: Stage, own
         assert answer.headers["x-karta-route-tried"] == "vllm_anthropic/a;breaker-open"
         assert answer.headers["x-karta-route"] == "anthropic/b;attempts=1"
     assert asked(found["anthropic"].received) == 41
+
+
+async def test_what_was_prepared_for_one_target_goes_to_no_other(stage: Stage, own_tenant: Tenant) -> None:
+    """A first use of a key: the default provider's key is opened, and its connection made, while that is
+    verified. By then its breaker is open."""
+    handlers = {"anthropic": silent, "vllm_anthropic": answering(ANSWER)}
+    async with providers(stage, handlers, of=own_tenant, cold=True) as (gateway, found):
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        targets = (to("anthropic", "a"), to("vllm_anthropic", "b"))
+        await set_route(gateway.db, ACTOR, own_tenant.org_id, "claude-test", targets)
+        async with gateway.client() as client:
+            async with gateway.authenticator._threads:
+                dialled = gateway.step("dialled")
+                await client.send(post(own_tenant.token))
+                await dialled.wait()
+                (pool,) = gateway.worker.pools.all()
+                (opened,) = [
+                    one for one in gc.get_objects() if isinstance(one, OpenedCredential) and any(one.secret)
+                ]
+                for _ in range(25):
+                    pool.breakers.failed(opened.grant.account)
+            answer = await client.read_answer()
+        assert answer.body == ANSWER
+        assert answer.headers["x-karta-route"] == "vllm_anthropic/b;attempts=1"
+        assert not any(opened.secret)
+    assert found["anthropic"].received == b""
+    assert OWN_KEY.encode() not in found["vllm_anthropic"].received
+    assert PLATFORM_KEY.encode() in found["vllm_anthropic"].received
 
 
 async def test_an_answer_is_passed_on_rather_than_lost_to_an_open_breaker(
