@@ -34,7 +34,7 @@ from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Pools, Upstream
-from gateway.ending import cut_by_provider, ending_of
+from gateway.ending import Cut, cut_by_provider, ending_of
 from gateway.forward import forward
 from gateway.known_heads import NEWS_MAX, KnownHeads
 from gateway.limits import Limits
@@ -116,14 +116,19 @@ class Pipeline:
         request: APIRequest | None = None
         try:
             request = recognise(inbound, self._operations, self._limits)
-            await self._admit_and_relay(connection, request, request_id, began)
+            with trio.CancelScope() as connection.running:
+                await self._admit_and_relay(connection, request, request_id, began)
+            if connection.cut_for is not None:
+                raise connection.cut_for
             if not inbound.complete:
                 await connection.linger()
-        except (Refusal, Overdue, UpstreamBroken) as error:
+        except (Refusal, Overdue, UpstreamBroken, Cut) as error:
             if connection.answered and isinstance(error, Overdue):
                 raise
-            if not connection.answered or isinstance(error, Refusal):
+            if not connection.answered or isinstance(error, Refusal | Cut):
                 await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
+        finally:
+            connection.running = connection.grant = connection.cut_for = None
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
@@ -145,6 +150,7 @@ class Pipeline:
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
             grants, routed = self._authorize(caller, request)
+            connection.grant = grants[0]
             reservation = await self._admission.reserve(grants[0], started_us, grants[1:])
         except BaseException:
             _dismiss(opened, upstream)
@@ -281,6 +287,10 @@ class Pipeline:
                 self._pools.of(grant.provider.origin).breakers.failed(grant.account, counted=True)
             raise
         finally:
+            if connection.cut_for is not None:
+                outcome = connection.cut_for.outcome
+                if not connection.answered:
+                    tries.metering.status = connection.cut_for.refusal.status
             tries.end(outcome)
 
     async def _refuse(
