@@ -36,14 +36,9 @@ _HAPPY_EYEBALLS_SECONDS: Final = 0.25
 class NotConnected(Refusal):
     """There is no connection to be had: nothing of the request has gone anywhere."""
 
-    passing = True
-    """Trying again may help."""
-
 
 class Untrusted(NotConnected):
     """Whoever answered there is not the provider, as far as its certificate says."""
-
-    passing = False
 
 
 class Busy(NotConnected):

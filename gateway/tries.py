@@ -24,7 +24,7 @@ from gateway.admission import Admission
 from gateway.authorize import Grant, Upstreams
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
-from gateway.dial import Busy, NotConnected, Pool, Pools, Upstream
+from gateway.dial import Busy, NotConnected, Pool, Pools, Untrusted, Upstream
 from gateway.ending import ending_of
 from gateway.forward import receive_head
 from gateway.include_usage import add_usage_request
@@ -359,8 +359,10 @@ def _failure_of(error: Exception) -> Failure | None:
         return Failure(error.cause)
     if isinstance(error, Busy):
         return Failure(Cause.BUSY)
+    if isinstance(error, Untrusted):
+        return Failure(Cause.UNTRUSTED)
     if isinstance(error, NotConnected):
-        return Failure(Cause.NOT_CONNECTED if error.passing else Cause.UNTRUSTED)
+        return Failure(Cause.NOT_CONNECTED)
     if isinstance(error, NothingReceived):
         return Failure(Cause.NO_ANSWER)
     if isinstance(error, UpstreamBroken) or (
