@@ -340,7 +340,9 @@ class Connection:
         # The last wait's limit may be on a provider's connection, which has another user by now.
         self.deadline = NEVER
         with contextlib.suppress(OSError, trio.ClosedResourceError), trio.move_on_after(_LINGER_SECONDS):
-            self.transport.sock.shutdown(socket.SHUT_WR)
+            self.transport.say_end()
+            # Not the method of a TLS socket, which would forget that it is one.
+            socket.socket.shutdown(self.transport.sock, socket.SHUT_WR)
             read = 0
-            while read < _LINGER_BYTES_MAX and (data := await self.transport.receive()):
-                read += len(data)
+            while read < _LINGER_BYTES_MAX and (size := await self.transport.discard()):
+                read += size

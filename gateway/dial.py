@@ -8,7 +8,6 @@ happy eyeballs, then TLS with verification always on; both within one limit.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import ssl
 
@@ -20,6 +19,7 @@ from gateway.provider import Origin
 from gateway.readiness import Readiness
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
+from gateway.tls_transport import TLSTransport, handshake
 from gateway.watchdog import Watchdog
 
 _HAPPY_EYEBALLS_SECONDS = 0.25
@@ -107,8 +107,8 @@ class Pool:
                 sock = tls = self._context.wrap_socket(
                     sock, server_hostname=origin.host, do_handshake_on_connect=False
                 )
-                await _handshake(tls)
-                transport = wire.TLSTransport(tls)
+                await handshake(tls)
+                transport = TLSTransport(tls)
             transport.watch(self._readiness)
             return transport
         except BaseException:
@@ -176,17 +176,3 @@ class Pools:
     def close_idle(self, older_than_seconds: float) -> None:
         for pool in self._pools.values():
             pool.close_idle(older_than_seconds)
-
-
-async def _handshake(sock: ssl.SSLSocket) -> None:
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            await trio.lowlevel.wait_readable(sock)
-        except ssl.SSLWantWriteError:
-            await trio.lowlevel.wait_writable(sock)
-        else:
-            with contextlib.suppress(OSError):
-                sock.setblocking(False)
-            return

@@ -36,6 +36,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = 75.0
     """Between requests on a client's connection (nginx's figure)."""
 
+    handshake_seconds: float = 10.0
+    """TLS and what a proxy says before it, from accepting on: some round trips for any line."""
+
+    handshakes_max: int = 1024
+    """Handshakes at once, some 20 KB each; beyond it the oldest gives way to the newest."""
+
     head_seconds: float = 10.0
     """From the first byte of a request to the end of its head: slow-header attacks end here."""
 

@@ -25,6 +25,7 @@ from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.connection import Connection, Take
 from gateway.dial import Pools
+from gateway.entrance import Entrance
 from gateway.fault import describe
 from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
@@ -109,6 +110,7 @@ class Worker:
         self.shipper = Shipper(spool, db)
         self._lent_is_known = False
         """What earlier workers on this journal were lent has been accounted for and given back."""
+        self.certificates = settings.certificates()
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
@@ -119,7 +121,10 @@ class Worker:
             async with trio.open_nursery() as background:
                 background.start_soon(self.watchdog.run)
                 background.start_soon(self.readiness.run)
-                for service in (self.pools.run, self.snapshot.run, self.shipper.run, self._refill):
+                services = [self.pools.run, self.snapshot.run, self.shipper.run, self._refill]
+                if self.certificates is not None:
+                    services.append(self.certificates.run)
+                for service in services:
                     background.start_soon(_keep_running, service)
                 async with trio.open_nursery() as verifications:
                     await self._serve(listener, on_ready, verifications)
@@ -158,7 +163,8 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = self._acceptor(handle, pipeline, lane.take)
+        entrance = self.entrance = self._entrance(pipeline)
+        acceptor = self.acceptor = self._acceptor(handle, pipeline, lane.take, entrance)
         metrics = Metrics(
             acceptor=acceptor,
             authenticator=authenticator,
@@ -187,7 +193,7 @@ class Worker:
                 traffic.start_soon(accept)
                 if self.settings.metrics_bind is not None:
                     traffic.start_soon(serve_metrics, self.settings.metrics_bind)
-                on_ready(_url(listener))
+                on_ready(_url(listener, "http" if self.certificates is None else "https"))
                 await anext(signals)
                 probes.draining = True
                 accepting.cancel()
@@ -238,7 +244,17 @@ class Worker:
         )
         return pipeline, lane
 
-    def _acceptor(self, handler: Handler, pipeline: Pipeline, take: Take | None = None) -> Acceptor:
+    def _entrance(self, pipeline: Pipeline) -> Entrance | None:
+        """What stands before the first request of a connection, where anything does."""
+        settings = self.settings
+        proxies = settings.trusted_proxies if settings.proxy_protocol else ()
+        if self.certificates is None and not proxies:
+            return None
+        return Entrance(self.limits, self.certificates, proxies, pipeline.new_request_id)
+
+    def _acceptor(
+        self, handler: Handler, pipeline: Pipeline, take: Take | None = None, entrance: Entrance | None = None
+    ) -> Acceptor:
         return Acceptor(
             limits=self.limits,
             watchdog=self.watchdog,
@@ -246,6 +262,7 @@ class Worker:
             handler=handler,
             request_id=pipeline.new_request_id,
             take=take,
+            entrance=entrance,
         )
 
 
@@ -264,6 +281,6 @@ def _price_names(settings: GatewaySettings) -> dict[str, str]:
     return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}
 
 
-def _url(listener: socket.socket) -> str:
+def _url(listener: socket.socket, scheme: str = "http") -> str:
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
