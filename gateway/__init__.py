@@ -32,6 +32,7 @@ Around the stages:
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
 - The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
   says what each failure means to the client and to the record, and `refusal` how it is told.
+- WebSockets, which leave the pipeline after `api_request`: `websocket`.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.
 - Memory: `snapshot` keeps keys and organizations, and keeps them true.
 - What may be used: `admission` sets apart what a request may use at most (`worst_case`), out of what `quota`

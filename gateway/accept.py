@@ -102,7 +102,9 @@ class Acceptor:
             self._entrance.close()
         for connection in self.connections:
             connection.keep_alive = False
-            if connection.inbound is None and connection.exchange is None:
+            if connection.on_drain is not None:
+                connection.on_drain()
+            elif connection.inbound is None and connection.exchange is None:
                 connection.scope.cancel()
         if self.connections:
             await self._draining.wait()

@@ -77,6 +77,7 @@ class Connection:
         "keep_alive",
         "news",
         "nursery",
+        "on_drain",
         "request_id",
         "scope",
         "take",
@@ -102,6 +103,8 @@ class Connection:
         task."""
         self.exchange: Ongoing | None = None
         """The answer on its way, while nobody but events moves it."""
+        self.on_drain: Callable[[], None] | None = None
+        """Called when the worker stops, by an answer that might never end by itself."""
         self.tried = False
         """The request was sent up before, on an idle connection that turned out dead: not on another one."""
         self.news = 0

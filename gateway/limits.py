@@ -60,6 +60,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     between_bytes_seconds: float = 300.0
     """A stream that stays silent longer is dead: real ones send pings."""
 
+    socket_idle_seconds: float = 600.0
+    """A WebSocket on which neither side says anything, not even a ping, for this long is forgotten."""
+
     write_stall_seconds: float = 60.0
     """A client that takes nothing for this long has stopped reading."""
 

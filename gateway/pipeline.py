@@ -41,6 +41,8 @@ from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
 from gateway.upload import upload
 from gateway.upstream_response import NothingReceived, UpstreamResponse
 from gateway.wait import Overdue
+from gateway.websocket.serve import WebSockets
+from gateway.websocket.upgrade import recognise_socket
 from storage.model import CredentialKind, Outcome
 from storage.sealing import MasterKeys
 
@@ -90,6 +92,17 @@ class Pipeline:
         self._observe = observe or _unobserved
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
+        self.websockets = WebSockets(
+            limits=limits,
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=pools,
+            meter=meter,
+            admission=admission,
+            new_request_id=self.new_request_id,
+            trusted_proxies=trusted_proxies,
+        )
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.requests = 0
         self.refused = 0
@@ -105,6 +118,10 @@ class Pipeline:
         request_id = connection.request_id = self.new_request_id()
         request: APIRequest | None = None
         try:
+            if inbound.upgrade:
+                request = recognise_socket(inbound, self._limits)
+                await self.websockets.run(connection, request, request_id)
+                return
             request = recognise(inbound, self._operations, self._limits)
             await self._admit_and_relay(connection, request, request_id, began)
             if not inbound.complete:

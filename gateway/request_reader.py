@@ -141,13 +141,16 @@ class RequestReader:
 
         llhttp stops after the head of an upgrade request, taking the body (if there is one) for the other
         protocol's. An offer of h2c is ignored by parsing the same head again without it; anything else
-        (WebSocket, CONNECT) is left marked, and refused by `api_request`.
+        (WebSocket, CONNECT) is left marked, for `websocket` to take or to refuse.
         """
         inbound = self.ready[-1]
         offered = [value.lower() for name, value in inbound.headers if name.lower() == b"upgrade"]
         if inbound.method == b"CONNECT" or offered != [b"h2c"]:
             inbound.upgrade = True
             inbound.keep_alive = False
+            if rest:
+                # Too early for the other protocol; whether that matters is for `websocket` to say.
+                inbound.body, inbound.body_bytes = [rest], len(rest)
             return b""
         self.ready.pop()
         kept = [
