@@ -157,12 +157,13 @@ def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
             assert faulty or not faults
         except BaseExceptionGroup as group:
             # A failed assertion comes out through three nurseries: told as what it is.
-            raise _sole(group) from None
+            raise sole(group) from None
 
     return start
 
 
-def _sole(error: BaseException) -> BaseException:
+def sole(error: BaseException) -> BaseException:
+    """What a group holds, if that is one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
