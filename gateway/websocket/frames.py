@@ -38,17 +38,35 @@ class Frame(NamedTuple):
     end: int
     """Where it ends in the data fed."""
     opcode: int
-    message: Window | None
+    message: Message | None
     """The whole message, if this frame ends one."""
 
 
-class _Whole(Window):
-    """Of a direction whose messages are bounded otherwise."""
+class Message:
+    """One message, whole or, where only its ends are kept, those of a long one."""
 
-    __slots__ = ()
+    __slots__ = ("_pieces", "_window")
+
+    def __init__(self, *, keep_ends: bool) -> None:
+        self._pieces: list[bytes] = []
+        self._window = Window() if keep_ends else None
 
     def add(self, piece: bytes) -> None:
-        self._pieces.append(piece)
+        if self._window is None:
+            self._pieces.append(piece)
+        else:
+            self._window.add(piece)
+
+    @property
+    def ends(self) -> Window | None:
+        """What is kept of a message that is too long; None where all of it is there."""
+        return self._window if self._window is not None and self._window.overflowed else None
+
+    def whole(self) -> bytes:
+        """All of it; of one that is too long, the beginning."""
+        if self._window is None:
+            return b"".join(self._pieces)
+        return self._window.head if self._window.overflowed else self._window.whole()
 
 
 class FrameReader:
@@ -76,7 +94,7 @@ class FrameReader:
         self._head = b""
         self._left = -1
         """Bytes of the frame's payload that are to come; -1 within a head."""
-        self._message: Window | None = None
+        self._message: Message | None = None
         self._size = 0
         """Bytes of the message so far."""
         self._opcode = 0
@@ -159,7 +177,7 @@ class FrameReader:
         elif opcode in _DATA:
             if self._message is not None:
                 raise FrameError(PROTOCOL_ERROR, "a message begins within another")
-            self._message, self._size = Window() if self._keep_ends else _Whole(), 0
+            self._message, self._size = Message(keep_ends=self._keep_ends), 0
         elif opcode != CONTINUATION or self._message is None:
             raise FrameError(PROTOCOL_ERROR, "an unknown frame")
         if opcode not in _CONTROL:

@@ -18,6 +18,7 @@ from gateway.connection import Connection
 from gateway.decrypt import decrypt, request_head
 from gateway.dial import Pools, Upstream
 from gateway.forward import forward
+from gateway.head_layout import layout_of
 from gateway.limits import Limits
 from gateway.meter import Meter
 from gateway.refusal import Kind, Refusal
@@ -138,6 +139,7 @@ class WebSockets:
         lines = head.split(b"\r\n")[1:]
         reader = upstream.reader
         reader.status, reader.lines = 101, lines
+        reader.layout = layout_of(lines, reader.layout)
         client_head = ClientHead(reader, grant.provider, hide_account=self._hides_account(grant))
         reader.lines = []
         try:

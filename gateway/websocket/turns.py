@@ -22,12 +22,13 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.admission import Admission
-from gateway.api_request import APIRequest, BodyFields
+from gateway.api_request import APIRequest
 from gateway.authorize import Grant, Upstreams, authorize, check_standing
+from gateway.body_fields import BodyFields
 from gateway.meter import Meter, Metering
 from gateway.refusal import Dialect, Kind, Refusal
-from gateway.sse import Window
 from gateway.tally import Tally
+from gateway.websocket.frames import Message
 from gateway.websocket.upgrade import REALTIME, RESPONSE
 from storage.model import Outcome
 
@@ -211,13 +212,13 @@ class Turns:
 
     # The provider's messages.
 
-    def told(self, message: Window) -> None:
+    def told(self, message: Message) -> None:
         """A provider's message, before it goes down. Raises `Refusal` when it begins what must not be."""
-        data = message.head if message.overflowed else message.whole()
+        data = message.whole()
         try:
             event = _told_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if not message.overflowed:
+            if message.ends is None:
                 return
             event = _Told(type="response.done" if len(self._open) == 1 else None)
         kind = event.type or ""
@@ -274,7 +275,7 @@ class Turns:
             if turn.metering.tally is not None and kind.endswith(".delta"):
                 turn.metering.tally.deltas += 1
 
-    def _ended(self, event: _Told, message: Window, size: int) -> None:
+    def _ended(self, event: _Told, message: Message, size: int) -> None:
         turn = self._find(event.response.id if event.response is not None else None)
         if turn is None:
             return
@@ -285,8 +286,8 @@ class Turns:
         if metering.tally is not None:
             tally.deltas = metering.tally.deltas
         metering.tally = tally
-        if message.overflowed:
-            tally.read_ends(message)
+        if message.ends is not None:
+            tally.read_ends(message.ends)
         else:
             tally.feed(message.whole())
             self._tell_later(turn, event, message.whole())

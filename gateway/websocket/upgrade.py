@@ -12,7 +12,8 @@ import hashlib
 import re
 from urllib.parse import parse_qs
 
-from gateway.api_request import APIRequest, BodyFields, read_head, split_prefix
+from gateway.api_request import APIRequest, read_head, split_prefix
+from gateway.body_fields import BodyFields
 from gateway.limits import Limits
 from gateway.operations import Operation, OperationKind
 from gateway.refusal import Dialect, Kind, Refusal

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.head_layout import layout_of
 from gateway.limits import Limits
 from gateway.provider import AuthStyle, make_provider
 from gateway.refusal import Dialect, Kind, Refusal
@@ -119,6 +120,7 @@ def test_what_goes_up() -> None:
 def answer(*lines: str, protocols: bytes = b"") -> bytes:
     reader = ResponseReader()
     reader.status, reader.lines = 101, [line.encode() for line in lines]
+    reader.layout = layout_of(reader.lines, reader.layout)
     head = ClientHead(reader, PROVIDER, hide_account=True)
     return answer_head(Handshake(KEY.encode(), protocols), reader.lines, head, b"id")
 
