@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from storage.bridge import open_database
+from storage.bridge import Database, open_database
+from storage.errors import DatabaseUnavailable
 from tests.bench.sim.process import SimProcess, running_sim
 from tests.faults.fault_proxy import FaultProxy, fault_proxy
 from tests.faults.history import Attempt, Findings, check, percentile
@@ -51,9 +52,19 @@ class Arena:
     """`gateways` share a database and a provider, which they reach through `proxy`."""
 
     def __init__(
-        self, tenant: Tenant, gateways: list[GatewayProcess], provider: SimProcess, proxy: FaultProxy
+        self,
+        tenant: Tenant,
+        gateways: list[GatewayProcess],
+        provider: SimProcess,
+        proxy: FaultProxy,
+        db: Database,
+        inspector: RawClient,
     ) -> None:
         self.tenant = tenant
+        self._db = db
+        self._inspector = inspector
+        self._inspecting = trio.Lock()
+        self._last_seq = 0
         self.gateways = gateways
         self.provider = provider
         self.proxy = proxy
@@ -76,7 +87,7 @@ class Arena:
         self, behaviour: str, *, stream: bool = True, openai: bool = False, token: str | None = None
     ) -> tuple[Attempt, bytes]:
         """A request with a model of its own, written down."""
-        attempt = Attempt(f"sim:seed={next(self._numbers)},{behaviour}")
+        attempt = Attempt(f"sim:seed={next(self._numbers)},{behaviour}", after=self._last_seq)
         self.history.append(attempt)
         body: dict[str, Any] = {"model": attempt.model, "max_tokens": 100_000, "messages": _SAID}
         if stream:
@@ -143,21 +154,39 @@ class Arena:
 
     # What became of it.
 
-    async def ledger(self) -> list[dict[str, Any]]:
-        entries: list[dict[str, Any]] = (await self.provider.look("/_sim/ledger"))["entries"]
+    async def ledger(self, after: int = 0) -> list[dict[str, Any]]:
+        """The provider's entries, by one connection for all who ask: the harness must not be the load."""
+        asking = f"GET /_sim/ledger?after={after} HTTP/1.1\r\nhost: sim\r\n\r\n"
+        async with self._inspecting:
+            await self._inspector.send(asking.encode())
+            document = json.loads((await self._inspector.read_answer()).body)
+        self._last_seq = document["last_seq"]
+        entries: list[dict[str, Any]] = document["entries"]
         return entries
+
+    async def arrived(self, attempt: Attempt) -> None:
+        """Until it has reached the provider."""
+        while not any(entry["model"] == attempt.model for entry in await self.ledger(attempt.after)):
+            await trio.sleep(POLL_SECONDS)
 
     async def entry(self, attempt: Attempt) -> dict[str, Any]:
         """The provider's side of an attempt, once it has seen the other side leave or has ended."""
         while True:
-            for entry in await self.ledger():
+            for entry in await self.ledger(attempt.after):
                 if entry["model"] == attempt.model and (entry["client_closed_at"] or entry["ended_at"]):
                     return entry
             await trio.sleep(POLL_SECONDS)
 
     async def rows(self) -> list[dict[str, Any]]:
-        async with open_database(self.tenant.database_url, role=None) as db:
-            return [dict(row) for row in await db.fetch("SELECT * FROM usage ORDER BY started_at")]
+        return [dict(row) for row in await self._fetch("SELECT * FROM usage ORDER BY started_at")]
+
+    async def _fetch(self, query: str, *values: object) -> list[Any]:
+        """What is asked of a database that may just have come back."""
+        while True:
+            try:
+                return list(await self._db.fetch(query, *values))
+            except DatabaseUnavailable:
+                await trio.sleep(POLL_SECONDS)
 
     async def row(self, attempt: Attempt) -> dict[str, Any]:
         (row,) = await self.rows_of(attempt)
@@ -165,15 +194,13 @@ class Arena:
 
     async def rows_of(self, *attempts: Attempt) -> list[dict[str, Any]]:
         """A row of each of them, in their order, once they are all there."""
-        async with open_database(self.tenant.database_url, role=None) as db:
-            while True:
-                found = await db.fetch(
-                    "SELECT * FROM usage WHERE model_asked = ANY($1)", [one.model for one in attempts]
-                )
-                rows = {row["model_asked"]: dict(row) for row in found}
-                if len(rows) == len(attempts):
-                    return [rows[one.model] for one in attempts]
-                await trio.sleep(POLL_SECONDS)
+        models = [one.model for one in attempts]
+        while True:
+            found = await self._fetch("SELECT * FROM usage WHERE model_asked = ANY($1)", models)
+            rows = {row["model_asked"]: dict(row) for row in found}
+            if len(rows) == len(attempts):
+                return [rows[model] for model in models]
+            await trio.sleep(2 * POLL_SECONDS)
 
     async def findings(self) -> Findings:
         """What is wrong with everything so far."""
@@ -218,7 +245,9 @@ async def _arena(
                 )
                 for name in ("first", "second")[:GATEWAYS]
             ]
-            yield Arena(tenant, gateways, provider, proxy)
+            db = await stack.enter_async_context(open_database(tenant.database_url, role=None))
+            inspector = await stack.enter_async_context(await provider.dial())
+            yield Arena(tenant, gateways, provider, proxy, db, RawClient(inspector))
             for gateway in gateways:
                 assert not gateway.ended, "a gateway has died"
 

@@ -29,6 +29,8 @@ class Attempt(msgspec.Struct):
     left_at: float | None = None
     """When its client left it, in seconds since 1970."""
     seconds: float = 0.0
+    after: int = 0
+    """Its entry in the provider's ledger comes after this one."""
 
     def take_body(self, body: bytes) -> None:
         self.whole = True

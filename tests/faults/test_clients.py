@@ -73,8 +73,7 @@ async def leave_once(
         if awaited:
             await client.read_until(awaited)
         else:
-            while not any(entry["model"] == attempt.model for entry in await stand.ledger()):
-                await trio.sleep(POLL_SECONDS)
+            await stand.arrived(attempt)
         left_at = now()
         await leave(client)
         row = await stand.row(attempt)
