@@ -155,7 +155,7 @@ class Relay:
             await trio.lowlevel.checkpoint()
             try:
                 data = await self._connection.transport.receive()
-            except OSError:
+            except (OSError, trio.ClosedResourceError):
                 data = b""
             if not data:
                 raise _Ended(Outcome.CLIENT_GONE)

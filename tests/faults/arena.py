@@ -215,11 +215,15 @@ class Arena:
 
 @asynccontextmanager
 async def arena(
-    tenant: Tenant, folder: Path, *, seconds_max: float = 120.0, **variables: str
+    tenant: Tenant, folder: Path, *, seconds_max: float = 120.0, by_proxy: bool = False, **variables: str
 ) -> AsyncIterator[Arena]:
-    """Everything started; `variables` are more of the gateways' environment."""
+    """Everything started; `variables` are more of the gateways' environment.
+
+    `by_proxy`: the provider is reached through `proxy`, which is a part of this process and so disturbs what
+    is measured in it.
+    """
     try:
-        async with _arena(tenant, folder, seconds_max, variables) as stand:
+        async with _arena(tenant, folder, seconds_max, by_proxy, variables) as stand:
             yield stand
     except BaseExceptionGroup as group:
         # A failed assertion comes out through several nurseries: told as what it is.
@@ -228,7 +232,7 @@ async def arena(
 
 @asynccontextmanager
 async def _arena(
-    tenant: Tenant, folder: Path, seconds_max: float, variables: dict[str, str]
+    tenant: Tenant, folder: Path, seconds_max: float, by_proxy: bool, variables: dict[str, str]
 ) -> AsyncIterator[Arena]:
     with running_sim() as provider, trio.fail_after(seconds_max):
         async with AsyncExitStack() as stack:
@@ -238,7 +242,7 @@ async def _arena(
                     gateway_process(
                         tenant.database_url,
                         folder / name,
-                        provider_url=proxy.url,
+                        provider_url=proxy.url if by_proxy else provider.base_url,
                         master_keys=tenant.master_keys,
                         **variables,
                     )

@@ -34,7 +34,7 @@ ENDS = {False: b"message_stop", True: b"[DONE]"}
 
 @only_in_full
 async def test_a_provider_that_refuses(own_tenant: Tenant, tmp_path: Path, table: Table) -> None:
-    async with arena(own_tenant, tmp_path) as stand, stand.control():
+    async with arena(own_tenant, tmp_path, by_proxy=True) as stand, stand.control():
         await stand.warm()
         control = stand.proxy.connections
         # Only new connections meet it: whatever is open goes on.
@@ -118,7 +118,7 @@ async def test_a_provider_that_breaks_off(
 @pytest.mark.parametrize("fault", [ResetPeer(after_bytes=900), LimitData(after_bytes=900)])
 async def test_a_line_that_breaks_off(fault: Fault, own_tenant: Tenant, tmp_path: Path, table: Table) -> None:
     """Wherever in an answer's bytes that is: also within a head, an event or a chunk's size."""
-    async with arena(own_tenant, tmp_path) as stand, stand.control():
+    async with arena(own_tenant, tmp_path, by_proxy=True) as stand, stand.control():
         await stand.warm()
         count = scaled(100, 6)
         for number in range(count):
@@ -189,7 +189,7 @@ LINES: dict[str, Sequence[Fault]] = {
 async def test_a_bad_line_changes_nothing(
     line: str, own_tenant: Tenant, tmp_path: Path, table: Table
 ) -> None:
-    async with arena(own_tenant, tmp_path) as stand, stand.control():
+    async with arena(own_tenant, tmp_path, by_proxy=True) as stand, stand.control():
         await stand.warm()
         stand.proxy.faults = list(LINES[line])
         count = scaled(20, 2)
@@ -210,7 +210,7 @@ async def test_a_bad_line_changes_nothing(
 async def test_a_line_that_goes_dead_before_an_answer(
     own_tenant: Tenant, tmp_path: Path, table: Table
 ) -> None:
-    stand_ = arena(own_tenant, tmp_path, KARTA_FIRST_BYTE_SECONDS="1")
+    stand_ = arena(own_tenant, tmp_path, by_proxy=True, KARTA_FIRST_BYTE_SECONDS="1")
     async with stand_ as stand, stand.control():
         await stand.warm()
         stand.proxy.faults = [Timeout()]
