@@ -34,7 +34,8 @@ Around the stages:
   says what each failure means to the client and to the record, and `refusal` how it is told.
 - WebSockets, which leave the pipeline after `api_request`: `websocket`.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.
-- Memory: `snapshot` keeps keys and organizations, and keeps them true.
+- Memory: `snapshot` keeps keys and organizations, and keeps them true; `cutting` ends what still runs for a
+  key that ended.
 - What may be used: `admission` sets apart what a request may use at most (`worst_case`), out of what `quota`
   has been lent; `reservation` is the numbers of it, and `refill` borrows more.
 - What was used: `usage_figures` are the classes of tokens and how figures merge, `tally` reads them from an
@@ -42,8 +43,12 @@ Around the stages:
   them.
 - What it costs: `price_library` compiles prices into a `price_table`, and `prices` finds the one that holds.
 - What is kept of it: `usage_writer` makes a row as the database takes it, `spool` has it on file before the
-  answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended.
-- The process: `worker` puts it together; `probes` and `metrics` tell of it; `fault` tells of Karta's own.
+  answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended,
+  and `journals` settles what nobody serves any more.
+- The process: `worker` puts it together; `probes`, `metrics` and `metric_page` tell of it; `fault` tells of
+  Karta's own.
+- The processes: `supervisor` runs several workers, each in its `slot`; `control` is what they say to each
+  other, `supervised` the worker's side of it. `shared_keys` and `peers` have a key verified once.
 
 In the steady state a request costs no database query, no task, no thread, and four system calls of its own
 besides the set's: receive, send, receive, send, and one write to the journal.

@@ -69,6 +69,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     """After SIGTERM, how long running answers may take to finish."""
 
+    retire_idle_seconds: float = 5.0
+    """After a reload, how long an idle connection may bring one more request, which is told that it is the
+    last. Clients under load all do; closing at once would meet some of them half way."""
+
+    retire_seconds: float = 600.0
+    """After a reload, how long the answers of the worker before may take: as long as any may to begin."""
+
     bcrypt_threads: int = 1
     """Key verifications at once. One leaves the other core to verified traffic."""
 

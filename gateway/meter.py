@@ -25,7 +25,7 @@ from storage.model import Outcome
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
 _COMPLETED: Final = Outcome.COMPLETED
-_UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
+_UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT, Outcome.REVOKED, Outcome.STOPPED)
 
 
 class Metering:

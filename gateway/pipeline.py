@@ -27,7 +27,7 @@ from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
-from gateway.ending import ending_of
+from gateway.ending import Cut, ending_of
 from gateway.forward import forward, receive_head
 from gateway.include_usage import add_usage_request
 from gateway.known_heads import NEWS_MAX, KnownHeads
@@ -120,17 +120,24 @@ class Pipeline:
         try:
             if inbound.upgrade:
                 request = recognise_socket(inbound, self._limits)
-                await self.websockets.run(connection, request, request_id)
-                return
-            request = recognise(inbound, self._operations, self._limits)
-            await self._admit_and_relay(connection, request, request_id, began)
-            if not inbound.complete:
+            else:
+                request = recognise(inbound, self._operations, self._limits)
+            with trio.CancelScope() as connection.running:
+                if inbound.upgrade:
+                    await self.websockets.run(connection, request, request_id)
+                else:
+                    await self._admit_and_relay(connection, request, request_id, began)
+            if connection.cut_for is not None:
+                raise connection.cut_for
+            if not (inbound.complete or inbound.upgrade):
                 await connection.linger()
-        except (Refusal, Overdue, UpstreamBroken) as error:
+        except (Refusal, Overdue, UpstreamBroken, Cut) as error:
             if connection.answered and isinstance(error, Overdue):
                 raise
-            if not connection.answered or isinstance(error, Refusal):
+            if not connection.answered or isinstance(error, Refusal | Cut):
                 await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
+        finally:
+            connection.running = connection.grant = connection.cut_for = None
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
@@ -151,7 +158,7 @@ class Pipeline:
             caller, opened, upstream = await self._admit_cold(connection, request)
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
-            grant = authorize(caller, request, self._upstreams, time.time())
+            grant = connection.grant = authorize(caller, request, self._upstreams, time.time())
             reservation = await self._admission.reserve(grant, started_us)
         except BaseException:
             _dismiss(opened, upstream)
@@ -277,6 +284,10 @@ class Pipeline:
                 metering.status = ending_of(error).refusal.status
             raise
         finally:
+            if connection.cut_for is not None:
+                outcome = connection.cut_for.outcome
+                if not connection.answered:
+                    metering.status = connection.cut_for.refusal.status
             for one in used:
                 # Not settled: it was cut, and what is left on that connection belongs to an answer nobody
                 # reads.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
 from gateway.certificates import CertificateError, Certificates
 from gateway.limits import Limits
@@ -16,6 +17,13 @@ from gateway.refusal import Dialect
 from storage.settings import PREFIX, Bind, BindSetting, ServerSettings
 
 _PROVIDER_PREFIX = f"{PREFIX}PROVIDER_"
+WORKERS_MAX = 256
+"""More than any machine has use for; each is some 60 MB and five connections to the database."""
+
+
+def count_workers(value: object) -> object:
+    """`auto` as a number: the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if value == "auto" else value
 
 
 class GatewaySettings(ServerSettings):
@@ -86,6 +94,18 @@ class GatewaySettings(ServerSettings):
         default=Limits().drain_seconds,
         ge=0,
         description="How long running answers may take to finish at shutdown.",
+    )
+    drain_notice_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="How long requests are still accepted at shutdown while /readyz says no, so that load "
+        "balancers see it.",
+    )
+    workers: Annotated[int, BeforeValidator(count_workers)] = Field(
+        default=1,
+        ge=1,
+        le=WORKERS_MAX,
+        description="Gateway processes on this machine, or `auto`: one for each core.",
     )
     unknown_price_usd_per_mtok: Decimal = Field(
         default=Decimal(100),

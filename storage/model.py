@@ -164,6 +164,10 @@ class Outcome(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     TIMED_OUT = "timed_out"
     REFUSED = "refused"
+    REVOKED = "revoked"
+    """Its key was revoked, or its organization suspended, while the answer was on its way."""
+    STOPPED = "stopped"
+    """The gateway was stopped, and the answer did not end within the drain."""
     INTERRUPTED = "interrupted"
     """Its worker died: the row was written by the next one."""
 

@@ -23,8 +23,10 @@ import msgspec
 import trio
 
 from gateway import wire
+from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
+from gateway.ending import ending_of
 from gateway.limits import Limits
 from gateway.refusal import Dialect, Kind, Refusal, error_body
 from gateway.wait import Overdue
@@ -66,8 +68,15 @@ class Relay:
     """One socket. It stands in the connection's `exchange`, and is told there when it must end."""
 
     def __init__(
-        self, connection: Connection, upstream: Upstream, turns: Turns, limits: Limits, request_id: str
+        self,
+        connection: Connection,
+        upstream: Upstream,
+        grant: Grant,
+        turns: Turns,
+        limits: Limits,
+        request_id: str,
     ) -> None:
+        self.grant = grant
         self._connection = connection
         self._upstream = upstream
         self._turns = turns
@@ -113,9 +122,14 @@ class Relay:
     # What the connection tells.
 
     def expire(self, overdue: Overdue) -> None:
-        """The worker stops, and this is the end of its patience."""
-        del overdue
-        self._stop(_Ended(Outcome.TIMED_OUT, GOING_AWAY, "this gateway is stopping"))
+        """A socket keeps its own time, so that this does not happen."""
+        self.fail(overdue)
+
+    def fail(self, error: Exception) -> None:
+        """Karta itself ends it: the worker's patience has, or the key."""
+        ending = ending_of(error)
+        code = GOING_AWAY if ending.outcome is Outcome.STOPPED else POLICY
+        self._stop(_Ended(ending.outcome, code, ending.refusal.message, ending.refusal))
 
     def leave(self) -> None:
         """The client has gone: what runs for it is cancelled by its connection."""
@@ -262,7 +276,9 @@ class Relay:
             await trio.sleep(_LOOK_SECONDS)
             now = trio.current_time()
             try:
-                self._turns.check_standing()
+                if not len(self._turns):
+                    # An answer of a key that merely expires may end. What is revoked is cut by `cutting`.
+                    self._turns.check_standing()
             except Refusal as refusal:
                 return self._stop(_Ended(Outcome.REFUSED, POLICY, refusal.message, refusal))
             if self._down_reader.closed or self._up_reader.closed:

@@ -158,7 +158,7 @@ class WebSockets:
         )
         self.open += 1
         try:
-            await Relay(connection, upstream, turns, self._limits, request_id).run(first)
+            await Relay(connection, upstream, grant, turns, self._limits, request_id).run(first)
         finally:
             self.open -= 1
 

@@ -409,7 +409,8 @@ async def test_the_end_of_patience_ends_a_response(stage: Stage, tenant: Tenant)
         await client.send({"type": "response.create"})
         await client.until("response.output_text.delta")
         gateway.worker.acceptor.cut()
+        assert (await client.next())["status"] == 503
         with pytest.raises(Closed) as found:
             await client.next()
         assert found.value.code == 1001
-        assert (await gateway.only_row())["outcome"] == "timed_out"
+        assert (await gateway.only_row())["outcome"] == "stopped"
