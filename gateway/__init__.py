@@ -12,8 +12,8 @@ Read this, then `pipeline`, then the stages in the order a request passes them::
     meter         what it used, whatever its end                   → UsageRecord
 
 Each stage takes what the one before it made, so a stage cannot be left out without a type error. `pipeline`
-owns all control flow: the order, what runs at the same time, the retry, and which exception becomes which
-answer. A stage that says no raises `refusal.Refusal`.
+owns the control flow: the order, what runs at the same time, and which exception becomes which answer; what
+is tried again, and where, is `tries`'. A stage that says no raises `refusal.Refusal`.
 
 The same stages, where none of them has to wait or to refuse, are gone through by `lane`: a request whose head
 is among `known_heads`, whose key is verified and whose provider has an idle connection is seen to within the
@@ -33,6 +33,8 @@ Around the stages:
 - The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
   says what each failure means to the client and to the record, and `refusal` how it is told.
 - WebSockets, which leave the pipeline after `api_request`: `websocket`.
+- What is tried again: `tries` goes from a grant to an answer's head, by the rules of `retry`, past whom a
+  `breaker` leaves alone; `members` changes the model's name in a body where a route says so.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.
 - Memory: `snapshot` keeps keys and organizations, and keeps them true; `cutting` ends what still runs for a
   key that ended.

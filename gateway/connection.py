@@ -95,6 +95,7 @@ class Connection:
         "news",
         "nursery",
         "on_drain",
+        "postponed",
         "request_id",
         "running",
         "scope",
@@ -125,6 +126,8 @@ class Connection:
         """Called when the worker stops, by an answer that might never end by itself."""
         self.tried = False
         """The request was sent up before, on an idle connection that turned out dead: not on another one."""
+        self.postponed = 0.0
+        """Seconds after which the request is to be sent up once more, its provider having said "not now"."""
         self.news = 0
         """How many heads in a row were new on this connection (see `known_heads`)."""
         self.finished = False
@@ -230,6 +233,7 @@ class Connection:
         """The next request whose head is complete, or None when the client is done."""
         ready = self._reader.ready
         self.answered = self.tried = False
+        self.postponed = 0.0
         self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
             if self._refusal is not None:

@@ -47,6 +47,13 @@ def ending_of(error: Exception) -> Ending:
     return Ending(fault, Outcome.CLIENT_GONE if isinstance(error, OSError) else Outcome.REFUSED)
 
 
+def cut_by_provider(error: Exception) -> bool:
+    """An answer that had begun broke off at the provider's end."""
+    return isinstance(error, UpstreamBroken) or (
+        isinstance(error, Overdue) and error.waiting is Waiting.UPSTREAM
+    )
+
+
 def _outcome(refusal: Refusal) -> Outcome:
     if refusal.kind is Kind.UPSTREAM_TIMEOUT:
         return Outcome.TIMED_OUT

@@ -185,6 +185,8 @@ class Exchange:
             self._raw = raw
             return
         self._raw = b""
+        if reader.status != 200 and self.asked:
+            self.upstream.pool.postpone(reader, self.metering.elapsed_us() / 1_000_000)
         self.begin(UpstreamResponse(self.grant, self.upstream, raw, hide_account=self._hide_account))
 
     def begin(self, response: UpstreamResponse) -> None:

@@ -27,6 +27,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     upstream_connections_max: int = 16_000
     """Connections of one worker to one provider, busy and idle together."""
 
+    upstream_queue_max: int = 1000
+    """Requests that wait for one of them. More would wait in vain."""
+
+    upstream_queue_seconds: float = 10.0
+    """How long they wait: short answers are over by then, and their clients are still there."""
+
     upstream_idle_max: int = 512
     """Idle connections kept to one provider: more than a worker has in use at once for short requests."""
 

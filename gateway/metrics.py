@@ -81,8 +81,16 @@ class Metrics:
                 "each",
             ),
             _Figure("worker_resident_bytes", "gauge", "Memory of each worker.", _resident_bytes, "each"),
-            _Figure("upstream_connections", "gauge", "Connections to providers.", lambda: _open(pools)),
-            _Figure("upstream_idle", "gauge", "Of those, idle ones.", lambda: _idle(pools)),
+            _Figure(
+                "upstream_connections", "gauge", "Connections to providers.", lambda: _sum(pools, "open")
+            ),
+            _Figure("upstream_idle", "gauge", "Of those, idle ones.", lambda: _sum(pools, "idle")),
+            _Figure("upstream_queue", "gauge", "Requests waiting for one.", lambda: _sum(pools, "waiting")),
+            _Figure("upstream_waits_total", "counter", "Those that had to.", lambda: _sum(pools, "waited")),
+            _Figure("retries_total", "counter", "Requests tried again.", lambda: _sum(pools, "retried")),
+            _Figure("failovers_total", "counter", "And at another target.", lambda: pipeline.trier.failovers),
+            _Figure("breakers_open", "gauge", "Credentials left alone.", lambda: _breakers(pools, "open")),
+            _Figure("breakers_opened_total", "counter", "In all.", lambda: _breakers(pools, "opened")),
             _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
             _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
             _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
@@ -113,12 +121,13 @@ class Metrics:
         await answer(connection, inbound, self.render())
 
 
-def _open(pools: Pools) -> int:
-    return sum(pool.open for pool in pools.all())
+def _sum(pools: Pools, figure: str) -> int:
+    """Over all origins."""
+    return sum(getattr(pool, figure) for pool in pools.all())
 
 
-def _idle(pools: Pools) -> int:
-    return sum(pool.idle for pool in pools.all())
+def _breakers(pools: Pools, figure: str) -> int:
+    return sum(getattr(pool.breakers, figure) for pool in pools.all())
 
 
 def _reserved(refill: Refill) -> int:

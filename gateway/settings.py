@@ -10,10 +10,12 @@ from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, SecretStr
 
+from gateway.breaker import BreakerPolicy
 from gateway.certificates import CertificateError, Certificates
 from gateway.limits import Limits
 from gateway.provider import AuthStyle, Provider, ProviderError, load, make_provider
 from gateway.refusal import Dialect
+from gateway.retry import RetryPolicy
 from storage.settings import PREFIX, Bind, BindSetting, ServerSettings
 
 _PROVIDER_PREFIX = f"{PREFIX}PROVIDER_"
@@ -24,6 +26,10 @@ WORKERS_MAX = 256
 def count_workers(value: object) -> object:
     """`auto` as a number: the cores this process may use."""
     return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def _statuses(statuses: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(statuses)))
 
 
 class GatewaySettings(ServerSettings):
@@ -74,6 +80,54 @@ class GatewaySettings(ServerSettings):
     )
     bcrypt_threads: int = Field(
         default=Limits().bcrypt_threads, ge=1, le=64, description="Key verifications at once, a thread each."
+    )
+    connect_seconds: float = Field(
+        default=Limits().connect_seconds,
+        gt=0,
+        description="How long connecting to a provider may take: look-up of its name, TCP and TLS together.",
+    )
+    upstream_connections_max: int = Field(
+        default=Limits().upstream_connections_max,
+        ge=1,
+        description="Connections of one worker to one provider; further requests wait for one.",
+    )
+    upstream_queue_seconds: float = Field(
+        default=Limits().upstream_queue_seconds,
+        gt=0,
+        description="How long a request may wait for one of them.",
+    )
+    retry_statuses: str = Field(
+        default=_statuses(RetryPolicy().statuses),
+        pattern=r"^([45]\d\d(, ?[45]\d\d)*)?$",
+        description="Answers of a provider after which Karta asks it again, comma separated.",
+    )
+    retries_max: int = Field(
+        default=RetryPolicy().retries_max,
+        ge=0,
+        le=10,
+        description="How often a request is tried again at the same provider, before a byte of an answer.",
+    )
+    retry_seconds: float = Field(
+        default=RetryPolicy().seconds,
+        ge=0,
+        description="From a request's first try to the last it may have.",
+    )
+    retry_budget_percent: float = Field(
+        default=RetryPolicy().budget_share * 100,
+        ge=0,
+        le=100,
+        description="How many of the requests to a provider may be tried again.",
+    )
+    breaker_failure_percent: float = Field(
+        default=BreakerPolicy().failure_share * 100,
+        ge=0,
+        le=100,
+        description="Share of failures at which a provider is left alone for a while (0: never).",
+    )
+    breaker_open_seconds: float = Field(
+        default=BreakerPolicy().open_seconds,
+        gt=0,
+        description="How long at first.",
     )
     first_byte_seconds: float = Field(
         default=Limits().first_byte_seconds,
@@ -177,10 +231,30 @@ class GatewaySettings(ServerSettings):
         return Limits(
             body_bytes_max=self.body_bytes_max,
             bcrypt_threads=self.bcrypt_threads,
+            connect_seconds=self.connect_seconds,
+            upstream_connections_max=self.upstream_connections_max,
+            upstream_queue_seconds=self.upstream_queue_seconds,
             first_byte_seconds=self.first_byte_seconds,
             between_bytes_seconds=self.between_bytes_seconds,
             write_stall_seconds=self.write_stall_seconds,
             drain_seconds=self.drain_seconds,
+        )
+
+    def retries(self) -> RetryPolicy:
+        """When a request is tried again."""
+        return RetryPolicy(
+            statuses=frozenset(int(one) for one in self.retry_statuses.split(",") if one),
+            retries_max=self.retries_max,
+            seconds=self.retry_seconds,
+            budget_share=self.retry_budget_percent / 100,
+        )
+
+    def breakers(self) -> BreakerPolicy:
+        """When a provider is left alone."""
+        return BreakerPolicy(
+            failure_share=self.breaker_failure_percent / 100,
+            open_seconds=self.breaker_open_seconds,
+            open_seconds_max=max(BreakerPolicy().open_seconds_max, self.breaker_open_seconds),
         )
 
     def providers(self) -> dict[str, Provider]:

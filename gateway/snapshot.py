@@ -50,6 +50,7 @@ class KeyRecord:
         "has_budget",
         "key",
         "limits_use",
+        "routes",
         "simulated",
         "valid_until",
     )
@@ -68,6 +69,8 @@ class KeyRecord:
         """Not by its time: what runs for it is to be cut."""
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
+        """By the name that stands for them; None without any, and for who reaches no provider anyway."""
         self.hard_limits = tuple(limit for limit in key.limits if limit.hard)
         """Those that may refuse."""
         kinds = {limit.kind for limit in self.hard_limits}

@@ -112,7 +112,9 @@ class Worker:
         self.limits = settings.limits()
         self.watchdog = Watchdog()
         self.readiness = Readiness()
-        self.pools = Pools(self.limits, self.watchdog, self.readiness)
+        self.pools = Pools(
+            self.limits, self.watchdog, self.readiness, settings.retries(), settings.breakers()
+        )
         self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
         self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
         self.refill = Refill(db, spool.owner)
@@ -310,6 +312,7 @@ class Worker:
         providers = settings.providers()
         upstreams = Upstreams(
             live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+            by_name=providers,
             simulated=settings.simulated(),
             shared_account=settings.shared_account,
         )

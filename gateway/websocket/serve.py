@@ -73,7 +73,7 @@ class WebSockets:
         check_standing(caller, time.time())
         grant = authorize(caller, request, self._upstreams, time.time())
         await self._try_limits(grant)
-        upstream = await self._pools.of(grant.provider.origin).dial()
+        upstream = await self._pools.of(grant.provider.origin).acquire(fresh=True)
         try:
             raw = await self._shake_hands(connection, upstream, grant, handshake)
             if raw.startswith(b"HTTP/1.1 101 "):

@@ -265,9 +265,10 @@ async def test_a_fault_of_kartas_own_costs_one_request(
 
 async def test_a_fault_after_admission_is_recorded_as_one(stage: Stage, tenant: Tenant) -> None:
     async with stage(answering(ANSWER), faulty=True) as (gateway, _):
-        pools, gateway.worker.pipeline._pools = gateway.worker.pipeline._pools, None  # type: ignore[assignment]
+        trier = gateway.worker.pipeline.trier
+        pools, trier._pools = trier._pools, None  # type: ignore[assignment]
         refused = await gateway.ask(post(tenant.token))
-        gateway.worker.pipeline._pools = pools
+        trier._pools = pools
         row = await gateway.only_row()
     assert (refused.status, row["status"], row["outcome"]) == (500, 500, "refused")
     assert row["request_id"].hex == refused.headers["request-id"]
