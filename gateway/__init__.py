@@ -22,15 +22,17 @@ event that brought it, and everything else is left to the connection's task and 
 
 Around the stages:
 
-- The sockets: `wire` is the two of a request, `readiness` the one set that tells of all of them,
-  `socket_state` what the kernel tells of one; `connection` is a client's with all its limits, and `watchdog`
-  ends every over-long `wait`.
+- The sockets: `wire` is the two of a request, `tls_transport` the same with TLS, `readiness` the one set that
+  tells of all of them, `socket_state` what the kernel tells of one; `connection` is a client's with all its
+  limits, and `watchdog` ends every over-long `wait`.
+- Before a connection's first request: `entrance`, with `certificates` for TLS and `proxy_protocol`.
 - Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, helped by `whole_message`; `sse`.
 - Heads: `request_head` and `response_head` decide what becomes of each field; `upstream_response` is an
   answer whose head is complete; `client_address` tells who a proxy speaks for.
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
 - The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
   says what each failure means to the client and to the record, and `refusal` how it is told.
+- WebSockets, which leave the pipeline after `api_request`: `websocket`.
 - What is tried again: `tries` goes from a grant to an answer's head, by the rules of `retry`, past whom a
   `breaker` leaves alone; `members` changes the model's name in a body where a route says so.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.

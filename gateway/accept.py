@@ -2,8 +2,8 @@
 
 Job: own the listening socket and one task per client connection; hand each `Inbound` to the pipeline; bound
 everything a stranger can make grow. One task serves a connection: it reads a request, runs it, reads the
-next. While a request runs nobody reads, so pipelined bytes stay in the kernel; that the client has gone is
-told by `readiness`, and every limit in time by `watchdog`.
+next. A handshake before all that is `entrance`'s. While a request runs nobody reads, so pipelined bytes stay
+in the kernel; that the client has gone is told by `readiness`, and every limit in time by `watchdog`.
 
 Bounds: connections, time to the first byte and to the whole head, idle time between requests, time between
 body bytes, time a write may stall.
@@ -26,6 +26,7 @@ from gateway import wire
 from gateway.api_request import guess_dialect
 from gateway.connection import Connection, Take
 from gateway.ending import Cut
+from gateway.entrance import Entrance
 from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.readiness import Readiness
@@ -65,8 +66,10 @@ class Acceptor:
         handler: Handler,
         request_id: Callable[[], str],
         take: Take | None = None,
+        entrance: Entrance | None = None,
     ) -> None:
         self._limits = limits
+        self._entrance = entrance
         self._watchdog = watchdog
         self._readiness = readiness
         self._handler = handler
@@ -75,6 +78,11 @@ class Acceptor:
         self.connections: set[Connection] = set()
         self._draining = False
         self._emptied = trio.Event()
+
+    @property
+    def turned_away(self) -> int:
+        """Connections that ended before they could ask anything."""
+        return 0 if self._entrance is None else self._entrance.failures
 
     async def serve(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Accept until cancelled; each connection is a task of `nursery`."""
@@ -105,9 +113,13 @@ class Acceptor:
     async def drain(self) -> None:
         """No more requests: close idle connections, return when the busy ones have ended."""
         self._draining = True
+        if self._entrance is not None:
+            self._entrance.close()
         for connection in self.connections:
             connection.keep_alive = False
-            if connection.inbound is None and connection.exchange is None:
+            if connection.on_drain is not None:
+                connection.on_drain()
+            elif connection.inbound is None and connection.exchange is None:
                 connection.scope.cancel()
         await self.emptied()
 
@@ -128,18 +140,33 @@ class Acceptor:
                 sock, address = listener.accept()
             except (BlockingIOError, ConnectionAbortedError):
                 return
-            if len(self.connections) >= self._limits.connections_max:
+            entrance = self._entrance
+            entering = 0 if entrance is None else len(entrance)
+            if len(self.connections) + entering >= self._limits.connections_max:
                 sock.close()
                 continue
             with contextlib.suppress(OSError):
                 # One that is broken already shows when it is read.
                 wire.prepare(sock)
             peer = address[0] if isinstance(address, tuple) else "unix"
-            transport = wire.PlainTransport(sock)
-            connection = Connection(transport, peer, self._limits, self._watchdog, nursery, self._take)
-            # Counted from now on, not from when its task first runs.
-            self.connections.add(connection)
+            if entrance is not None:
+                nursery.start_soon(self._let_in, entrance, sock, peer, nursery)
+                continue
+            connection = self._connection(wire.PlainTransport(sock), peer, nursery)
             nursery.start_soon(self._serve_connection, connection)
+
+    def _connection(self, transport: wire.Transport, peer: str, nursery: trio.Nursery) -> Connection:
+        """Counted from now on, not from when its task first runs."""
+        connection = Connection(transport, peer, self._limits, self._watchdog, nursery, self._take)
+        self.connections.add(connection)
+        return connection
+
+    async def _let_in(
+        self, entrance: Entrance, sock: socket.socket, peer: str, nursery: trio.Nursery
+    ) -> None:
+        entered = await entrance.enter(sock, peer)
+        if entered is not None:
+            await self._serve_connection(self._connection(*entered, nursery))
 
     async def _serve_connection(self, connection: Connection) -> None:
         self._watchdog.watched.add(connection)

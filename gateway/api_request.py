@@ -157,27 +157,29 @@ def recognise(inbound: Inbound, operations: Operations, limits: Limits) -> APIRe
     if inbound.version not in ("1.1", "1.0"):
         raise Refusal(Kind.VERSION_UNSUPPORTED, "Only HTTP/1.1 and HTTP/1.0 are spoken here.", close=True)
     if inbound.upgrade:
-        raise Refusal(
-            Kind.NOT_SUPPORTED, "WebSocket and CONNECT are not supported by this gateway.", close=True
-        )
+        # WebSockets go another way: `websocket.upgrade`.
+        raise Refusal(Kind.NOT_SUPPORTED, "There is nothing to upgrade to here.", close=True)
     target = inbound.target
     explicit = _UNKNOWN
     # Nearly every request asks for a path without parameters, prefix or query: then there is nothing to
     # examine.
     found = operations.static.get(target)
     if found is None:
-        explicit, target = _split_prefix(target)
+        explicit, target = split_prefix(target)
         found = operations.match(target.partition(b"?")[0])
     if found is None:
         raise Refusal(Kind.NOT_FOUND, "Unknown path: Karta forwards only known operations of the two APIs.")
     operation = _choose(found, explicit, inbound)
     request = APIRequest(inbound, operation, target)
-    _read_head(request, limits)
+    read_head(request, limits)
     return request
 
 
-def _split_prefix(target: bytes) -> tuple[Dialect, bytes]:
-    """The dialect named by `/anthropic/v1/…` or `/openai/v1/…`, and the target as the provider knows it."""
+def split_prefix(target: bytes) -> tuple[Dialect, bytes]:
+    """The dialect named by `/anthropic/v1/…` or `/openai/v1/…`, and the target as the provider knows it.
+
+    Raises `Refusal`.
+    """
     if not _TARGET.match(target):
         raise Refusal(Kind.MALFORMED, "The request target must be a path of printable ASCII.", close=True)
     for prefix, dialect in _EXPLICIT:
@@ -217,7 +219,8 @@ def _choose(found: PathOperations, explicit: Dialect, inbound: Inbound) -> Opera
     return operation
 
 
-def _read_head(request: APIRequest, limits: Limits) -> None:
+def read_head(request: APIRequest, limits: Limits) -> None:
+    """Sort the fields: what goes up as it came, the key, and what Karta has to know. Raises `Refusal`."""
     inbound = request.inbound
     content_type = b""
     dropped: set[bytes] = set()

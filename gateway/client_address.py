@@ -26,16 +26,16 @@ _V6_PREFIX = 64
 
 def client_network(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> str:
     """The network to count the client of this request by; `peer` is its connection's other end."""
-    address = _parse(peer)
+    address = parse_address(peer)
     if address is None:
         return peer
-    if _is_trusted(address, trusted):
+    if is_trusted(address, trusted):
         for hop in reversed(_hops(inbound)):
-            told = _parse(hop)
+            told = parse_address(hop)
             if told is None:
                 break
             address = told
-            if not _is_trusted(address, trusted):
+            if not is_trusted(address, trusted):
                 break
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((address, _V6_PREFIX), strict=False))
@@ -47,7 +47,8 @@ def _hops(inbound: Inbound) -> list[str]:
     return [hop.strip() for hop in b",".join(fields).decode("latin-1").split(",")[-HOPS_MAX:]]
 
 
-def _parse(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
+    """An address as it is written without port; None for anything else."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -56,5 +57,6 @@ def _parse(text: str) -> Address | None:
     return (address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else address
 
 
-def _is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
+def is_trusted(address: Address, trusted: Sequence[Network]) -> bool:
+    """True for a proxy before Karta."""
     return any(address in network for network in trusted)

@@ -94,6 +94,7 @@ class Connection:
         "last",
         "news",
         "nursery",
+        "on_drain",
         "postponed",
         "request_id",
         "running",
@@ -121,6 +122,8 @@ class Connection:
         task."""
         self.exchange: Ongoing | None = None
         """The answer on its way, while nobody but events moves it."""
+        self.on_drain: Callable[[], None] | None = None
+        """Called when the worker stops, by an answer that might never end by itself."""
         self.tried = False
         """The request was sent up before, on an idle connection that turned out dead: not on another one."""
         self.postponed = 0.0
@@ -386,7 +389,9 @@ class Connection:
         # The last wait's limit may be on a provider's connection, which has another user by now.
         self.deadline = NEVER
         with contextlib.suppress(OSError, trio.ClosedResourceError), trio.move_on_after(_LINGER_SECONDS):
-            self.transport.sock.shutdown(socket.SHUT_WR)
+            self.transport.say_end()
+            # Not the method of a TLS socket, which would forget that it is one.
+            socket.socket.shutdown(self.transport.sock, socket.SHUT_WR)
             read = 0
-            while read < _LINGER_BYTES_MAX and (data := await self.transport.receive()):
-                read += len(data)
+            while read < _LINGER_BYTES_MAX and (size := await self.transport.discard()):
+                read += size

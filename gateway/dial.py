@@ -11,7 +11,6 @@ the next that is given back, or the place of one that was closed. The queue is b
 
 from __future__ import annotations
 
-import contextlib
 import random
 import socket
 import ssl
@@ -28,6 +27,7 @@ from gateway.readiness import Readiness
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
 from gateway.retry import Budget, Failure, Postponed, RetryPolicy, failure_of_answer
+from gateway.tls_transport import TLSTransport, handshake
 from gateway.watchdog import Watchdog
 
 _HAPPY_EYEBALLS_SECONDS: Final = 0.25
@@ -252,8 +252,8 @@ class Pool:
                 sock = tls = self._context.wrap_socket(
                     sock, server_hostname=origin.host, do_handshake_on_connect=False
                 )
-                await _handshake(tls)
-                transport = wire.TLSTransport(tls)
+                await handshake(tls)
+                transport = TLSTransport(tls)
             transport.watch(self._readiness)
             return transport
         except BaseException:
@@ -335,17 +335,3 @@ class Pools:
     def close_idle(self, older_than_seconds: float) -> None:
         for pool in self._pools.values():
             pool.close_idle(older_than_seconds)
-
-
-async def _handshake(sock: ssl.SSLSocket) -> None:
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            await trio.lowlevel.wait_readable(sock)
-        except ssl.SSLWantWriteError:
-            await trio.lowlevel.wait_writable(sock)
-        else:
-            with contextlib.suppress(OSError):
-                sock.setblocking(False)
-            return

@@ -42,6 +42,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     idle_seconds: float = 75.0
     """Between requests on a client's connection (nginx's figure)."""
 
+    handshake_seconds: float = 10.0
+    """TLS and what a proxy says before it, from accepting on: some round trips for any line."""
+
+    handshakes_max: int = 1024
+    """Handshakes at once, some 20 KB each; beyond it the oldest gives way to the newest."""
+
     head_seconds: float = 10.0
     """From the first byte of a request to the end of its head: slow-header attacks end here."""
 
@@ -59,6 +65,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     between_bytes_seconds: float = 300.0
     """A stream that stays silent longer is dead: real ones send pings."""
+
+    socket_idle_seconds: float = 600.0
+    """A WebSocket on which neither side says anything, not even a ping, for this long is forgotten."""
 
     write_stall_seconds: float = 60.0
     """A client that takes nothing for this long has stopped reading."""

@@ -71,6 +71,8 @@ class Metrics:
             _Figure("usage_lost_total", "counter", "Records that found no room.", lambda: spool.lost),
             _Figure("spool_full", "gauge", "1 when no more can be recorded.", lambda: spool.full, "max"),
             _Figure("connections", "gauge", "Client connections.", lambda: len(acceptor.connections)),
+            _Figure("websockets", "gauge", "Of those, WebSockets.", lambda: pipeline.websockets.open),
+            _Figure("turned_away_total", "counter", "Failed handshakes.", lambda: acceptor.turned_away),
             _Figure(
                 "worker_connections",
                 "gauge",

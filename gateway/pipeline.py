@@ -45,6 +45,8 @@ from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
 from gateway.tries import Trier, Tries
 from gateway.wait import Overdue
+from gateway.websocket.serve import WebSockets
+from gateway.websocket.upgrade import recognise_socket
 from storage.model import Outcome
 from storage.sealing import MasterKeys
 
@@ -91,6 +93,17 @@ class Pipeline:
         self._observe = observe or _unobserved
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
+        self.websockets = WebSockets(
+            limits=limits,
+            authenticator=authenticator,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=pools,
+            meter=meter,
+            admission=admission,
+            new_request_id=self.new_request_id,
+            trusted_proxies=trusted_proxies,
+        )
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.trier = Trier(
             limits=limits,
@@ -115,12 +128,18 @@ class Pipeline:
         request_id = connection.request_id = self.new_request_id()
         request: APIRequest | None = None
         try:
-            request = recognise(inbound, self._operations, self._limits)
+            if inbound.upgrade:
+                request = recognise_socket(inbound, self._limits)
+            else:
+                request = recognise(inbound, self._operations, self._limits)
             with trio.CancelScope() as connection.running:
-                await self._admit_and_relay(connection, request, request_id, began)
+                if inbound.upgrade:
+                    await self.websockets.run(connection, request, request_id)
+                else:
+                    await self._admit_and_relay(connection, request, request_id, began)
             if connection.cut_for is not None:
                 raise connection.cut_for
-            if not inbound.complete:
+            if not (inbound.complete or inbound.upgrade):
                 await connection.linger()
         except (Refusal, Overdue, UpstreamBroken, Cut) as error:
             if connection.answered and isinstance(error, Overdue):

@@ -141,13 +141,16 @@ class RequestReader:
 
         llhttp stops after the head of an upgrade request, taking the body (if there is one) for the other
         protocol's. An offer of h2c is ignored by parsing the same head again without it; anything else
-        (WebSocket, CONNECT) is left marked, and refused by `api_request`.
+        (WebSocket, CONNECT) is left marked, for `websocket` to take or to refuse.
         """
         inbound = self.ready[-1]
         offered = [value.lower() for name, value in inbound.headers if name.lower() == b"upgrade"]
         if inbound.method == b"CONNECT" or offered != [b"h2c"]:
             inbound.upgrade = True
             inbound.keep_alive = False
+            if rest:
+                # Too early for the other protocol; whether that matters is for `websocket` to say.
+                inbound.body, inbound.body_bytes = [rest], len(rest)
             return b""
         self.ready.pop()
         kept = [
@@ -189,18 +192,21 @@ class RequestReader:
         current.version = self._parser.get_http_version()
         current.keep_alive = self._parser.should_keep_alive()
         self._head_done = True
-        self.ready.append(current)
         if len(current.target) > TARGET_BYTES_MAX:
             self._problem = _target_too_long()
         elif self._taken + self._reading > HEAD_BYTES_MAX and _head_bytes(current) > HEAD_BYTES_MAX:
             self._problem = self._problem or _head_too_long()
+        if self._problem is None:
+            # Nor any that follows one that is refused.
+            self.ready.append(current)
 
     def on_body(self, body: bytes) -> None:
         self._current.body.append(body)
         self._current.body_bytes += len(body)
 
     def on_message_complete(self) -> None:
-        self._current.complete = True
+        # With trailers beyond all bounds it is not whole, but refused.
+        self._current.complete = self._problem is None
         # What is left of this read belongs to the next message; it is spared the count of its first read.
         self._reading = 0
 

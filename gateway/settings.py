@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, SecretStr
 
 from gateway.breaker import BreakerPolicy
+from gateway.certificates import CertificateError, Certificates
 from gateway.limits import Limits
 from gateway.provider import AuthStyle, Provider, ProviderError, load, make_provider
 from gateway.refusal import Dialect
@@ -32,11 +33,29 @@ def _statuses(statuses: frozenset[int]) -> str:
 
 
 class GatewaySettings(ServerSettings):
+    TLS_MEND: ClassVar[str] = (
+        "KARTA_TLS_CERT_FILE: production needs TLS; name a certificate (and KARTA_TLS_KEY_FILE), or in "
+        "KARTA_TRUSTED_PROXIES the addresses of the proxy that terminates it (for example 10.0.0.0/8)"
+    )
+
     gateway_bind: BindSetting = Field(
         default=Bind("127.0.0.1", 8080), description="Where SDK traffic is served."
     )
     metrics_bind: BindSetting | None = Field(
         default=None, description="Where Prometheus metrics are served, on their own port (unset: nowhere)."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None,
+        description="The certificate to show to clients, with its chain, in PEM; with it https is served. "
+        "Read again on SIGHUP, and when it changes.",
+    )
+    tls_key_file: Path | None = Field(
+        default=None, description="The certificate's private key in PEM, without a passphrase."
+    )
+    proxy_protocol: bool = Field(
+        default=False,
+        description="The trusted proxies begin each connection with a header of the PROXY protocol (version "
+        "1 or 2), which tells the client's address.",
     )
     spool_dir: Path = Field(
         default=Path("spool"), description="Directory of the usage journal; it must survive restarts."
@@ -172,6 +191,15 @@ class GatewaySettings(ServerSettings):
     def listens_on(self) -> dict[str, Bind]:
         return {"KARTA_GATEWAY_BIND": self.gateway_bind}
 
+    def terminates_tls(self) -> bool:
+        return self.tls_cert_file is not None
+
+    def certificates(self) -> Certificates | None:
+        """The pair to show, or None where TLS is not spoken. Raises `CertificateError`."""
+        if self.tls_cert_file is None or self.tls_key_file is None:
+            return None
+        return Certificates(self.tls_cert_file, self.tls_key_file)
+
     @property
     def development(self) -> bool:
         return self.env == "development"
@@ -183,6 +211,19 @@ class GatewaySettings(ServerSettings):
             self.simulated()
         except ProviderError as error:
             problems += str(error).splitlines()
+        return problems + self._tls_problems()
+
+    def _tls_problems(self) -> list[str]:
+        problems = []
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            missing = "CERT" if self.tls_cert_file is None else "KEY"
+            problems.append(f"KARTA_TLS_{missing}_FILE: not set; TLS needs a certificate and its key")
+        try:
+            self.certificates()
+        except CertificateError as error:
+            problems.append(f"KARTA_TLS_CERT_FILE, KARTA_TLS_KEY_FILE: {error}")
+        if self.proxy_protocol and not self.trusted_proxies:
+            problems.append("KARTA_PROXY_PROTOCOL: KARTA_TRUSTED_PROXIES names nobody who might speak it")
         return problems
 
     def limits(self) -> Limits:

@@ -2,9 +2,8 @@
 
 Karta owns its wire (docs/decisions/0001): non-blocking standard sockets, and `readiness` to wait for them. A
 send is tried before it is waited for, since it nearly always fits; a receive is waited for before it is
-tried, since it nearly always would find nothing. That order is worth two system calls a request. TLS is
-`ssl.SSLSocket` in non-blocking mode: OpenSSL does its own I/O and no bytes are copied through memory BIOs. A
-transport that nobody has put into a `Readiness` waits by Trio itself.
+tried, since it nearly always would find nothing. That order is worth two system calls a request. A transport
+that nobody has put into a `Readiness` waits by Trio itself. TLS is `tls_transport`.
 
 Errors: `OSError` (`ssl.SSLError` is one) when the connection broke, `trio.ClosedResourceError` when
 `interrupt` woke a waiting task.
@@ -14,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import struct
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -102,6 +100,12 @@ class Transport(Protocol):
     def again(self) -> None:
         """There is more to read than one turn allows: the listener is called in the next pass too."""
 
+    def say_end(self) -> None:
+        """Before an orderly close: tell the peer that nothing more comes, where TLS has a word for that."""
+
+    async def discard(self) -> int:
+        """Wait for bytes and throw them away as they are; how many, 0 when the peer ended."""
+
     def interrupt(self) -> None:
         """Wake whatever task waits here, with `trio.ClosedResourceError`; the socket itself stays usable.
 
@@ -109,7 +113,7 @@ class Transport(Protocol):
         """
 
 
-class _Waiter:
+class Waiter:
     """The part plain and TLS sockets share: waiting until there is something to read.
 
     `ready` says that there may be; it is cleared by whoever finds that there is nothing more, before waiting.
@@ -200,6 +204,16 @@ class _Waiter:
         if self._readiness is not None:
             self._readiness.again(self._descriptor)
 
+    def say_end(self) -> None:
+        """TCP's own end says it."""
+
+    async def discard(self) -> int:
+        while True:
+            await wait_readable(self.sock)
+            with contextlib.suppress(BlockingIOError):
+                # Past TLS, which may have said its end already.
+                return len(socket.socket.recv(self.sock, RECEIVE_BYTES))
+
     def interrupt(self) -> None:
         self.listener = None
         task, self._task = self._task, None
@@ -221,7 +235,7 @@ class _Waiter:
         return True
 
 
-class PlainTransport(_Waiter):
+class PlainTransport(Waiter):
     __slots__ = ()
 
     async def receive(self) -> bytes:
@@ -276,83 +290,6 @@ class PlainTransport(_Waiter):
         return not self._unread and self._silent()
 
 
-class TLSTransport(_Waiter):
-    """`sock` has finished its handshake."""
-
-    __slots__ = ()
-
-    sock: ssl.SSLSocket
-
-    def __init__(self, sock: ssl.SSLSocket) -> None:
-        super().__init__(sock)
-        # An end that the peer did not sign may be anybody's: it is an error, never the end of an answer.
-        sock.suppress_ragged_eofs = False  # type: ignore[attr-defined] # real, but not in typeshed
-
-    async def receive(self) -> bytes:
-        # A record may be left over from the last read: then the socket itself would never become readable.
-        if not self.sock.pending():
-            await self._wait_for_bytes()
-        while True:
-            try:
-                return self.sock.recv(RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
-                await self._wait_for_bytes()
-            except ssl.SSLWantWriteError:
-                await wait_writable(self.sock)
-
-    async def _wait_for_bytes(self) -> None:
-        """OpenSSL reads only what it needs, so the kernel is asked whether that was all."""
-        if self.ready and not self._ended and not bytes_waiting(self.sock):
-            self.ready = False
-        await self._wait()
-
-    def receive_now(self) -> bytes | None:
-        assert self._readiness is not None
-        self._seen_at = self._readiness.passes
-        try:
-            data = self.sock.recv(RECEIVE_BYTES)
-        except ssl.SSLWantReadError:
-            self.ready = False
-            return None
-        except ssl.SSLWantWriteError:
-            # Only within a renegotiation, which TLS 1.3 does not know: the next event looks again.
-            return None
-        if not self.sock.pending() and not self._ended and not bytes_waiting(self.sock):
-            self.ready = False
-        return data
-
-    def send_now(self, data: bytes | bytearray) -> int:
-        try:
-            return self.sock.send(data)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return 0
-
-    async def send_rest(self, data: bytes | bytearray, sent: int) -> None:
-        with memoryview(data) as view:
-            while sent < len(view):
-                try:
-                    sent += self.sock.send(view[sent:])
-                except ssl.SSLWantWriteError:
-                    await wait_writable(self.sock)
-                except ssl.SSLWantReadError:
-                    await wait_readable(self.sock)
-
-    def untouched(self) -> bool:
-        if self.sock.pending():
-            return False
-        if self._silent():
-            return True
-        try:
-            # Session tickets arrive after the handshake and are no application data: reading them gives
-            # SSLWantRead.
-            self.sock.recv(1)
-        except ssl.SSLWantReadError:
-            return True
-        except OSError:
-            return False
-        return False
-
-
 async def send(transport: Transport, data: bytes | bytearray) -> None:
     """Send all of `data`."""
     sent = transport.send_now(data)
@@ -381,6 +318,11 @@ def prepare(sock: socket.socket) -> None:
 
 def close(transport: Transport) -> None:
     """Close without waiting: the kernel still delivers what was sent."""
+    transport.say_end()
+    _close(transport)
+
+
+def _close(transport: Transport) -> None:
     transport.interrupt()
     transport.unwatch()
     with contextlib.suppress(OSError):
@@ -391,4 +333,4 @@ def abort(transport: Transport) -> None:
     """Close so that the peer sees a reset: an answer that was cut must never look finished."""
     with contextlib.suppress(OSError):
         transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-    close(transport)
+    _close(transport)

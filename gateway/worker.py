@@ -29,6 +29,7 @@ from gateway.authorize import Upstreams
 from gateway.connection import Connection, Take
 from gateway.cutting import Cutter
 from gateway.dial import Pools
+from gateway.entrance import Entrance
 from gateway.fault import describe
 from gateway.journals import Leftovers
 from gateway.known_heads import KnownHeads
@@ -122,6 +123,7 @@ class Worker:
         self.leftovers = Leftovers(settings.spool_dir, db)
         self._lent_is_known = False
         """What earlier workers on this journal were lent has been accounted for and given back."""
+        self.certificates = settings.certificates()
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
@@ -161,9 +163,10 @@ class Worker:
             if await self.refill.give_back():
                 self.meter.spool.settle()
 
-    def _services(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+    def _services(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs behind the traffic, and starts again when it fails."""
-        return self.pools.run, self.snapshot.run, self.shipper.run, self._refill, self.leftovers.run
+        run = [self.pools.run, self.snapshot.run, self.shipper.run, self._refill, self.leftovers.run]
+        return [*run, *([] if self.certificates is None else [self.certificates.run])]
 
     def retire(self) -> None:
         """Another worker accepts from the same socket: end when the connections have ended."""
@@ -212,7 +215,8 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = self.acceptor = self._acceptor(handle, pipeline, lane.take)
+        entrance = self.entrance = self._entrance(pipeline)
+        acceptor = self.acceptor = self._acceptor(handle, pipeline, lane.take, entrance)
         cutter = self.cutter = Cutter(acceptor.connections)
         self.snapshot.on_ended = self._end
         metrics = self.metrics = Metrics(
@@ -233,7 +237,7 @@ class Worker:
             with accepting:
                 if hold is not None:
                     await hold()
-                on_ready(url_of(listener))
+                on_ready(url_of(listener, "http" if self.certificates is None else "https"))
                 await acceptor.serve(listener, traffic)
 
         async def serve_metrics(bind: Bind) -> None:
@@ -342,7 +346,17 @@ class Worker:
         )
         return pipeline, lane
 
-    def _acceptor(self, handler: Handler, pipeline: Pipeline, take: Take | None = None) -> Acceptor:
+    def _entrance(self, pipeline: Pipeline) -> Entrance | None:
+        """What stands before the first request of a connection, where anything does."""
+        settings = self.settings
+        proxies = settings.trusted_proxies if settings.proxy_protocol else ()
+        if self.certificates is None and not proxies:
+            return None
+        return Entrance(self.limits, self.certificates, proxies, pipeline.new_request_id)
+
+    def _acceptor(
+        self, handler: Handler, pipeline: Pipeline, take: Take | None = None, entrance: Entrance | None = None
+    ) -> Acceptor:
         return Acceptor(
             limits=self.limits,
             watchdog=self.watchdog,
@@ -350,6 +364,7 @@ class Worker:
             handler=handler,
             request_id=pipeline.new_request_id,
             take=take,
+            entrance=entrance,
         )
 
 

@@ -36,6 +36,10 @@ _BATCH_COLUMNS = ", ".join(
 )
 # The table stays with the session, empty between transactions: making one for each batch would bloat the
 # catalogue.
+_COMMIT_FOR_GOOD = """
+    SELECT set_config('synchronous_commit', 'on', true)
+     WHERE current_setting('synchronous_commit') = 'off'
+"""
 _MAKE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch ({_BATCH_COLUMNS}) ON COMMIT DELETE ROWS"
 _NAMES = ", ".join(COLUMNS)
 _LATE = f"""(request_id BETWEEN '{LATE_PREFIX}-0000-0000-0000-000000000000'
@@ -103,6 +107,8 @@ async def insert_usage(db: Database, records: Iterable[UsageRecord], owner: UUID
 
 async def _store(db: Database, owner: UUID, columns: Sequence[str], tuples: bytes) -> int:
     async with db.transaction() as tx:
+        # The journal lets go of what is committed: a server that loses commits in a crash would lose rows.
+        await tx.execute(_COMMIT_FOR_GOOD)
         await tx.execute(_MAKE_BATCH)
         await tx.copy_binary("usage_batch", columns, tuples)
         added: int = await tx.fetch_value(_STORE, owner)

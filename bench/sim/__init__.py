@@ -19,6 +19,8 @@ for the other operations → `answer` → `shape` (pings, line ends, errors in a
 answer to a repeated request is bytes in a table) or `delivery` (paced, split, flooding, broken; `malformed`
 has the wrong bytes) → the wire, and `ledger`, `connection_log`, which `inspection` shows.
 
+An upgrade to WebSocket of `/v1/realtime` or `/v1/responses` leaves that way at `connection`: `web_socket`.
+
 An API is told by its path where only one has it, else by the header `anthropic-version`; a leading
 `/anthropic` or `/openai` forces it. Objects that clients create (files, batches, responses, vector stores …)
 are kept in `state`; an id never seen gets a made-up object, a deleted one 404. A batch ends at its first

@@ -23,6 +23,7 @@ from bench.sim.delivery import Delivery
 from bench.sim.prepared import is_calm
 from bench.sim.request import Request
 from bench.sim.response_headers import REASONS, date_line, head
+from bench.sim.web_socket import WebSocket, wants_socket
 
 if TYPE_CHECKING:
     from bench.sim.app import Simulator
@@ -53,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._in_head = True
         self._deaf = False
+        self._socket: WebSocket | None = None
         self._paused = False
         self.writable = asyncio.Event()
         self.writable.set()
@@ -70,6 +72,9 @@ class Connection(asyncio.Protocol):
         self.record.bytes_received += len(data)
         if self._deaf:
             return
+        if self._socket is not None:
+            self._socket.receive(data)
+            return
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX and self._request is not None and not self._request.method:
@@ -78,9 +83,12 @@ class Connection(asyncio.Protocol):
                 return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # The request itself has been answered as an ordinary one; what follows is not HTTP.
-            self._deaf = True
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._socket is None:
+                # The request itself has been answered as an ordinary one; what follows is not HTTP.
+                self._deaf = True
+            elif data[upgrade.args[0] :]:
+                self._socket.receive(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError:
             # Not the sender's fault: a callback of ours raised.
             self._simulator.log_failure()
@@ -152,7 +160,9 @@ class Connection(asyncio.Protocol):
         if request is None or self._deaf:
             return
         request.entry.body_bytes = request.size_bytes
-        if self._answering is None:
+        if self._answering is None and wants_socket(request):
+            self._change_protocol(request)
+        elif self._answering is None:
             self._answer(request)
         else:
             self._waiting.append(request)
@@ -161,6 +171,21 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     # ---- answering
+
+    def _change_protocol(self, request: Request) -> None:
+        """From here on the connection is a WebSocket."""
+        self.record.requests += 1
+        self._last = request
+        self._socket = WebSocket(self, self._simulator, request)
+        self._transport.write(self._socket.accept())
+        self._task = self._tasks.create_task(self._run_socket(self._socket))
+
+    async def _run_socket(self, socket: WebSocket) -> None:
+        try:
+            await socket.run()
+        except Exception:
+            self._simulator.log_failure()
+            self.die(abruptly=True)
 
     def _obey_head(self, request: Request) -> None:
         """Behaviours that apply before the body: they can only come by the header."""

@@ -42,10 +42,15 @@ class Tenant(msgspec.Struct, frozen=True):
 @pytest.fixture(scope="session")
 def tenant_template(postgres_server: PostgresServer, migrated_template: str) -> tuple[UUID, str, str, str]:
     """A template database that holds the tenant: minting costs a bcrypt each, so once for all tests."""
-    postgres_server.create_database(TEMPLATE, migrated_template)
+    return make_template(postgres_server, migrated_template, TEMPLATE)
+
+
+def make_template(server: PostgresServer, migrated_template: str, name: str) -> tuple[UUID, str, str, str]:
+    """A database of that name with a tenant in it, and what there is to know of the tenant."""
+    server.create_database(name, migrated_template)
 
     async def make() -> tuple[UUID, str, str, str]:
-        async with open_database(postgres_server.url(TEMPLATE), role="karta_admin") as db:
+        async with open_database(server.url(name), role="karta_admin") as db:
             org = await create_organization(db, ACTOR, name="Acme", plan=Plan.PRO)
             key, token = await mint_key(db, ACTOR, org_id=org.org_id, name="live", mode=Mode.LIVE)
             _, test_token = await mint_key(db, ACTOR, org_id=org.org_id, name="test", mode=Mode.TEST)
@@ -55,7 +60,7 @@ def tenant_template(postgres_server: PostgresServer, migrated_template: str) -> 
     return made
 
 
-def _to_tenant(url: str, made: tuple[UUID, str, str, str], spool_dir: Path) -> Tenant:
+def to_tenant(url: str, made: tuple[UUID, str, str, str], spool_dir: Path) -> Tenant:
     org_id, key_id, token, test_token = made
     return Tenant(
         database_url=url,
@@ -84,7 +89,7 @@ def shared_url(postgres_server: PostgresServer, tenant_template: tuple[UUID, str
 @pytest.fixture
 def tenant(shared_url: str, tenant_template: tuple[UUID, str, str, str], tmp_path: Path) -> Tenant:
     """The tenant in a database that other tests use too: for tests that change nothing but `usage`."""
-    return _to_tenant(shared_url, tenant_template, tmp_path / "spool")
+    return to_tenant(shared_url, tenant_template, tmp_path / "spool")
 
 
 @pytest.fixture
@@ -93,7 +98,7 @@ def own_tenant(
 ) -> Iterator[Tenant]:
     """The tenant in a database of the test's own, to change as it likes."""
     with _copied(postgres_server, f"g{os.getpid()}_{next(_numbers)}") as url:
-        yield _to_tenant(url, tenant_template, tmp_path / "spool")
+        yield to_tenant(url, tenant_template, tmp_path / "spool")
 
 
 async def set_byok(db: Database, tenant: Tenant, secret: str, provider: str = "anthropic") -> UUID:
@@ -157,12 +162,13 @@ def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
             assert faulty or not faults
         except BaseExceptionGroup as group:
             # A failed assertion comes out through three nurseries: told as what it is.
-            raise _sole(group) from None
+            raise sole(group) from None
 
     return start
 
 
-def _sole(error: BaseException) -> BaseException:
+def sole(error: BaseException) -> BaseException:
+    """What a group holds, if that is one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

@@ -13,7 +13,8 @@ from functools import cache
 import trio
 import trustme
 
-from gateway.wire import PlainTransport, TLSTransport, prepare
+from gateway.tls_transport import TLSTransport, handshake
+from gateway.wire import PlainTransport, prepare
 
 # No test with these takes a second.
 DEADLINE_SECONDS = 20
@@ -130,24 +131,12 @@ async def tls_pair(
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(peer.handshake)
-                await _handshake(ours)
+                await handshake(ours)
             yield TLSTransport(ours), peer
         finally:
             if ours.fileno() >= 0:
                 trio.lowlevel.notify_closing(ours)
             ours.close()
-
-
-async def _handshake(sock: ssl.SSLSocket) -> None:
-    while True:
-        try:
-            sock.do_handshake()
-        except ssl.SSLWantReadError:
-            await trio.lowlevel.wait_readable(sock)
-        except ssl.SSLWantWriteError:
-            await trio.lowlevel.wait_writable(sock)
-        else:
-            return
 
 
 def reset(sock: socket.socket) -> None:

@@ -313,3 +313,24 @@ async def test_a_listener_closed_as_it_became_readable_ends_only_the_accepting()
             with trio.CancelScope() as accepting:
                 await acceptor.serve(listener, nursery)
     assert accepting.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("long", "status"),
+    [
+        ("x-long: " + "a" * 33_000, 431),
+        ("\r\n".join(f"x-{number}: a" for number in range(101)), 431),
+        ("", 414),
+    ],
+)
+async def test_a_head_beyond_its_bounds_goes_nowhere_although_it_came_whole(
+    long: str, status: int, stage: Stage, tenant: Tenant
+) -> None:
+    """In one read with its body, and before another request: neither of the two is answered as one."""
+    path = "/v1/messages" if long else "/v1/messages?" + "a" * 9_000
+    request = post(tenant.token, path=path, headers=f"{long}\r\n" if long else "")
+    async with stage(answering(ANSWER)) as (gateway, provider), gateway.client() as client:
+        await client.send(request + post(tenant.token))
+        assert (await client.read_answer()).status == status
+        assert await client.read_to_end() == b""
+        assert provider.lines == []

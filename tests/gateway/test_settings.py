@@ -9,7 +9,9 @@ import pytest
 
 from gateway.refusal import Dialect
 from gateway.settings import GatewaySettings
+from storage.sealing import MasterKeys
 from storage.settings import Bind, SettingsError
+from tests.support.certificates import ServerFiles
 
 NEEDED = {"KARTA_DATABASE_URL": "postgresql://karta@127.0.0.1/karta"}
 
@@ -95,3 +97,27 @@ def test_production_wants_https_to_providers(variables: pytest.MonkeyPatch) -> N
     variables.setenv("KARTA_PROVIDER_OPENAI_BASE_URL", "http://provider.example")
     with pytest.raises(SettingsError, match="https"):
         GatewaySettings.load()
+
+
+def test_production_takes_a_certificate_for_a_proxy(variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    files = ServerFiles(tmp_path)
+    variables.setenv("KARTA_ENV", "production")
+    variables.setenv("KARTA_MASTER_KEYS", MasterKeys.generate())
+    with pytest.raises(SettingsError, match="KARTA_TLS_CERT_FILE: production needs TLS"):
+        GatewaySettings.load()
+    variables.setenv("KARTA_TLS_CERT_FILE", str(files.cert_file))
+    with pytest.raises(SettingsError, match="KARTA_TLS_KEY_FILE: not set"):
+        GatewaySettings.load()
+    variables.setenv("KARTA_TLS_KEY_FILE", str(files.key_file))
+    assert GatewaySettings.load().certificates() is not None
+    files.key_file.write_text("no key")
+    with pytest.raises(SettingsError, match="KARTA_TLS_KEY_FILE: one of them is not PEM"):
+        GatewaySettings.load()
+
+
+def test_the_proxy_protocol_needs_somebody_to_speak_it(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_PROXY_PROTOCOL", "true")
+    with pytest.raises(SettingsError, match="KARTA_TRUSTED_PROXIES names nobody"):
+        GatewaySettings.load()
+    variables.setenv("KARTA_TRUSTED_PROXIES", "10.0.0.0/8")
+    assert GatewaySettings.load().proxy_protocol

@@ -1,6 +1,6 @@
 """`POST /v1/realtime/calls`: SDP in, SDP out, and a Location header.
 
-The WebSocket side of the realtime API is not simulated: an upgrade is answered as an ordinary request.
+The WebSocket side of the realtime API is in `sockets`.
 """
 
 from bench.sim import text

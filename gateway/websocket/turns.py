@@ -1,0 +1,367 @@
+"""What each response on a WebSocket may use, and what it used: one reservation and one usage row a response.
+
+A client's message is shown to `ask` before it goes up: one that asks for a response passes the key's scope
+and limits like a request of its own, or is refused and never reaches the provider. A provider's message is
+shown to `told` before it goes down, so that what the client saw to its end is always counted.
+
+Realtime's provider also begins responses by itself, when it hears somebody stop speaking. Such a response is
+admitted when it says that it began; if a limit has none left, the socket is cut, and the provider stops.
+
+What comes in over a conversation's life is the input of its next response. It is kept count of (`_context`):
+what the last response told, and what the client sent since, sound at its own rate.
+
+Bounds: `OPEN_MAX` responses at once; a message is one of `FrameReader`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.admission import Admission
+from gateway.api_request import APIRequest
+from gateway.authorize import Grant, Upstreams, authorize, check_standing
+from gateway.body_fields import BodyFields
+from gateway.meter import Meter, Metering
+from gateway.refusal import Dialect, Kind, Refusal
+from gateway.tally import Tally
+from gateway.websocket.frames import Message
+from gateway.websocket.upgrade import REALTIME, RESPONSE
+from storage.model import Outcome
+
+OPEN_MAX = 64
+"""More responses at once than either API runs on one socket."""
+
+_CREATE = "response.create"
+_ENDS = frozenset(f"response.{word}" for word in ("done", "completed", "incomplete", "failed", "cancelled"))
+_TRANSCRIBED = "input_audio_transcription.completed"
+# The least that sound of any of the formats takes: a token is a tenth of a second, of 8 kHz in base64.
+_SOUND_BYTES_PER_TOKEN = 500
+_TEXT_BYTES_PER_TOKEN = 2
+
+
+class _Settings(msgspec.Struct, gc=False):
+    """`session` or `response` of a realtime client's event."""
+
+    model: object = None
+    max_output_tokens: object = None
+    max_response_output_tokens: object = None
+
+
+class _Asked(BodyFields, gc=False):
+    """A client's event: of the Responses API, the whole request stands beside its type."""
+
+    type: object = None
+    event_id: object = None
+    session: object = None
+    response: object = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    id: str | None = None
+    model: str | None = None
+    background: bool | None = None
+
+
+class _Error(msgspec.Struct, gc=False):
+    event_id: str | None = None
+
+
+class _Told(msgspec.Struct, gc=False):
+    """A provider's event."""
+
+    type: str | None = None
+    response_id: str | None = None
+    response: _Response | None = None
+    error: _Error | None = None
+    status: int | None = None
+
+
+_NO_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
+
+_asked_decoder = msgspec.json.Decoder(_Asked)
+_told_decoder = msgspec.json.Decoder(_Told)
+
+
+class _Turn:
+    """One response, from the moment it is admitted."""
+
+    __slots__ = ("event_id", "grant", "metering", "response_id")
+
+    def __init__(self, grant: Grant, metering: Metering, event_id: str | None) -> None:
+        self.grant = grant
+        self.metering = metering
+        self.event_id = event_id
+        self.response_id: str | None = None
+
+
+class Turns:
+    """The responses of one socket, whose own `grant` was given when it was opened."""
+
+    def __init__(
+        self,
+        grant: Grant,
+        *,
+        upstreams: Upstreams,
+        admission: Admission,
+        meter: Meter,
+        new_request_id: Callable[[], str],
+    ) -> None:
+        self._grant = grant
+        self._upstreams = upstreams
+        self._admission = admission
+        self._meter = meter
+        self._new_request_id = new_request_id
+        self._realtime = grant.request.operation.path == REALTIME.path
+        self._model = grant.request.model
+        self._output_tokens_max: object = None
+        self._context = 0
+        """Tokens of a realtime conversation so far, at most."""
+        self._open: list[_Turn] = []
+
+    def __len__(self) -> int:
+        """Responses under way."""
+        return len(self._open)
+
+    def check_standing(self) -> None:
+        """Raises `Refusal` when the key or its organization may not go on."""
+        check_standing(self._grant.caller, time.time())
+
+    # The client's messages.
+
+    async def ask(self, message: bytes) -> None:
+        """A client's message, before it goes up. Raises `Refusal` when it must not."""
+        try:
+            asked = _asked_decoder.decode(message)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+        self._refuse_second_type(asked, message)
+        if asked.type == "session.update":
+            self._take_settings(asked.session)
+        if asked.type != _CREATE:
+            self._context += _tokens_of(asked, len(message))
+            return
+        if len(self._open) >= OPEN_MAX:
+            raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
+        grant = self._turn_grant(self._fields(asked), message)
+        started_us = time.time_ns() // 1000
+        reservation = await self._admission.reserve(self._sized(grant), started_us)
+        event_id = asked.event_id if isinstance(asked.event_id, str) else None
+        began = time.perf_counter()
+        metering = self._meter.begin(
+            grant, self._new_request_id(), began, started_us, reservation, len(message)
+        )
+        metering.sent = True
+        self._open.append(_Turn(grant, metering, event_id))
+
+    def _refuse_second_type(self, asked: _Asked, message: bytes) -> None:
+        """Of two `type` members Karta reads the last: with the first, a response could be asked for past the
+        key's scope."""
+        if asked.type == _CREATE or (b"response.create" not in message and b"\\u00" not in message):
+            return
+        try:
+            json.loads(message, object_pairs_hook=_refuse_twice)
+        except (ValueError, RecursionError):
+            raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+
+    def _take_settings(self, session: object) -> None:
+        settings = _settings_of(session)
+        told = settings.max_output_tokens or settings.max_response_output_tokens
+        if told is not None:
+            self._output_tokens_max = told
+        if isinstance(settings.model, str) and settings.model != self._model:
+            self._turn_grant(BodyFields(model=settings.model), b"")
+            self._model = settings.model
+
+    def _fields(self, asked: _Asked) -> BodyFields:
+        if not self._realtime:
+            if asked.model is None:
+                asked.model = self._model
+            self._model = asked.model if isinstance(asked.model, str) else None
+            return asked
+        told = _settings_of(asked.response)
+        output = told.max_output_tokens or told.max_response_output_tokens or self._output_tokens_max
+        return BodyFields(model=self._model, max_output_tokens=output)
+
+    def _turn_grant(self, fields: BodyFields, message: bytes) -> Grant:
+        """As a request of its own would get it, but on the connection that is open. Raises `Refusal`."""
+        opened = self._grant
+        request = APIRequest(
+            opened.request.inbound, REALTIME if self._realtime else RESPONSE, opened.request.target
+        )
+        request.bearer = opened.request.bearer
+        request.buffered = True
+        request.body = message
+        request.fields = fields
+        authorize(opened.caller, request, self._upstreams, time.time())
+        return Grant(opened.caller, request, opened.provider, opened.kind, opened.sealed)
+
+    def _sized(self, grant: Grant) -> Grant:
+        """What admission shall see: a realtime event is small, and its input is the conversation."""
+        if not self._realtime:
+            return grant
+        request = grant.request
+        seen = APIRequest(request.inbound, request.operation, request.target)
+        seen.fields = request.fields
+        # Told as a length, at the rate by which admission reads one.
+        seen.json, seen.content_length = False, _TEXT_BYTES_PER_TOKEN * self._context + len(request.body)
+        return Grant(grant.caller, seen, grant.provider, grant.kind, grant.sealed)
+
+    # The provider's messages.
+
+    def told(self, message: Message) -> None:
+        """A provider's message, before it goes down. Raises `Refusal` when it begins what must not be."""
+        data = message.whole()
+        try:
+            event = _told_decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if message.ends is None:
+                return
+            event = _Told(type="response.done" if len(self._open) == 1 else None)
+        kind = event.type or ""
+        if kind == "response.created":
+            self._begun(event, len(data))
+        elif kind in _ENDS:
+            self._ended(event, message, len(data))
+        elif kind.endswith(_TRANSCRIBED):
+            self._transcribed(data)
+        elif kind == "error":
+            self._failed(event)
+        else:
+            self._went_on(event, kind, len(data))
+
+    def _find(self, response_id: str | None) -> _Turn | None:
+        for turn in self._open:
+            if response_id is not None and turn.response_id == response_id:
+                return turn
+        # Of one nobody named there is no doubt.
+        return self._open[0] if len(self._open) == 1 else None
+
+    def _begun(self, event: _Told, size: int) -> None:
+        turn = next((one for one in self._open if one.response_id is None), None)
+        if turn is None:
+            turn = self._admit_unasked(event)
+        response_id = event.response.id if event.response is not None else None
+        turn.response_id = response_id
+        metering = turn.metering
+        metering.status = 200
+        metering.first_byte_us = metering.elapsed_us()
+        metering.provider_request_id = response_id
+        metering.tally = _new_tally(self._context)
+        metering.response_bytes += size
+
+    def _admit_unasked(self, event: _Told) -> _Turn:
+        """The provider began by itself."""
+        model = self._model or (event.response.model if event.response is not None else None)
+        grant = self._turn_grant(BodyFields(model=model, max_output_tokens=self._output_tokens_max), b"")
+        started_us = time.time_ns() // 1000
+        if len(self._open) >= OPEN_MAX:
+            raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
+        reservation = self._admission.reserve_now(self._sized(grant), started_us)
+        began = time.perf_counter()
+        metering = self._meter.begin(grant, self._new_request_id(), began, started_us, reservation, 0)
+        metering.sent = True
+        turn = _Turn(grant, metering, None)
+        self._open.append(turn)
+        return turn
+
+    def _went_on(self, event: _Told, kind: str, size: int) -> None:
+        turn = self._find(event.response_id)
+        if turn is not None:
+            turn.metering.response_bytes += size
+            if turn.metering.tally is not None and kind.endswith(".delta"):
+                turn.metering.tally.deltas += 1
+
+    def _ended(self, event: _Told, message: Message, size: int) -> None:
+        turn = self._find(event.response.id if event.response is not None else None)
+        if turn is None:
+            return
+        metering = turn.metering
+        metering.status = 200
+        metering.response_bytes += size
+        tally = _new_tally(0)
+        if metering.tally is not None:
+            tally.deltas = metering.tally.deltas
+        metering.tally = tally
+        if message.ends is not None:
+            tally.read_ends(message.ends)
+        else:
+            tally.feed(message.whole())
+            self._tell_later(turn, event, message.whole())
+        self._close(turn, Outcome.COMPLETED)
+        if self._realtime:
+            self._context = tally.input_tokens + tally.cache_read_tokens + tally.output_tokens
+
+    def _tell_later(self, turn: _Turn, event: _Told, data: bytes) -> None:
+        """One in the background is counted once, by its own id, whether here or when somebody looks."""
+        fields = turn.grant.request.fields
+        if fields.background is True and event.response is not None and event.response.background is not True:
+            # It was asked for, and did not happen.
+            fields.background = None
+        if fields.background is True:
+            metering = turn.metering
+            metering.late = self._meter.late_reader(turn.grant, streamed=True)
+            if metering.late is not None:
+                # As the event it would be in a stream. Line ends stand between tokens only.
+                metering.feed_late(b"data: " + data.translate(_NO_LINE_ENDS) + b"\n\n")
+
+    def _transcribed(self, data: bytes) -> None:
+        """What a client said was written down, by another model: a row of its own."""
+        grant = self._turn_grant(BodyFields(model=self._model), b"")
+        started_us = time.time_ns() // 1000
+        metering = self._meter.begin(grant, self._new_request_id(), time.perf_counter(), started_us, None, 0)
+        metering.status, metering.sent, metering.response_bytes = 200, True, len(data)
+        metering.tally = _new_tally(0)
+        metering.tally.feed(data)
+        metering.settle(Outcome.COMPLETED)
+
+    def _failed(self, event: _Told) -> None:
+        """An error instead of a response, or about something else: then what it is taken for is admitted
+        anew when it begins."""
+        about = event.error.event_id if event.error is not None else None
+        for turn in self._open:
+            if turn.response_id is None and (about is None or about == turn.event_id):
+                turn.metering.status = event.status if event.status and event.status >= 400 else 400
+                self._close(turn, Outcome.COMPLETED)
+                return
+
+    def _close(self, turn: _Turn, outcome: Outcome) -> None:
+        turn.metering.settle(outcome)
+        self._open.remove(turn)
+
+    def end(self, outcome: Outcome) -> None:
+        """The socket has ended: what is under way is counted as far as it came."""
+        for turn in list(self._open):
+            self._close(turn, outcome)
+
+
+def _new_tally(context: int) -> Tally:
+    """Of one message that tells all; `context` is what went in, should it never come."""
+    tally = Tally(Dialect.OPENAI, streamed=False)
+    tally.streamed = True
+    tally.input_tokens = context
+    return tally
+
+
+def _settings_of(value: object) -> _Settings:
+    try:
+        return msgspec.convert(value, _Settings)
+    except msgspec.ValidationError:
+        return _Settings()
+
+
+def _tokens_of(asked: _Asked, size: int) -> int:
+    """What a client's event adds to the conversation, at most."""
+    if asked.type == "input_audio_buffer.append":
+        return size // _SOUND_BYTES_PER_TOKEN
+    return size // _TEXT_BYTES_PER_TOKEN
+
+
+def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    if names.count("type") > 1:
+        raise Refusal(Kind.MALFORMED, "A message names its type twice.")
+    return dict(pairs)

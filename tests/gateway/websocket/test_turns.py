@@ -1,0 +1,133 @@
+"""What a socket's events mean: which response they belong to, what it used, and whatever a provider makes
+up. (`test_relay` has the same over real sockets.)"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from gateway.websocket.turns import OPEN_MAX
+from tests.gateway.conftest import Stage, Tenant
+from tests.gateway.websocket.sides import COMPLETED, CREATED, DELTA, DONE, RESPONSES, accept, connected
+from tests.support.gateway import poll
+from tests.support.scripted_provider import Line
+
+TRANSCRIBED = {
+    "type": "conversation.item.input_audio_transcription.completed",
+    "usage": {"type": "tokens", "input_tokens": 40, "output_tokens": 6},
+}
+
+
+async def played(
+    stage: Stage, tenant: Tenant, path: str, asked: list[Any], told: list[Any]
+) -> list[dict[str, Any]]:
+    """The usage rows after a client said `asked` and then a provider `told`, and the client left."""
+    end = {"type": "session.updated"}
+
+    async def handler(line: Line) -> None:
+        side = await accept(line)
+        for _ in asked:
+            await side.next()
+        await side.send(*told, end)
+        await line.wait_closed()
+
+    async with stage(handler) as (gateway, _):
+        async with connected(gateway, tenant.token, path) as client:
+            await client.send(*asked)
+            while await client.next() != end:
+                pass
+        await poll(lambda: not gateway.worker.acceptor.connections)
+        count = gateway.worker.meter.settled
+        return await gateway.settled(count)
+
+
+ASK = {"type": "response.create", "model": "gpt-test", "input": "hello"}
+
+
+def named(message: dict[str, Any], response_id: str, **usage: int) -> dict[str, Any]:
+    """The same event of another response."""
+    changed = json.loads(json.dumps(message).replace("resp_1", response_id))
+    if usage:
+        changed["response"]["usage"] = usage
+    return changed
+
+
+async def test_two_responses_at_once_are_told_apart(stage: Stage, tenant: Tenant) -> None:
+    first = named(COMPLETED, "resp_a", input_tokens=1, output_tokens=2)
+    second = named(COMPLETED, "resp_b", input_tokens=3, output_tokens=4)
+    told = [named(CREATED, "resp_a"), named(CREATED, "resp_b"), second, first]
+    rows = await played(stage, tenant, RESPONSES, [ASK, {**ASK, "model": "gpt-b"}], told)
+    assert {(row["model_asked"], row["provider_request_id"], row["output_tokens"]) for row in rows} == {
+        ("gpt-test", "resp_a", 2),
+        ("gpt-b", "resp_b", 4),
+    }
+
+
+async def test_an_error_instead_of_a_response_costs_nothing(stage: Stage, tenant: Tenant) -> None:
+    error = {"type": "error", "status": 404, "error": {"message": "no such model"}}
+    (row,) = await played(stage, tenant, RESPONSES, [ASK], [error])
+    assert (row["status"], row["input_tokens"], row["output_tokens"]) == (404, 0, 0)
+
+
+async def test_an_error_about_something_else_does_not_end_a_response(stage: Stage, tenant: Tenant) -> None:
+    asked = [{"type": "response.create", "event_id": "mine"}]
+    other = {"type": "error", "error": {"event_id": "other", "message": "no"}}
+    (row,) = await played(stage, tenant, "/v1/realtime?model=m", asked, [other, CREATED, DONE])
+    assert (row["status"], row["output_tokens"]) == (200, 5)
+
+
+async def test_a_transcription_is_a_row_of_its_own(stage: Stage, tenant: Tenant) -> None:
+    asked = [{"type": "input_audio_buffer.commit"}]
+    (row,) = await played(stage, tenant, "/v1/realtime?model=m", asked, [TRANSCRIBED])
+    assert (row["input_tokens"], row["output_tokens"], row["usage_complete"]) == (40, 6, True)
+
+
+async def test_a_response_that_was_cut_counts_the_conversation_so_far(stage: Stage, tenant: Tenant) -> None:
+    told = [CREATED, DONE, named(CREATED, "resp_2"), named(DELTA, "resp_2"), named(DELTA, "resp_2")]
+    rows = await played(stage, tenant, "/v1/realtime?model=m", [{"type": "response.create"}], told)
+    cut = rows[-1]
+    assert (cut["outcome"], cut["usage_complete"]) == ("client_gone", False)
+    # What went into the first and came out of it is what the second began with.
+    assert (cut["input_tokens"], cut["output_tokens"]) == (35, 2)
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+async def test_a_response_in_the_background_is_counted_once(
+    agreed: bool, stage: Stage, tenant: Tenant
+) -> None:
+    completed = {**COMPLETED, "response": {**COMPLETED["response"], "background": agreed}}
+    rows = await played(stage, tenant, RESPONSES, [{**ASK, "background": True}], [CREATED, completed])
+    assert sum(row["output_tokens"] for row in rows) == 2
+
+
+async def test_no_more_than_a_bound_run_at_once(stage: Stage, tenant: Tenant) -> None:
+    async def handler(line: Line) -> None:
+        await accept(line)
+        await line.wait_closed()
+
+    async with stage(handler) as (gateway, _):
+        async with connected(gateway, tenant.token, RESPONSES) as client:
+            await client.send(*[ASK] * (OPEN_MAX + 1))
+            assert (await client.next())["status"] == 429
+        assert len(await gateway.settled(OPEN_MAX)) == OPEN_MAX
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [{"type": "response.done"}],
+        [{"type": "response.done", "response": "text"}],
+        [{"type": "response.created"}],
+        [CREATED, {"type": "response.done", "response": {"id": 7, "usage": -1}}],
+        [CREATED, {"type": "response.done", "response": {"id": "resp_1", "usage": {"input_tokens": -5}}}],
+        [{"type": 5}, [], "text", None, {"type": "error", "error": "x", "status": "y"}],
+    ],
+)
+async def test_whatever_a_provider_says_the_socket_goes_on(
+    told: list[Any], stage: Stage, tenant: Tenant
+) -> None:
+    rows = await played(stage, tenant, "/v1/realtime?model=m", [{"type": "response.create"}], told)
+    assert rows
+    assert all(row["input_tokens"] >= 0 for row in rows)
