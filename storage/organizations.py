@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from storage import audit
 from storage.audit import Event
-from storage.bridge import Database
+from storage.bridge import Database, Transaction
 from storage.errors import NotFound
 from storage.model import Actor, Organization, OrgStatus, Plan, Role
 from storage.queries import Queries, Record
@@ -20,21 +20,26 @@ PAGE_ROWS_MAX = 1000
 async def create_organization(db: Database, actor: Actor, *, name: str, plan: Plan) -> Organization:
     """A new, active organization with a salt of its own. Raises CheckFailed for a name that is empty or over
     200."""
-    org_id = uuid4()
     async with db.transaction() as tx:
-        row = await tx.fetch_row(
-            """
-            INSERT INTO organizations (org_id, name, plan, salt)
-            VALUES ($1, $2, $3, $4)
-            RETURNING org_id, name, plan, status, created_at
-            """,
-            org_id,
-            name,
-            plan.value,
-            secrets.token_bytes(SALT_BYTES),
-        )
-        details = {"name": name, "plan": plan.value}
-        await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
+        return await insert_organization(tx, actor, name, plan)
+
+
+async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Plan) -> Organization:
+    """The same within a transaction."""
+    org_id = uuid4()
+    row = await tx.fetch_row(
+        """
+        INSERT INTO organizations (org_id, name, plan, salt)
+        VALUES ($1, $2, $3, $4)
+        RETURNING org_id, name, plan, status, created_at
+        """,
+        org_id,
+        name,
+        plan.value,
+        secrets.token_bytes(SALT_BYTES),
+    )
+    details = {"name": name, "plan": plan.value}
+    await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
     assert row is not None
     return _to_organization(row)
 
