@@ -74,7 +74,8 @@ async def serve(
     """Serve inside a Trio run, until `stop`."""
     url = settings.database_url.get_secret_value()
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
-        app = create_app(Services(db, settings, PasswordCheck()))
+        origin = settings.admin_url or browser_url(listener)
+        app = create_app(Services(db, settings, PasswordCheck(), origin, settings.load_master_keys()))
         async with trio.open_nursery() as nursery:
             await nursery.start(partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait))
             on_ready(browser_url(listener))

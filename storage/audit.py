@@ -67,6 +67,7 @@ class Event(StrEnum):
     SESSION_CREATED = "session:created"
     SESSION_ENDED = "session:ended"
     SESSION_STEPPED_UP = "session:stepped_up"
+    PROOF_FAILED = "proof:failed"
     KEY_MINTED = "api_key:minted"
     KEY_REVOKED = "api_key:revoked"
     KEY_ROTATED = "api_key:rotated"

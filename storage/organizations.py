@@ -88,6 +88,21 @@ async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple
     return [(_to_organization(row), Role(row["role"])) for row in rows]
 
 
+async def select_membership(db: Queries, org_id: UUID, user_id: UUID) -> tuple[Organization, Role] | None:
+    """One organization and a user's role in it; None when the user is no member, or there is none such."""
+    row = await db.fetch_row(
+        """
+        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, m.role
+          FROM memberships m
+          JOIN organizations o USING (org_id)
+         WHERE m.org_id = $1 AND m.user_id = $2
+        """,
+        org_id,
+        user_id,
+    )
+    return None if row is None else (_to_organization(row), Role(row["role"]))
+
+
 async def set_plan(db: Database, actor: Actor, org_id: UUID, plan: Plan) -> Organization:
     """Changes the plan; gateways learn of it at once. Raises NotFound. The same plan again changes
     nothing."""

@@ -98,6 +98,13 @@ async def record_sign_in(db: Database, actor: Actor, user_id: UUID | None, ok: b
             await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {})
 
 
+async def record_failed_proof(db: Database, actor: Actor, user_id: UUID) -> None:
+    """Tells the audit log that somebody signed in could not prove who they are. (That they could is told by
+    `sessions.step_up`.)"""
+    async with db.transaction() as tx:
+        await audit.record(tx, actor, Event.PROOF_FAILED, None, str(user_id), {})
+
+
 def normalize_email(email: str) -> str:
     """The form in which addresses are stored and compared. Raises InvalidValue when it cannot be one."""
     email = email.strip().lower()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from quart import Blueprint, abort, redirect, render_template, url_for
+from quart import Blueprint, redirect, render_template, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import web_session
+from admin import authorization, web_session
 from admin.services import services
 from storage.api_keys import select_keys
 from storage.model import APIKey, Organization, Role
@@ -32,18 +32,13 @@ async def show_home() -> ResponseReturnValue:
 
 @blueprint.get("/organizations/<uuid:org_id>")
 async def show_organization(org_id: UUID) -> ResponseReturnValue:
-    """404 for an organization the user is no member of, as for one that does not exist."""
-    memberships = await _memberships()
-    membership = next((found for found in memberships if found[0].org_id == org_id), None)
-    if membership is None:
-        abort(404)
-    organization, role = membership
+    organization, role = authorization.current_membership()
     keys = await select_keys(services().db, org_id, KEYS_SHOWN_MAX)
     return await render_template(
         "keys/organization.html",
         organization=organization,
         role=role,
-        organizations=[other for other, _ in memberships],
+        organizations=[other for other, _ in await _memberships()],
         keys=list(reversed(keys)),
         gateway_url=services().settings.public_url or "http://127.0.0.1:8080",
         never_used=all(key.last_used_at is None for key in keys),
@@ -60,9 +55,3 @@ def status(key: APIKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at is not None and key.expires_at <= datetime.now(UTC) else "active"
-
-
-@blueprint.app_template_filter("day")
-def day(moment: datetime) -> str:
-    """`23 Nov 2026`: no reader takes the month for the day."""
-    return f"{moment.day} {moment:%b %Y}"
