@@ -11,6 +11,8 @@ How to read it
 
     organizations, users, passwords, sessions       who there is
     accounts, email_links, outbox                   what people do with their accounts, and the mail of it
+    factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
+    pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
     api_keys, key_format                            the customer's keys and their shape
     credentials, sealing                            the provider keys they bring, and how those are sealed
@@ -29,8 +31,8 @@ The life of a change
 Three roles, of PostgreSQL and of responsibility
     The owner migrates, and is used for nothing else. `karta_admin` (control plane, command line) writes
     accounts, keys and credentials, cannot read a key's digest or a provider key's sealed material, and can
-    delete only what is spent: sessions, memberships, links, sent mail, counts. `karta_gateway` (data plane)
-    reads keys and sealed material, adds usage, and sees no person. The tests run under these roles: a
+    delete only what is spent: sessions, memberships, factors, links, sent mail, counts. `karta_gateway` (data
+    plane) reads keys and sealed material, adds usage, and sees no person. The tests run under these roles: a
     privilege too few shows as a failure, one too many as a failed proof.
 
 What never happens here

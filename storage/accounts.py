@@ -18,6 +18,7 @@ from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.email_links import EmailLink, LinkPurpose, create_link, delete_links, spend_link
 from storage.errors import Conflict, NotFound
+from storage.factors import delete_factors
 from storage.model import Actor, Organization, Plan, Role, User
 from storage.organizations import insert_organization
 from storage.outbox import Letter, post
@@ -162,8 +163,8 @@ async def complete_email_change(
 async def delete_account(
     db: Database, actor: Actor, master_keys: MasterKeys, user_id: UUID, letter: Letter
 ) -> None:
-    """Takes address, password, memberships and sessions of a user away; the bare row stays for what refers to
-    it.
+    """Takes address, password, factors, memberships and sessions of a user away; the bare row stays for
+    what refers to it.
 
     Raises Conflict while the user is the only owner of an organization.
     """
@@ -177,6 +178,7 @@ async def delete_account(
         await tx.execute("DELETE FROM memberships WHERE user_id = $1", user_id)
         await end_sessions(tx, user_id)
         await delete_links(tx, user_id)
+        await delete_factors(tx, user_id)
         await post(tx, master_keys, letter)
         await tx.execute(
             """
@@ -213,6 +215,7 @@ async def _set_password(tx: Transaction, user_id: UUID, password_digest: bytes) 
     if not done:
         raise NotFound(f"there is no user {user_id}")
     await delete_links(tx, user_id)
+    await tx.execute("DELETE FROM pending_sign_ins WHERE user_id = $1", user_id)
 
 
 async def _post(tx: Transaction, master_keys: MasterKeys, letters: Letters, known: bool) -> None:

@@ -51,6 +51,8 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     status: OrgStatus
     created_at: datetime
+    mfa_required: bool = False
+    """Members without a second factor see nothing of it."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):

@@ -31,7 +31,7 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
         """
         INSERT INTO organizations (org_id, name, plan, salt)
         VALUES ($1, $2, $3, $4)
-        RETURNING org_id, name, plan, status, created_at
+        RETURNING org_id, name, plan, status, created_at, mfa_required
         """,
         org_id,
         name,
@@ -47,7 +47,8 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
 async def select_organization(db: Queries, org_id: UUID) -> Organization:
     """Raises NotFound."""
     row = await db.fetch_row(
-        "SELECT org_id, name, plan, status, created_at FROM organizations WHERE org_id = $1", org_id
+        "SELECT org_id, name, plan, status, created_at, mfa_required FROM organizations WHERE org_id = $1",
+        org_id,
     )
     return _to_organization(_require(row, org_id))
 
@@ -58,7 +59,7 @@ async def select_organizations(
     """Oldest first; `after` is the last organization of the page before."""
     rows = await db.fetch(
         """
-        SELECT org_id, name, plan, status, created_at
+        SELECT org_id, name, plan, status, created_at, mfa_required
           FROM organizations
          WHERE $2::uuid IS NULL
             OR (created_at, org_id) > (SELECT created_at, org_id FROM organizations WHERE org_id = $2)
@@ -75,7 +76,7 @@ async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple
     """The organizations a user is a member of, oldest first, with the role in each."""
     rows = await db.fetch(
         """
-        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, m.role
+        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, m.role
           FROM memberships m
           JOIN organizations o USING (org_id)
          WHERE m.user_id = $1
@@ -92,7 +93,7 @@ async def select_membership(db: Queries, org_id: UUID, user_id: UUID) -> tuple[O
     """One organization and a user's role in it; None when the user is no member, or there is none such."""
     row = await db.fetch_row(
         """
-        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, m.role
+        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, m.role
           FROM memberships m
           JOIN organizations o USING (org_id)
          WHERE m.org_id = $1 AND m.user_id = $2
@@ -124,7 +125,7 @@ async def _set(
         )
         row = await tx.fetch_row(
             f"UPDATE organizations SET {column} = $2 WHERE org_id = $1"  # noqa: S608
-            " RETURNING org_id, name, plan, status, created_at",
+            " RETURNING org_id, name, plan, status, created_at, mfa_required",
             org_id,
             value,
         )
@@ -147,4 +148,5 @@ def _to_organization(row: Record) -> Organization:
         plan=Plan(row["plan"]),
         status=OrgStatus(row["status"]),
         created_at=row["created_at"],
+        mfa_required=row["mfa_required"],
     )

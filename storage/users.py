@@ -80,7 +80,9 @@ async def insert_member(tx: Transaction, actor: Actor, org_id: UUID, user_id: UU
     return Membership(org_id=org_id, user_id=user_id, role=role)
 
 
-async def record_sign_in(db: Database, actor: Actor, user_id: UUID | None, ok: bool) -> None:
+async def record_sign_in(
+    db: Database, actor: Actor, user_id: UUID | None, ok: bool, by: str = "password"
+) -> None:
     """Tells the audit log of each of the user's organizations; the system's when there is none, or no such
     user.
 
@@ -95,7 +97,7 @@ async def record_sign_in(db: Database, actor: Actor, user_id: UUID | None, ok: b
             ORGANIZATIONS_PER_SIGN_IN_MAX,
         )
         for org_id in [row["org_id"] for row in rows] or [None]:
-            await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {})
+            await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {"by": by})
 
 
 async def record_failed_proof(db: Database, actor: Actor, user_id: UUID) -> None:

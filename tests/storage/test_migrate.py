@@ -206,7 +206,8 @@ READABLE = {
         "users",
         "memberships",
         "sessions",
-        *("email_links", "outbox", "throttles"),
+        *("email_links", "outbox", "throttles", "pending_sign_ins"),
+        *("totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
         "api_keys",
         "provider_credentials",
         "price_overrides",
@@ -247,7 +248,10 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
         assert not await owner_db.fetch_value(allowed, role, table, column)
 
 
-DELETABLE = {"sessions", "memberships", "email_links", "outbox", "throttles"}
+DELETABLE = {
+    *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
+    *("totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
+}
 
 
 async def test_only_what_is_spent_can_be_deleted_and_nothing_truncated_or_owned(owner_db: Database) -> None:
