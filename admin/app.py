@@ -13,7 +13,9 @@ from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
 from admin.keys import views as keys
+from admin.mfa import factors, second_factor
 from admin.outbox import views as outbox
+from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.services import NoMasterKey, Services
 from admin.throttle import Throttled
@@ -26,7 +28,8 @@ STATIC_SECONDS = 3600
 
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
-    *(profile.blueprint, proof.blueprint, outbox.blueprint, keys.blueprint),
+    *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
+    keys.blueprint,
 )
 
 ERRORS = {
@@ -101,6 +104,14 @@ def _register_errors(app: QuartTrio) -> None:
     @app.errorhandler(authorization.ProofNeeded)
     async def proof_needed(_: Exception) -> ResponseReturnValue:
         return await proof.prompt()
+
+    @app.errorhandler(authorization.FactorNeeded)
+    async def factor_needed(_: Exception) -> ResponseReturnValue:
+        return redirect(url_for("factors.show", done="required"), code=303)
+
+    @app.errorhandler(NothingPending)
+    async def nothing_pending(_: Exception) -> ResponseReturnValue:
+        return redirect(url_for("accounts.show_sign_in", reason="too-late"), code=303)
 
     @app.errorhandler(TooManyChecks)
     @app.errorhandler(Throttled)

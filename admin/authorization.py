@@ -19,6 +19,7 @@ from werkzeug.exceptions import NotFound
 
 from admin import web_session
 from admin.services import services
+from storage.factors import has_factor
 from storage.model import Organization, Role
 from storage.organizations import select_membership
 
@@ -77,7 +78,26 @@ TABLE: dict[str, Access] = {
     "profile.end_others": SIGNED_IN,
     "profile.show_delete": PROVED,
     "profile.delete": PROVED,
+    "factors.show": SIGNED_IN,
+    "factors.begin_app": PROVED,
+    "factors.show_app": PROVED,
+    "factors.confirm_app": PROVED,
+    "factors.remove_app": PROVED,
+    "factors.show_passkey": PROVED,
+    "factors.add_passkey": PROVED,
+    "factors.remove_passkey_by_id": PROVED,
+    "factors.show_codes": PROVED,
+    "factors.make_codes": PROVED,
+    "second_factor.show": EVERYBODY,
+    "second_factor.by_code": EVERYBODY,
+    "second_factor.by_passkey": EVERYBODY,
+    "second_factor.show_recovery": EVERYBODY,
+    "second_factor.by_recovery_code": EVERYBODY,
+    "second_factor.show_passkey": EVERYBODY,
+    "second_factor.by_passkey_alone": EVERYBODY,
     "proof.show": SIGNED_IN,
+    "proof.by_code": SIGNED_IN,
+    "proof.by_passkey": SIGNED_IN,
     "proof.by_password": SIGNED_IN,
     "proof.resume": SIGNED_IN,
     "keys.show_home": SIGNED_IN,
@@ -93,13 +113,17 @@ class ProofNeeded(Exception):
     """The person must prove who they are first."""
 
 
+class FactorNeeded(Exception):
+    """The organization is for members who have a second factor."""
+
+
 class Membership(NamedTuple):
     organization: Organization
     role: Role
 
 
 async def require_access() -> None:
-    """Before each request. Raises `SignedOut`, `NotFound`, `Forbidden` or `ProofNeeded`."""
+    """Before each request. Raises `SignedOut`, `NotFound`, `Forbidden`, `FactorNeeded` or `ProofNeeded`."""
     if request.endpoint is None:
         return  # 404 or 405 follows
     access = TABLE.get(request.endpoint)
@@ -107,11 +131,13 @@ async def require_access() -> None:
         raise NotFound
     if access.audience is Audience.EVERYBODY:
         return
-    user = web_session.require_user()
+    db, user = services().db, web_session.require_user()
     if access.audience is Audience.MEMBER:
         g.membership = await _require_member(UUID(str((request.view_args or {})["org_id"])), user.user_id)
         if current_membership().role not in access.roles:
             raise Forbidden
+        if current_membership().organization.mfa_required and not await has_factor(db, user.user_id):
+            raise FactorNeeded
     if access.proof and not web_session.current_session().stepped_up:
         raise ProofNeeded
 

@@ -105,12 +105,17 @@ async def require_proof() -> None:
 
 
 def form_token() -> str:
-    """The hidden field of a form on this page. For a visitor it makes the cookie that goes with it."""
+    """The hidden field of a form on this page."""
+    return csrf.make_token(form_secret())
+
+
+def form_secret() -> str:
+    """What names this browser to its forms. For a visitor it makes the cookie that goes with it."""
     secret = _secret_cookie()
     if secret is None:
         secret = g.get("visitor") or new_token()
         g.visitor = secret
-    return csrf.make_token(secret)
+    return str(secret)
 
 
 def keep_visitor(response: Response) -> Response:

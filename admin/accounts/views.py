@@ -5,10 +5,11 @@ from __future__ import annotations
 from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import throttle, web_session
+from admin import pending_sign_in, throttle, web_session
 from admin.local_path import local_path
 from admin.redirect import see
 from admin.services import services
+from storage.factors import has_factor
 from storage.passwords import PASSWORD_CHARS_MAX
 from storage.sessions import Method
 from storage.users import EMAIL_CHARS_MAX, record_sign_in, select_user_by_email
@@ -17,6 +18,7 @@ REFUSED = "That email address and password do not match."
 REASONS = {
     "new-password": "Your password was set. Sign in with it.",
     "deleted": "Your account was deleted.",
+    "too-late": "That took too long. Sign in once more.",
 }
 """Why somebody is here who has just done something else."""
 
@@ -46,13 +48,18 @@ async def sign_in() -> ResponseReturnValue:
     user, digest = found or (None, None)
     ok = await services().passwords.verify(password, digest)
     user_id = None if user is None else user.user_id
-    await record_sign_in(db, web_session.actor(user_id if ok else None), user_id, ok)
     if not ok or user_id is None:
+        await record_sign_in(db, web_session.actor(None), user_id, False)
         # The address goes back into the form, the password does not.
         shown = email[:EMAIL_CHARS_MAX] if email.isprintable() else ""
         page = render_template("accounts/sign_in.html", problem=REFUSED, email=shown, then=then)
         return await page, 422
     await throttle.forgive(throttle.SIGN_IN_ACCOUNT, account)
+    if await has_factor(db, user_id):
+        response = see(url_for("second_factor.show", next=None if then == "/" else then))
+        await pending_sign_in.begin(response, user_id)
+        return response
+    await record_sign_in(db, web_session.actor(user_id), user_id, True)
     response = see(then)
     await web_session.sign_in(response, user_id, Method.PASSWORD)
     return response

@@ -33,7 +33,9 @@ class Browser:
     def look(self, *, dark: bool = False, size: tuple[int, int] = DESKTOP) -> None:
         """Theme and size from now on."""
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._devtools("Emulation.setEmulatedMedia", features=[theme])
+        # Colours between two themes are nobody's.
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self._devtools("Emulation.setEmulatedMedia", features=[theme, still])
         width, height = size
         self._devtools(
             "Emulation.setDeviceMetricsOverride",

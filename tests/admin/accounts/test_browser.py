@@ -1,4 +1,4 @@
-"""The journeys of an account in a real browser: from a mail to a first page, and back in by a new password."""
+"""An account's journeys in a real browser: from a mail to a first page, and back in by a new password."""
 
 from __future__ import annotations
 
