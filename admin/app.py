@@ -14,6 +14,8 @@ from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
 from admin.keys import views as keys
 from admin.mfa import factors, second_factor
+from admin.organizations import members
+from admin.organizations import views as organizations
 from admin.outbox import views as outbox
 from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
@@ -29,7 +31,7 @@ STATIC_SECONDS = 3600
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
-    keys.blueprint,
+    *(organizations.blueprint, members.blueprint, keys.blueprint),
 )
 
 ERRORS = {
@@ -70,6 +72,9 @@ def create_app(services: Services) -> QuartTrio:
         form_token=web_session.form_token,
         current_user=web_session.current_user,
         outbox_is_shown=outbox.is_shown,
+        membership=authorization.current_membership,
+        memberships=authorization.memberships,
+        allows=authorization.allows,
         problems={},
     )
     app.jinja_env.filters.update(wording.FILTERS)

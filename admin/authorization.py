@@ -21,7 +21,7 @@ from admin import web_session
 from admin.services import services
 from storage.factors import has_factor
 from storage.model import Organization, Role
-from storage.organizations import select_membership
+from storage.organizations import select_organizations_by_user
 
 
 class Audience(Enum):
@@ -100,6 +100,23 @@ TABLE: dict[str, Access] = {
     "proof.by_passkey": SIGNED_IN,
     "proof.by_password": SIGNED_IN,
     "proof.resume": SIGNED_IN,
+    "members.follow": EVERYBODY,
+    "members.show_invitation": EVERYBODY,
+    "members.accept": SIGNED_IN,
+    "members.sign_up": EVERYBODY,
+    "members.show": MEMBERS,
+    "members.invite_by_email": Access(Audience.MEMBER, ADMINS),
+    "members.withdraw": Access(Audience.MEMBER, ADMINS),
+    "members.change": Access(Audience.MEMBER, ADMINS),
+    "members.remove": MEMBERS,  # oneself; whom else is in storage.memberships
+    "organizations.show_new": SIGNED_IN,
+    "organizations.create": SIGNED_IN,
+    "organizations.show_settings": Access(Audience.MEMBER, ADMINS),
+    "organizations.change_name": Access(Audience.MEMBER, ADMINS),
+    "organizations.change_mfa": Access(Audience.MEMBER, OWNERS, proof=True),
+    "organizations.show_delete": Access(Audience.MEMBER, OWNERS, proof=True),
+    "organizations.delete": Access(Audience.MEMBER, OWNERS, proof=True),
+    "organizations.keep": Access(Audience.MEMBER, OWNERS),
     "keys.show_home": SIGNED_IN,
     "keys.show_organization": MEMBERS,
 }
@@ -152,8 +169,15 @@ def allows(endpoint: str) -> bool:
     return current_membership().role in TABLE[endpoint].roles
 
 
+def memberships() -> list[Membership]:
+    """All of the signed-in user's, on a page of an organization."""
+    return cast("list[Membership]", g.memberships)
+
+
 async def _require_member(org_id: UUID, user_id: UUID) -> Membership:
-    found = await select_membership(services().db, org_id, user_id)
-    if found is None:
+    found = await select_organizations_by_user(services().db, user_id)
+    g.memberships = [Membership(*one) for one in found]
+    membership = next((one for one in memberships() if one.organization.org_id == org_id), None)
+    if membership is None:
         raise NotFound
-    return Membership(*found)
+    return membership

@@ -31,6 +31,8 @@ RESET_ADDRESS = Rule("reset:address", 10, HOUR)
 RESET_ACCOUNT = Rule("reset:account", 5, DAY)
 LINK_ADDRESS = Rule("link:address", 60, HOUR)
 EMAIL_CHANGE_ACCOUNT = Rule("email_change:account", 5, DAY)
+INVITE_ACCOUNT = Rule("invite:account", 50, DAY)
+NEW_ORGANIZATION_ACCOUNT = Rule("new_organization:account", 10, DAY)
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)

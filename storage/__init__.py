@@ -10,6 +10,7 @@ How to read it
     settings    where the database and the master keys come from
 
     organizations, users, passwords, sessions       who there is
+    memberships, invitations, organization_end      who is in an organization, and how it ends
     accounts, email_links, outbox                   what people do with their accounts, and the mail of it
     factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
     pending_sign_ins                                who has given the password, and not yet the rest

@@ -31,7 +31,7 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
         """
         INSERT INTO organizations (org_id, name, plan, salt)
         VALUES ($1, $2, $3, $4)
-        RETURNING org_id, name, plan, status, created_at, mfa_required
+        RETURNING org_id, name, plan, status, created_at, mfa_required, delete_after
         """,
         org_id,
         name,
@@ -47,7 +47,8 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
 async def select_organization(db: Queries, org_id: UUID) -> Organization:
     """Raises NotFound."""
     row = await db.fetch_row(
-        "SELECT org_id, name, plan, status, created_at, mfa_required FROM organizations WHERE org_id = $1",
+        "SELECT org_id, name, plan, status, created_at, mfa_required, delete_after"
+        " FROM organizations WHERE org_id = $1",
         org_id,
     )
     return _to_organization(_require(row, org_id))
@@ -59,7 +60,7 @@ async def select_organizations(
     """Oldest first; `after` is the last organization of the page before."""
     rows = await db.fetch(
         """
-        SELECT org_id, name, plan, status, created_at, mfa_required
+        SELECT org_id, name, plan, status, created_at, mfa_required, delete_after
           FROM organizations
          WHERE $2::uuid IS NULL
             OR (created_at, org_id) > (SELECT created_at, org_id FROM organizations WHERE org_id = $2)
@@ -76,7 +77,7 @@ async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple
     """The organizations a user is a member of, oldest first, with the role in each."""
     rows = await db.fetch(
         """
-        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, m.role
+        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, m.role
           FROM memberships m
           JOIN organizations o USING (org_id)
          WHERE m.user_id = $1
@@ -87,21 +88,6 @@ async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple
         PAGE_ROWS_MAX,
     )
     return [(_to_organization(row), Role(row["role"])) for row in rows]
-
-
-async def select_membership(db: Queries, org_id: UUID, user_id: UUID) -> tuple[Organization, Role] | None:
-    """One organization and a user's role in it; None when the user is no member, or there is none such."""
-    row = await db.fetch_row(
-        """
-        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, m.role
-          FROM memberships m
-          JOIN organizations o USING (org_id)
-         WHERE m.org_id = $1 AND m.user_id = $2
-        """,
-        org_id,
-        user_id,
-    )
-    return None if row is None else (_to_organization(row), Role(row["role"]))
 
 
 async def set_plan(db: Database, actor: Actor, org_id: UUID, plan: Plan) -> Organization:
@@ -115,8 +101,18 @@ async def set_status(db: Database, actor: Actor, org_id: UUID, status: OrgStatus
     return await _set(db, actor, org_id, "status", status.value, Event.ORGANIZATION_STATUS_CHANGED)
 
 
+async def rename(db: Database, actor: Actor, org_id: UUID, name: str) -> Organization:
+    """Raises NotFound, and CheckFailed for a name that is empty or over 200."""
+    return await _set(db, actor, org_id, "name", name, Event.ORGANIZATION_RENAMED)
+
+
+async def require_mfa(db: Database, actor: Actor, org_id: UUID, required: bool) -> Organization:
+    """Whether members need a second factor to see anything of it. Raises NotFound."""
+    return await _set(db, actor, org_id, "mfa_required", required, Event.ORGANIZATION_MFA_CHANGED)
+
+
 async def _set(
-    db: Database, actor: Actor, org_id: UUID, column: str, value: str, event: Event
+    db: Database, actor: Actor, org_id: UUID, column: str, value: str | bool, event: Event
 ) -> Organization:
     async with db.transaction() as tx:
         before = await tx.fetch_value(
@@ -125,7 +121,7 @@ async def _set(
         )
         row = await tx.fetch_row(
             f"UPDATE organizations SET {column} = $2 WHERE org_id = $1"  # noqa: S608
-            " RETURNING org_id, name, plan, status, created_at, mfa_required",
+            " RETURNING org_id, name, plan, status, created_at, mfa_required, delete_after",
             org_id,
             value,
         )
@@ -149,4 +145,5 @@ def _to_organization(row: Record) -> Organization:
         status=OrgStatus(row["status"]),
         created_at=row["created_at"],
         mfa_required=row["mfa_required"],
+        delete_after=row["delete_after"],
     )

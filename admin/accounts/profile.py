@@ -8,8 +8,8 @@ from uuid import UUID
 from quart import Blueprint, abort, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import throttle, web_session
-from admin.accounts import letters, links, password_rules
+from admin import password_rules, throttle, web_session
+from admin.accounts import letters, links
 from admin.accounts.sign_up import NO_ADDRESS
 from admin.redirect import see
 from admin.services import services

@@ -9,8 +9,8 @@ from __future__ import annotations
 from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import throttle, web_session
-from admin.accounts import letters, links, password_rules
+from admin import password_rules, throttle, web_session
+from admin.accounts import letters, links
 from admin.accounts.steady_time import steady_time
 from admin.redirect import see
 from admin.services import services

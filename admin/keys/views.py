@@ -32,13 +32,11 @@ async def show_home() -> ResponseReturnValue:
 
 @blueprint.get("/organizations/<uuid:org_id>")
 async def show_organization(org_id: UUID) -> ResponseReturnValue:
-    organization, role = authorization.current_membership()
+    _, role = authorization.current_membership()
     keys = await select_keys(services().db, org_id, KEYS_SHOWN_MAX)
     return await render_template(
         "keys/organization.html",
-        organization=organization,
         role=role,
-        organizations=[other for other, _ in await _memberships()],
         keys=list(reversed(keys)),
         gateway_url=services().settings.public_url or "http://127.0.0.1:8080",
         never_used=all(key.last_used_at is None for key in keys),

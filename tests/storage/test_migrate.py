@@ -206,7 +206,7 @@ READABLE = {
         "users",
         "memberships",
         "sessions",
-        *("email_links", "outbox", "throttles", "pending_sign_ins"),
+        *("email_links", "outbox", "throttles", "pending_sign_ins", "invitations"),
         *("totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
         "api_keys",
         "provider_credentials",
@@ -250,7 +250,7 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
 
 DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
-    *("totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
+    *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
 }
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from admin.accounts.password_check import PasswordCheck, TooManyChecks
-from admin.accounts.password_rules import PASSWORD_CHARS_MIN, find_problem
+from admin.password_rules import PASSWORD_CHARS_MIN, find_problem
 from storage.passwords import PASSWORD_CHARS_MAX
 
 
