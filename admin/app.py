@@ -12,13 +12,16 @@ from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
+from admin.keys import minting
 from admin.keys import views as keys
+from admin.limits import views as limits
 from admin.mfa import factors, second_factor
 from admin.organizations import members
 from admin.organizations import views as organizations
 from admin.outbox import views as outbox
 from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
+from admin.provider_keys import views as provider_keys
 from admin.services import NoMasterKey, Services
 from admin.throttle import Throttled
 from storage.errors import DatabaseUnavailable
@@ -31,7 +34,8 @@ STATIC_SECONDS = 3600
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
-    *(organizations.blueprint, members.blueprint, keys.blueprint),
+    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
+    provider_keys.blueprint,
 )
 
 ERRORS = {

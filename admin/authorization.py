@@ -41,6 +41,7 @@ class Access(NamedTuple):
 OWNERS = frozenset({Role.OWNER})
 ADMINS = frozenset({Role.OWNER, Role.ADMIN})
 DEVELOPERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
+BUDGETERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
 ALL_ROLES = frozenset(Role)
 
 EVERYBODY = Access(Audience.EVERYBODY)
@@ -119,6 +120,22 @@ TABLE: dict[str, Access] = {
     "organizations.keep": Access(Audience.MEMBER, OWNERS),
     "keys.show_home": SIGNED_IN,
     "keys.show_organization": MEMBERS,
+    "keys.show_key": MEMBERS,
+    "keys.revoke": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.show_new": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.mint": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.show_rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "limits.show": MEMBERS,
+    "limits.change": Access(Audience.MEMBER, BUDGETERS),
+    "limits.show_of_key": MEMBERS,
+    "limits.change_of_key": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS),
+    "provider_keys.show": MEMBERS,
+    "provider_keys.show_new": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.add": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.show_rotate": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.rotate": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.revoke": Access(Audience.MEMBER, ADMINS, proof=True),
 }
 
 

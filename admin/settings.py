@@ -33,6 +33,11 @@ class AdminSettings(ServerSettings):
         default=120, gt=0, le=60 * 24 * 30, description="How long a sign-in lasts while nobody uses it."
     )
 
+    @property
+    def gateway_url(self) -> str:
+        """What snippets name: the gateway's origin, or where one on this machine is by default."""
+        return self.public_url or "http://127.0.0.1:8080"
+
     def listens_on(self) -> dict[str, Bind]:
         return {"KARTA_ADMIN_BIND": self.admin_bind}
 

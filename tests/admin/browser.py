@@ -80,7 +80,8 @@ class Browser:
                 self.look(dark=dark, size=size)
                 self.photograph(f"{name}-{told}-{'dark' if dark else 'light'}")
                 assert not self.scrolls_sideways(), (name, told)
-                assert self.violations() == [], (name, told, dark)
+                found = self.violations()
+                assert found == [], (name, told, dark, found)
         self.look()
 
     def complaints(self) -> list[str]:

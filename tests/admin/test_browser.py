@@ -29,9 +29,14 @@ def wait_for_heading(browser: Browser, text: str) -> None:
     WebDriverWait(browser.driver, PATIENCE_SECONDS).until(found)
 
 
+def wait_for_organization(browser: Browser, name: str) -> None:
+    found = expect.text_to_be_present_in_element((By.CSS_SELECTOR, ".heading .name"), name)
+    WebDriverWait(browser.driver, PATIENCE_SECONDS).until(found)
+
+
 def test_the_owner_signs_in_and_sees_organization_and_keys(browser: Browser, up: Up) -> None:
     sign_in(browser, up, up.told["owner_password"])
-    wait_for_heading(browser, "My organization")
+    wait_for_organization(browser, "My organization")
     page = browser.driver.page_source
     assert "Pro plan" in page
     rows = browser.driver.find_elements(By.CSS_SELECTOR, "tbody tr")
@@ -62,7 +67,7 @@ def test_a_wrong_password_is_told_and_read_out(browser: Browser, up: Up) -> None
 def test_everything_works_without_javascript(browser: Browser, up: Up) -> None:
     browser.disable_scripts()
     sign_in(browser, up, up.told["owner_password"])
-    wait_for_heading(browser, "My organization")
+    wait_for_organization(browser, "My organization")
     browser.driver.find_element(By.XPATH, "//button[text()='Sign out']").click()
     wait_for_heading(browser, "Sign in")
 
@@ -80,7 +85,7 @@ def test_the_keyboard_reaches_everything_in_order(browser: Browser, up: Up) -> N
 
 def test_snippets_can_be_copied(browser: Browser, up: Up) -> None:
     sign_in(browser, up, up.told["owner_password"])
-    wait_for_heading(browser, "My organization")
+    wait_for_organization(browser, "My organization")
     buttons = browser.driver.find_elements(By.CSS_SELECTOR, "button.copy")
     assert len(buttons) == 2
 
@@ -90,7 +95,7 @@ def test_every_page_fits_in_both_themes_and_is_accessible(browser: Browser, up: 
     wait_for_heading(browser, "Sign in")
     browser.inspect("sign-in")
     sign_in(browser, up, up.told["owner_password"])
-    wait_for_heading(browser, "My organization")
+    wait_for_organization(browser, "My organization")
     browser.inspect("organization")
     browser.driver.get(up.told["admin_url"] + "/nowhere")
     wait_for_heading(browser, "There is nothing here")

@@ -6,7 +6,7 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from tests.admin.browser import Browser
-from tests.admin.test_browser import wait_for_heading
+from tests.admin.test_browser import wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
 
 pytestmark = pytest.mark.one_python
@@ -41,7 +41,7 @@ def test_an_account_from_its_first_mail_to_its_end(browser: Browser, up: Up) -> 
     wait_for_heading(browser, "Finish signing up")
     browser.inspect("sign-up-confirm")
     fill(browser, organization="Lovelace & Co", password=PASSWORD)
-    wait_for_heading(browser, "Lovelace & Co")
+    wait_for_organization(browser, "Lovelace & Co")
     driver.get(url + "/account")
     wait_for_heading(browser, "Your account")
     browser.inspect("account")
@@ -81,4 +81,4 @@ def test_a_forgotten_password(browser: Browser, up: Up) -> None:
     assert all("410" in complaint for complaint in browser.complaints())
     driver.get(url + "/sign-in")
     fill(browser, email=up.told["owner_email"], password=NEW_PASSWORD)
-    wait_for_heading(browser, "My organization")
+    wait_for_organization(browser, "My organization")

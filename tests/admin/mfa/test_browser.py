@@ -14,7 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.accounts.test_browser import fill
 from tests.admin.browser import Browser
-from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading
+from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
 
 pytestmark = pytest.mark.one_python
@@ -47,7 +47,7 @@ def test_passkeys_and_an_app_from_first_to_last(browser: Browser, up: Up) -> Non
     driver, url = browser.driver, up.told["admin_url"]
     with authenticator(browser):
         sign_in(browser, up, up.told["owner_password"])
-        wait_for_heading(browser, "My organization")
+        wait_for_organization(browser, "My organization")
         add_a_passkey(browser, url)
         sign_out(browser)
         sign_in_by_passkey_alone(browser, url)
@@ -58,7 +58,7 @@ def test_passkeys_and_an_app_from_first_to_last(browser: Browser, up: Up) -> Non
         wait_for_heading(browser, "One more step")
         browser.inspect("second-factor")
         press(browser, "Use a passkey")
-        wait_for_heading(browser, "My organization")
+        wait_for_organization(browser, "My organization")
         prove_by_passkey(browser, up)
     driver.get(url + "/account/factors")
     press(browser, "Remove")
@@ -89,7 +89,7 @@ def sign_in_by_passkey_alone(browser: Browser, url: str) -> None:
     wait_for_heading(browser, "Sign in with a passkey")
     browser.inspect("passkey-sign-in")
     press(browser, "Use a passkey")
-    wait_for_heading(browser, "My organization")
+    wait_for_organization(browser, "My organization")
 
 
 def set_up_an_app(browser: Browser, url: str) -> None:

@@ -44,7 +44,7 @@ def test_an_organization_from_first_to_last(browser: Browser, up: Up) -> None:
     follow_newest_link(browser, up)
     browser.inspect("invitation")
     fill(browser, password=PASSWORD)
-    wait_for_text(browser, "Analytical Engines")
+    wait_for_text(browser, "No keys yet")
     driver.find_element(By.LINK_TEXT, "Members").click()
     wait_for_heading(browser, "Members")
     press(browser, "Leave")
