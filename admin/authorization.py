@@ -126,6 +126,8 @@ TABLE: dict[str, Access] = {
     "minting.mint": Access(Audience.MEMBER, DEVELOPERS),
     "minting.show_rotate": Access(Audience.MEMBER, DEVELOPERS),
     "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "usage.show": MEMBERS,
+    "usage.download": MEMBERS,
     "limits.show": MEMBERS,
     "limits.change": Access(Audience.MEMBER, BUDGETERS),
     "limits.show_of_key": MEMBERS,

@@ -1,10 +1,13 @@
-"""How pages say what is kept: times and browsers."""
+"""How pages say what is kept: times, money, browsers."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 
+_DOLLAR = 10**12
+_CENT = _DOLLAR // 100
 _BROWSERS = (
     (re.compile(r"\bEdg\w*/"), "Edge"),
     (re.compile(r"\bOPR/"), "Opera"),
@@ -22,7 +25,7 @@ _SYSTEMS = (
 )
 
 
-def day(moment: datetime) -> str:
+def day(moment: date) -> str:
     """`23 Nov 2026`: no reader takes the month for the day."""
     return f"{moment.day} {moment:%b %Y}"
 
@@ -30,6 +33,15 @@ def day(moment: datetime) -> str:
 def minute(moment: datetime) -> str:
     """`23 Nov 2026, 14:05 UTC`."""
     return f"{day(moment)}, {moment:%H:%M} UTC"
+
+
+def dollars(picodollars: int) -> str:
+    """`$1,234.50`; of less than a cent as many digits as tell something: `$0.000124`."""
+    if picodollars == 0 or picodollars >= _CENT:
+        return f"${Decimal(picodollars) / _DOLLAR:,.2f}"
+    if picodollars < _DOLLAR // 10**6:
+        return "<$0.000001"
+    return f"${Decimal(picodollars) / _DOLLAR:.6f}".rstrip("0")
 
 
 def browser(user_agent: str | None) -> str:
@@ -42,4 +54,4 @@ def browser(user_agent: str | None) -> str:
     return name or told[:40] or "Unknown"
 
 
-FILTERS = {"day": day, "minute": minute, "browser": browser}
+FILTERS = {"dollars": dollars, "day": day, "minute": minute, "browser": browser}

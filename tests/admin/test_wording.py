@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from admin.wording import browser, day, minute
+from admin.wording import browser, day, dollars, minute
 
 MOMENT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
@@ -30,3 +30,18 @@ def test_times() -> None:
 )
 def test_browsers(user_agent: str | None, said: str) -> None:
     assert browser(user_agent) == said
+
+
+@pytest.mark.parametrize(
+    ("picodollars", "said"),
+    [
+        (0, "$0.00"),
+        (1_234_500_000_000_000, "$1,234.50"),
+        (10_000_000_000, "$0.01"),
+        (124_000_000, "$0.000124"),
+        (1_000_000, "$0.000001"),
+        (999_999, "<$0.000001"),
+    ],
+)
+def test_money(picodollars: int, said: str) -> None:
+    assert dollars(picodollars) == said

@@ -3,6 +3,8 @@ provider key."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 from selenium.webdriver.common.by import By
@@ -38,6 +40,10 @@ def test_a_key_from_first_to_last(browser: Browser, up: Up) -> None:
     driver.find_element(By.LINK_TEXT, "Production web").click()
     wait_for_heading(browser, "Production web")
     browser.inspect("key")
+    wait_for_usage(browser)
+    browser.inspect("usage")
+    driver.find_element(By.LINK_TEXT, "API keys").click()
+    driver.find_element(By.LINK_TEXT, "Production web").click()
     driver.find_element(By.PARTIAL_LINK_TEXT, "Rotate").click()
     wait_for_heading(browser, "Rotate")
     browser.inspect("rotate-key")
@@ -47,6 +53,17 @@ def test_a_key_from_first_to_last(browser: Browser, up: Up) -> None:
     wait_for_text(browser, "The key was revoked")
     # Gateways are told at once, but this test is not told when they know.
     WebDriverWait(driver, PATIENCE_SECONDS).until(lambda _: ask(up, token) == 401)
+
+
+def wait_for_usage(browser: Browser) -> None:
+    """The gateway ships what it metered within seconds."""
+    browser.driver.find_element(By.LINK_TEXT, "Usage").click()
+
+    def is_there(driver: Any) -> bool:
+        driver.refresh()
+        return "Newest requests" in driver.page_source
+
+    WebDriverWait(browser.driver, PATIENCE_SECONDS).until(is_there)
 
 
 def ask(up: Up, token: str) -> int:
