@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime
+from typing import Final
 
 from gateway.authorize import Grant
 from gateway.price_table import tier_of
@@ -25,16 +26,16 @@ from gateway.worst_case import estimate_input, estimate_upload, worst_case
 from storage.model import Limit, LimitKind, Period
 
 # OpenAI's SDK does not try again at all when it is told to wait longer.
-_RETRY_AFTER_SECONDS_MAX = 120
+_RETRY_AFTER_SECONDS_MAX: Final = 120
 # A form whose length is not told is taken for the largest recording either API accepts.
-_UPLOAD_BYTES_UNTOLD = 25 * 1024 * 1024
-_CHOICES_MAX = 128
+_UPLOAD_BYTES_UNTOLD: Final = 25 * 1024 * 1024
+_CHOICES_MAX: Final = 128
 # More is refused by every provider.
-_OUTPUT_TOKENS_MAX = 10**9
-_PICODOLLARS = 10**12
+_OUTPUT_TOKENS_MAX: Final = 10**9
+_PICODOLLARS: Final = 10**12
 
-_HEADER_WORDS = {LimitKind.REQUESTS: "requests", LimitKind.TOKENS: "tokens"}
-_PERIODS = {Period.MINUTE: "this minute", Period.DAY: "today", Period.MONTH: "this month"}
+_HEADER_WORDS: Final = {LimitKind.REQUESTS: "requests", LimitKind.TOKENS: "tokens"}
+_PERIODS: Final = {Period.MINUTE: "this minute", Period.DAY: "today", Period.MONTH: "this month"}
 
 
 class Admission:
@@ -99,12 +100,15 @@ class Admission:
     def _output_tokens_max(self, grant: Grant) -> int:
         """The largest that is told: which of them a provider heeds, it alone knows."""
         fields = grant.request.fields
-        told = [
-            math.ceil(min(one, _OUTPUT_TOKENS_MAX))
-            for one in (fields.max_output_tokens, fields.max_completion_tokens, fields.max_tokens)
-            if isinstance(one, int | float) and one >= 0
-        ]
-        return max(told, default=self._output_tokens_default)
+        most = -1
+        for told in (fields.max_tokens, fields.max_completion_tokens, fields.max_output_tokens):
+            if told is None:
+                continue
+            if isinstance(told, float) and told >= 0:
+                told = math.ceil(min(told, _OUTPUT_TOKENS_MAX))
+            if isinstance(told, int):
+                most = max(most, min(told, _OUTPUT_TOKENS_MAX))
+        return most if most >= 0 else self._output_tokens_default
 
     def _taken(self, found: Reservation | Shortage, grant: Grant, started_us: int) -> Reservation:
         if isinstance(found, Reservation):

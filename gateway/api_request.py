@@ -8,9 +8,11 @@ msgspec reads the fields named here and skips the rest, and the bytes that came 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 import msgspec
 
+from gateway.body_fields import BodyFields
 from gateway.limits import Limits
 from gateway.operations import Operation, Operations, PathOperations
 from gateway.provider import Provider
@@ -19,42 +21,26 @@ from gateway.request_head import Field, decide, forwarded
 from gateway.request_reader import Inbound
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
-_UNKNOWN = Dialect.UNKNOWN
-_FORWARD = Field.FORWARD
-_ANTHROPIC_VERSION = Field.ANTHROPIC_VERSION
-_CONTENT_TYPE = Field.CONTENT_TYPE
-_API_KEY = Field.API_KEY
-_AUTHORIZATION = Field.AUTHORIZATION
-_CONTENT_LENGTH = Field.CONTENT_LENGTH
-_HOST = Field.HOST
-_CONNECTION = Field.CONNECTION
-_DROP = Field.DROP
+_UNKNOWN: Final = Dialect.UNKNOWN
+_FORWARD: Final = Field.FORWARD
+_ANTHROPIC_VERSION: Final = Field.ANTHROPIC_VERSION
+_CONTENT_TYPE: Final = Field.CONTENT_TYPE
+_API_KEY: Final = Field.API_KEY
+_AUTHORIZATION: Final = Field.AUTHORIZATION
+_CONTENT_LENGTH: Final = Field.CONTENT_LENGTH
+_HOST: Final = Field.HOST
+_CONNECTION: Final = Field.CONNECTION
+_DROP: Final = Field.DROP
 
-_EXPLICIT = ((b"/anthropic/v1/", Dialect.ANTHROPIC), (b"/openai/v1/", Dialect.OPENAI))
+_EXPLICIT: Final = ((b"/anthropic/v1/", Dialect.ANTHROPIC), (b"/openai/v1/", Dialect.OPENAI))
 # Printable ASCII without "#": a fragment is for the client alone, and one more way to disguise a path.
-_TARGET = re.compile(rb'/[!"$-~]*\Z')
-_NO_LENGTH = -1
-_KEY_PREFIX = b"kt_"
+_TARGET: Final = re.compile(rb'/[!"$-~]*\Z')
+_NO_LENGTH: Final = -1
+_KEY_PREFIX: Final = b"kt_"
 
 
-class BodyFields(msgspec.Struct, gc=False):
-    """What Karta reads of a JSON body, of whatever type it is: judging types is the provider's business."""
-
-    model: object = None
-    stream: object = None
-    max_tokens: object = None
-    max_completion_tokens: object = None
-    max_output_tokens: object = None
-    n: object = None
-    service_tier: object = None
-    previous_response_id: object = None
-    conversation: object = None
-    container: object = None
-    background: object = None
-
-
-_fields_decoder = msgspec.json.Decoder(BodyFields)
-_NO_FIELDS = BodyFields()
+_fields_decoder: Final = msgspec.json.Decoder(BodyFields)
+_NO_FIELDS: Final = BodyFields()
 
 
 class APIRequest:
@@ -216,7 +202,7 @@ def _choose(found: PathOperations, explicit: Dialect, inbound: Inbound) -> Opera
     """One operation of a path: by explicit prefix, by who has the path, else by `anthropic-version`."""
     by_dialect = found.by_dialect
     if explicit is not _UNKNOWN:
-        dialect = explicit
+        dialect: Dialect = explicit
     elif len(by_dialect) == 1:
         (dialect,) = by_dialect
     else:

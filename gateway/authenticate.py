@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import secrets
 from hashlib import blake2b
-from typing import NewType
+from typing import Final, NewType
 
 import trio
 
@@ -33,8 +33,8 @@ Caller = NewType("Caller", KeyRecord)
 """A key record whose secret has been verified: only `Authenticator` makes one."""
 
 # Failure counters kept at once: an address or public id each. The oldest are forgotten first.
-_COUNTERS_MAX = 20_000
-_MINUTE_SECONDS = 60.0
+_COUNTERS_MAX: Final = 20_000
+_MINUTE_SECONDS: Final = 60.0
 
 _log = logging.getLogger("karta.gateway.authenticate")
 

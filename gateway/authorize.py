@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-
-import msgspec
+from typing import Final
 
 from gateway.api_request import APIRequest
 from gateway.authenticate import Caller, unauthenticated
@@ -20,9 +19,9 @@ from gateway.refusal import Dialect, Kind, Refusal
 from storage.model import CredentialKind, SealedCredential
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
-_BYOK = CredentialKind.BYOK
-_PLATFORM = CredentialKind.PLATFORM
-_ELSEWHERE = OperationKind.ELSEWHERE
+_BYOK: Final = CredentialKind.BYOK
+_PLATFORM: Final = CredentialKind.PLATFORM
+_ELSEWHERE: Final = OperationKind.ELSEWHERE
 
 
 class Grant:
@@ -45,13 +44,18 @@ class Grant:
         self.sealed = sealed
 
 
-class Upstreams(msgspec.Struct, frozen=True, kw_only=True):
+class Upstreams:
     """Which provider serves which dialect, for live keys and for test keys."""
 
-    live: Mapping[Dialect, Provider]
-    simulated: Mapping[Dialect, Provider]
-    shared_account: bool
-    """The platform's provider account serves several tenants: only stateless operations may use it."""
+    __slots__ = ("live", "shared_account", "simulated")
+
+    def __init__(
+        self, *, live: Mapping[Dialect, Provider], simulated: Mapping[Dialect, Provider], shared_account: bool
+    ) -> None:
+        self.live = live
+        self.simulated = simulated
+        self.shared_account = shared_account
+        """The platform's provider account serves several tenants: only stateless operations may use it."""
 
 
 def authorize(caller: Caller, request: APIRequest, upstreams: Upstreams, now: float) -> Grant:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -25,17 +25,17 @@ from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
-_REQUEST = Waiting.REQUEST
-_HEAD = Waiting.HEAD
-_BODY = Waiting.BODY
-_WRITE = Waiting.WRITE
+_REQUEST: Final = Waiting.REQUEST
+_HEAD: Final = Waiting.HEAD
+_BODY: Final = Waiting.BODY
+_WRITE: Final = Waiting.WRITE
 
 # What is read and thrown away after a refusal, so that the client reads the answer before a reset: at most
 # this.
-_LINGER_BYTES_MAX = 1024 * 1024
-_LINGER_SECONDS = 2.0
+_LINGER_BYTES_MAX: Final = 1024 * 1024
+_LINGER_SECONDS: Final = 2.0
 
-_NO_BODY = Inbound()
+_NO_BODY: Final = Inbound()
 
 _log = logging.getLogger("karta.gateway.connection")
 

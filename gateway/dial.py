@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+from typing import Final
 
 import trio
 
@@ -22,7 +23,7 @@ from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
 from gateway.watchdog import Watchdog
 
-_HAPPY_EYEBALLS_SECONDS = 0.25
+_HAPPY_EYEBALLS_SECONDS: Final = 0.25
 
 
 class Upstream:

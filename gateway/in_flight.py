@@ -17,15 +17,16 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
-SLOTS = 16_384
-SLOT_BYTES = 512
-NO_SLOT = -1
+SLOTS: Final = 16_384
+SLOT_BYTES: Final = 512
+NO_SLOT: Final = -1
 
-_USED = 1
-_FREE = 0
-_LENGTH_BYTES = 2
-ENTRY_BYTES_MAX = SLOT_BYTES - 1 - _LENGTH_BYTES
+_USED: Final = 1
+_FREE: Final = 0
+_LENGTH_BYTES: Final = 2
+ENTRY_BYTES_MAX: Final = SLOT_BYTES - 1 - _LENGTH_BYTES
 
 
 class InFlight:

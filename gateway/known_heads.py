@@ -15,22 +15,23 @@ from __future__ import annotations
 
 import secrets
 from hashlib import blake2b
+from typing import Final
 
 from gateway.api_request import APIRequest
 from gateway.provider import Provider
 
 # More different clients than one worker serves at a time. About 2 KiB each; what is kept of the longest that
 # is kept at all takes four times that.
-HEADS_MAX = 4096
-HEAD_BYTES_MAX = 4096
+HEADS_MAX: Final = 4096
+HEAD_BYTES_MAX: Final = 4096
 
 # A connection whose heads are new this often in a row has something in them that differs each time, as a
 # trace id: keeping those would only push out others.
-NEWS_MAX = 8
+NEWS_MAX: Final = 8
 
 # As the SDKs' HTTP clients write it, and in small letters. The line's beginning is part of it: what stands
 # in the middle of another header's value is not this header.
-_LENGTH_NAMES = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
+_LENGTH_NAMES: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 
 
 class KnownHead:
@@ -56,7 +57,7 @@ class KnownHeads:
     """The heads one worker knows."""
 
     def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
+        self._keyed = blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._known: dict[bytes, KnownHead] = {}
 
     def __len__(self) -> int:
@@ -68,7 +69,7 @@ class KnownHeads:
         if found is None:
             return None
         constant, body = found
-        known = self._known.get(blake2b(constant, key=self._key, digest_size=16).digest())
+        known = self._known.get(self._mac(constant))
         return None if known is None else (known, body)
 
     def remember(self, data: bytes, request: APIRequest, token_mac: bytes) -> None:
@@ -80,8 +81,13 @@ class KnownHeads:
             return
         if len(self._known) >= HEADS_MAX:
             del self._known[next(iter(self._known))]
-        mac = blake2b(found[0], key=self._key, digest_size=16).digest()
-        self._known[mac] = KnownHead(request.without_body(), token_mac)
+        self._known[self._mac(found[0])] = KnownHead(request.without_body(), token_mac)
+
+    def _mac(self, head: bytes) -> bytes:
+        # A copy of one that has taken in the key: the key's own block is not worked through each time.
+        keyed = self._keyed.copy()
+        keyed.update(head)
+        return keyed.digest()
 
 
 def _take_apart(data: bytes) -> tuple[bytes, bytes] | None:

@@ -8,6 +8,7 @@ later ones do nothing.
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from gateway.authorize import Grant
 from gateway.late_usage import Counted, LateKind, LateRecord, LateUsage, late_usage
@@ -23,8 +24,8 @@ from storage.model import Outcome
 
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
-_COMPLETED = Outcome.COMPLETED
-_UNHEARD = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
+_COMPLETED: Final = Outcome.COMPLETED
+_UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
 
 
 class Metering:

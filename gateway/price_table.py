@@ -10,9 +10,9 @@ all of the request's tokens.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-
-import msgspec
+from typing import Final
 
 from gateway.usage_figures import Figures
 
@@ -55,7 +55,8 @@ def tier_of(service_tier: str | None, speed: str | None = None) -> Tier:
     return Tier.FAST if speed == "fast" else _TIERS.get(service_tier, Tier.UNKNOWN)
 
 
-class Rates(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class Rates:
     """Picodollars for one token, search, request, or hour of sound."""
 
     input: int = UNKNOWN
@@ -76,6 +77,17 @@ class Rates(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     request: int = 0
     audio_ms_min: int = 0
     """Shorter sound is billed as this much."""
+
+    dearest_input: int = field(init=False, compare=False, repr=False)
+    """Of what a token of the input may turn out to be, unless it is cached for an hour."""
+    dearest_output: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # Worked out once: every request is reserved at these.
+        ins = max(self.input, self.cache_write_5m, self.input_audio)
+        outs = max(self.output, self.reasoning, self.output_audio, self.output_image)
+        object.__setattr__(self, "dearest_input", ins)
+        object.__setattr__(self, "dearest_output", outs)
 
     def cost(self, used: Figures) -> int | None:
         """Exact picodollars; None when a class that was used has no known price."""
@@ -128,10 +140,12 @@ class Rates(msgspec.Struct, frozen=True, gc=False, kw_only=True):
         return self.input >= 0 or self.output >= 0 or self.audio_hour >= 0
 
 
-FREE = Rates(**dict.fromkeys(Rates.__struct_fields__, 0))
+CLASSES: Final = tuple(one.name for one in fields(Rates) if one.init)
+FREE: Final = Rates(**dict.fromkeys(CLASSES, 0))
 
 
-class PriceTable(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+@dataclass(frozen=True, kw_only=True)
+class PriceTable:
     """The rates of one model in one tier, while they hold."""
 
     rates: Rates

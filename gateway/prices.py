@@ -15,31 +15,30 @@ Bounds: `TABLES_MAX` tables, the oldest out first; names are strangers' words an
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 from uuid import UUID
 
-import msgspec
-
-from gateway.price_table import FREE, UNKNOWN, PriceTable, Rates, Tier, tier_of
+from gateway.price_table import CLASSES, FREE, UNKNOWN, PriceTable, Rates, Tier, tier_of
 from gateway.usage_figures import Figures
 from storage.prices import PriceOverride
 
 # A table takes half a kilobyte.
-TABLES_MAX = 4096
-_NAME_CHARACTERS_MAX = 200
-SIMULATED = "simulated"
+TABLES_MAX: Final = 4096
+_NAME_CHARACTERS_MAX: Final = 200
+SIMULATED: Final = "simulated"
 # Sound of unknown price is charged as if it were spoken text, at ten tokens a second and ten times that for
 # safety.
-_MS_PER_TOKEN = 10
-_BYTES_PER_TOKEN = 4
-_DAY_SECONDS = 86_400.0
+_MS_PER_TOKEN: Final = 10
+_BYTES_PER_TOKEN: Final = 4
+_DAY_SECONDS: Final = 86_400.0
 
-_FREE = PriceTable(rates=FREE, version="free", source="the simulated provider costs nothing")
-_NO_PRICE = PriceTable(rates=Rates(), version="", source="no price known")
+_FREE: Final = PriceTable(rates=FREE, version="free", source="the simulated provider costs nothing")
+_NO_PRICE: Final = PriceTable(rates=Rates(), version="", source="no price known")
 
 # What a class costs on a model only an override knows, when the override does not say: never less than this.
-_COVERED_BY = {
+_COVERED_BY: Final = {
     "cache_read": "input",
     "cache_write_5m": "input",
     "cache_write_1h": "input",
@@ -130,7 +129,9 @@ class Prices:
         at: float,
     ) -> PriceTable:
         """The rates that hold at a moment (seconds since 1970); all unknown when there are none."""
-        key = (org_id if org_id in self._overrides else None, provider, model_asked, model_answered, tier)
+        # An id's hash is dear: it is asked for only where somebody has prices of his own.
+        owner = org_id if self._overrides and org_id in self._overrides else None
+        key = (owner, provider, model_asked, model_answered, tier)
         table = self._tables.get(key)
         if table is not None and table.valid_from <= at < table.valid_until:
             return table
@@ -158,9 +159,7 @@ class Prices:
         if found is None:
             # Names nobody knows are remembered, too. Until midnight: the library's data has dates.
             midnight = at // _DAY_SECONDS * _DAY_SECONDS
-            return msgspec.structs.replace(
-                _NO_PRICE, valid_from=midnight, valid_until=midnight + _DAY_SECONDS
-            )
+            return dataclasses.replace(_NO_PRICE, valid_from=midnight, valid_until=midnight + _DAY_SECONDS)
         return found if table is not None else _covered(found)
 
 
@@ -197,7 +196,7 @@ def _overlay(table: PriceTable, override: PriceOverride) -> PriceTable:
 
 
 def _with(rates: Rates, changes: Mapping[str, int]) -> Rates:
-    values = {name: getattr(rates, name) for name in Rates.__struct_fields__}
+    values = {name: getattr(rates, name) for name in CLASSES}
     return Rates(**(values | {name: rate for name, rate in changes.items() if name in values}))
 
 

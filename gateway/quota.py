@@ -29,28 +29,27 @@ import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import Enum
-
-import msgspec
+from typing import Final
 
 from gateway.reservation import KEPT_SHARE, Account, Reservation
 from storage.leases import BATCH_LEASES_MAX, LEASE_SECONDS, LeaseAnswer, LeaseRequest, LeaseState
 from storage.model import Limit, LimitKind, Period
 
-SURVEY_SECONDS = 1.0
+SURVEY_SECONDS: Final = 1.0
 """How often accounts are looked over: what is too much is given back, what is over is dropped."""
-HORIZON_SECONDS = 2.0
+HORIZON_SECONDS: Final = 2.0
 """An account holds about what it uses in this time: several refills fit into half of it."""
-BELIEVE_SECONDS = 1.0
+BELIEVE_SECONDS: Final = 1.0
 """How long the database's word that no more is to be had is acted on."""
-RENEW_SECONDS = LEASE_SECONDS / 3
+RENEW_SECONDS: Final = LEASE_SECONDS / 3
 """Two renewals may fail before a lease runs out."""
-IDLE_SECONDS = 60.0
+IDLE_SECONDS: Final = 60.0
 """An account unused for this long is given back whole and dropped."""
-OVER_SECONDS = 5.0
+OVER_SECONDS: Final = 5.0
 """After its end a window is kept this long, for a clock that is set back a little."""
-_MICROSECONDS = 1_000_000
-_PERIOD_US = {Period.MINUTE: 60 * _MICROSECONDS, Period.DAY: 86_400 * _MICROSECONDS}
-_NO_END_US = 2**62
+_MICROSECONDS: Final = 1_000_000
+_PERIOD_US: Final = {Period.MINUTE: 60 * _MICROSECONDS, Period.DAY: 86_400 * _MICROSECONDS}
+_NO_END_US: Final = 2**62
 
 
 class Reason(Enum):
@@ -66,12 +65,15 @@ class Reason(Enum):
     """What was lent is used up and the database cannot be asked."""
 
 
-class Shortage(msgspec.Struct, frozen=True):
+class Shortage:
     """No reservation: because of this limit, and worth another try in so many seconds."""
 
-    reason: Reason
-    limit: Limit
-    retry_after: float
+    __slots__ = ("limit", "reason", "retry_after")
+
+    def __init__(self, reason: Reason, limit: Limit, retry_after: float) -> None:
+        self.reason = reason
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 class Ledger:

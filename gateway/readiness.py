@@ -15,17 +15,18 @@ import contextlib
 import os
 import select
 from collections.abc import Callable
+from typing import Final
 
 from trio.lowlevel import checkpoint, wait_readable
 
 # How many events one pass hands on before other tasks get their turn.
-_BATCH_MAX = 256
+_BATCH_MAX: Final = 256
 
-READABLE = select.EPOLLIN
-GONE = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+READABLE: Final = select.EPOLLIN
+GONE: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 """The peer has closed its side, or the connection is broken."""
 
-_WATCHED = READABLE | select.EPOLLRDHUP | select.EPOLLET
+_WATCHED: Final = READABLE | select.EPOLLRDHUP | select.EPOLLET
 
 EventCallback = Callable[[int], None]
 

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
-import msgspec
 import trio
 
 from gateway.quota import Ledger, Reason, Shortage
@@ -78,7 +77,7 @@ class Refill:
                 await answered.wait()
                 found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)
         if isinstance(found, Shortage) and found.reason is Reason.ASK:
-            return msgspec.structs.replace(found, reason=Reason.UNAVAILABLE)
+            return Shortage(Reason.UNAVAILABLE, found.limit, found.retry_after)
         return found
 
     async def run(self) -> None:

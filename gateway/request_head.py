@@ -10,6 +10,7 @@ is hop-by-hop. `accept-encoding` is replaced, because Karta reads the answer as 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
 
 
 class Field(IntEnum):
@@ -28,7 +29,7 @@ class Field(IntEnum):
     ANTHROPIC_VERSION = 10
 
 
-_SPECIAL = {
+_SPECIAL: Final = {
     b"x-api-key": Field.API_KEY,
     b"authorization": Field.AUTHORIZATION,
     b"content-type": Field.CONTENT_TYPE,
@@ -40,7 +41,7 @@ _SPECIAL = {
     b"anthropic-version": Field.ANTHROPIC_VERSION,
 }
 
-_FORWARDED = {
+_FORWARDED: Final = {
     b"accept",
     b"accept-language",
     b"baggage",
@@ -68,10 +69,10 @@ _FORWARDED = {
     b"user-agent",
 }
 
-_FAMILIES = (b"anthropic-", b"openai-", b"x-")
+_FAMILIES: Final = (b"anthropic-", b"openai-", b"x-")
 
 # Inside the x- family: what proxies say of a client, which the provider must not believe or learn.
-_NEVER_FAMILIES = (
+_NEVER_FAMILIES: Final = (
     b"x-forwarded-",
     b"x-envoy-",
     b"x-amzn-",
@@ -80,7 +81,7 @@ _NEVER_FAMILIES = (
     b"x-rewrite-",
     b"x-karta-",
 )
-_NEVER = {
+_NEVER: Final = {
     b"x-forwarded",
     b"x-real-ip",
     b"x-client-ip",
@@ -99,8 +100,8 @@ _NEVER = {
 # Decisions already made, by the name as it was written. Clients write few spellings; a stranger who writes
 # many only makes this start anew.
 _decided: dict[bytes, Field] = {}
-_DECIDED_MAX = 4096
-_DECIDED_BYTES_MAX = 64
+_DECIDED_MAX: Final = 4096
+_DECIDED_BYTES_MAX: Final = 64
 
 forwarded: set[bytes] = set()
 """The names known to be forwarded, as they were written: one look-up decides most fields."""

@@ -7,19 +7,21 @@ call: giving back is to lower it, and an answer that never arrived is undone bec
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from storage.leases import LeaseAnswer, LeaseRequest, LeaseState
 from storage.model import Limit, LimitKind
 
-SLICES_FIRST = 4
+SLICES_FIRST: Final = 4
 """A first request asks for this many of its kind, so that those behind it need not wait."""
 
-KEPT_SHARE = 20
+KEPT_SHARE: Final = 20
 """No more than this part of a limit is kept by a worker that does not use it."""
 
-_INDEX = {LimitKind.REQUESTS: 0, LimitKind.TOKENS: 1, LimitKind.MONEY: 2, LimitKind.CONCURRENT: 3}
-_MICROSECONDS = 1_000_000
-_UNLIMITED = 2**62
+_INDEX: Final = {LimitKind.REQUESTS: 0, LimitKind.TOKENS: 1, LimitKind.MONEY: 2, LimitKind.CONCURRENT: 3}
+_MONEY: Final = _INDEX[LimitKind.MONEY]
+_MICROSECONDS: Final = 1_000_000
+_UNLIMITED: Final = 2**62
 
 
 class Account:
@@ -171,8 +173,11 @@ class Reservation:
     @property
     def picodollars(self) -> int:
         """What is held of money: in each limit on it the same."""
-        money = _INDEX[LimitKind.MONEY]
-        return max((need for account, need in self.holds if account.index == money), default=0)
+        most = 0
+        for account, need in self.holds:
+            if account.index == _MONEY:
+                most = max(most, need)
+        return most
 
     def settle(self, tokens: int, picodollars: int) -> None:
         """The request has used this, and a usage row says the same."""

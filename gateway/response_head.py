@@ -8,86 +8,23 @@ identifiers.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
+from typing import Final
 from urllib.parse import urlsplit
 
+from gateway.head_layout import Rule
 from gateway.provider import Provider
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
 
-_HOP_BY_HOP = {
-    b"connection",
-    b"keep-alive",
-    b"proxy-authenticate",
-    b"proxy-authentication-info",
-    b"proxy-connection",
-    b"te",
-    b"trailer",
-    b"transfer-encoding",
-    b"content-length",
-    b"upgrade",
-}
-_EDGE = {
-    b"set-cookie",
-    b"set-cookie2",
-    b"server",
-    b"alt-svc",
-    b"strict-transport-security",
-    b"clear-site-data",
-    b"x-karta-request-id",
-}
-_ACCOUNT = {
-    b"openai-organization",
-    b"openai-project",
-    b"anthropic-organization-id",
-    b"anthropic-workspace-id",
-}
-
-_REQUEST_IDS = {b"request-id", b"x-request-id"}
-
-
-class _Rule(IntEnum):
-    PASS = 0
-    DROP = 1
-    ACCOUNT = 2
-    CONNECTION = 3
-    CONTENT_TYPE = 4
-    REQUEST_ID = 5
-    LOCATION = 6
-
-
-_RULES = {
-    **dict.fromkeys(_HOP_BY_HOP | _EDGE, _Rule.DROP),
-    **dict.fromkeys(_ACCOUNT, _Rule.ACCOUNT),
-    **dict.fromkeys(_REQUEST_IDS, _Rule.REQUEST_ID),
-    b"connection": _Rule.CONNECTION,
-    b"content-type": _Rule.CONTENT_TYPE,
-    b"location": _Rule.LOCATION,
-}
-
-# The rules for names by the spelling a provider used: one look-up decides a field.
-_spelt: dict[bytes, _Rule] = {}
-_SPELT_MAX = 4096
-_SPELT_BYTES_MAX = 64
-
 # Members used per field, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
-_PASS, _DROP, _ACCOUNTS, _CONTENT_TYPE, _REQUEST_ID = (
-    _Rule.PASS,
-    _Rule.DROP,
-    _Rule.ACCOUNT,
-    _Rule.CONTENT_TYPE,
-    _Rule.REQUEST_ID,
-)
+_CONTENT_TYPE: Final = Rule.CONTENT_TYPE
+_REQUEST_ID: Final = Rule.REQUEST_ID
+_ACCOUNT: Final = Rule.ACCOUNT
+_CONNECTION: Final = Rule.CONNECTION
+_LOCATION: Final = Rule.LOCATION
 
 # llhttp lets control characters through in the reason, where clients refuse them.
-_REASON = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
-
-
-def _learn(name: bytes) -> _Rule:
-    rule = _RULES.get(name.lower(), _PASS)
-    if len(_spelt) < _SPELT_MAX and len(name) <= _SPELT_BYTES_MAX:
-        _spelt[name] = rule
-    return rule
+_REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
 class ClientHead:
@@ -100,29 +37,24 @@ class ClientHead:
         self.provider_request_id: bytes | None = None
         reason = reader.reason if _REASON.match(reader.reason) else b""
         self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
-        lines = self.lines = []
+        lines = self.lines = reader.lines[:]
         dropped: set[bytes] = set()
-        for line in reader.lines:
-            name, _, value = line.partition(b":")
-            rule = _spelt.get(name)
-            if rule is None:
-                rule = _learn(name)
-            if rule is _PASS:
-                lines.append(line)
-            elif rule is _DROP or (rule is _ACCOUNTS and hide_account):
-                continue
-            elif rule is _CONTENT_TYPE:
-                self.content_type = value.strip(b" \t")
-                lines.append(line)
+        # From the end, so that what goes does not move what is looked at next.
+        for index, begin, rule in reader.layout.special:
+            if rule is _CONTENT_TYPE:
+                self.content_type = self.content_type or lines[index][begin:].strip(b" \t")
             elif rule is _REQUEST_ID:
-                self.provider_request_id = value.strip(b" \t")
-                lines.append(line)
-            elif rule is _Rule.CONNECTION:
-                dropped.update(one.strip().lower() for one in value.strip(b" \t").split(b","))
-            elif rule is _Rule.LOCATION and 300 <= reader.status < 400:
-                lines.append(name + b": " + _own_location(value.strip(b" \t"), provider))
-            else:
-                lines.append(line)
+                if self.provider_request_id is None:
+                    self.provider_request_id = lines[index][begin:].strip(b" \t")
+            elif rule is _LOCATION:
+                if 300 <= reader.status < 400:
+                    value = lines[index][begin:].strip(b" \t")
+                    lines[index] = lines[index][:begin] + b" " + _own_location(value, provider)
+            elif rule is not _ACCOUNT or hide_account:
+                if rule is _CONNECTION:
+                    value = lines[index][begin:].strip(b" \t")
+                    dropped.update([one.strip().lower() for one in value.split(b",")])
+                del lines[index]
         dropped -= {b"close", b"keep-alive"}
         if dropped:
             self.lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]

@@ -8,24 +8,28 @@ responses) marks the connection as not to be used again.
 
 from __future__ import annotations
 
+from typing import Final
+
 import httptools
 
+from gateway.head_layout import EMPTY, Rule, layout_of
 from gateway.whole_message import WholeMessage, field_of
 
 # The providers send about 30 header fields; a megabyte of them is an attack or a fault.
-HEAD_BYTES_MAX = 64 * 1024
-HEADER_COUNT_MAX = 200
+HEAD_BYTES_MAX: Final = 64 * 1024
+HEADER_COUNT_MAX: Final = 200
 # 100 Continue and 103 Early Hints come once or twice; an endless flood of them must end.
-INTERIM_MAX = 8
+INTERIM_MAX: Final = 8
 
-_BODILESS = {204, 304}
-_CONTENT_LENGTH_BYTES = len(b"content-length")
-_TRANSFER_ENCODING_BYTES = len(b"transfer-encoding")
+_BODILESS: Final = {204, 304}
+# Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
+_CONTENT_LENGTH: Final = Rule.CONTENT_LENGTH
+_TRANSFER_ENCODING: Final = Rule.TRANSFER_ENCODING
 
 
-_STATUS_LINE_BYTES = len(b"HTTP/1.1 200")
+_STATUS_LINE_BYTES: Final = len(b"HTTP/1.1 200")
 
-_whole = WholeMessage(httptools.HttpResponseParser)
+_whole: Final = WholeMessage(httptools.HttpResponseParser)
 
 
 class UpstreamBroken(Exception):
@@ -49,6 +53,7 @@ class ResponseReader:
         "done",
         "head_done",
         "interim",
+        "layout",
         "lines",
         "pieces",
         "reason",
@@ -62,6 +67,8 @@ class ResponseReader:
         self.pieces: list[bytes] = []
         self.lines: list[bytes] = []
         """The header fields of the answer as they came, a line each, without its end."""
+        self.layout = EMPTY
+        """What those fields mean, once the head is done; from one answer to the next, the likely one."""
         self.begin(head_only=False)
 
     def begin(self, *, head_only: bool) -> None:
@@ -200,13 +207,12 @@ class ResponseReader:
 
     def _read_framing(self) -> None:
         self.bodiless = self._head_only or self.status in _BODILESS
-        for line in self.lines:
-            # Two names of thirty matter: their lengths tell most others apart without folding them.
-            at = line.find(b":")
-            if at == _CONTENT_LENGTH_BYTES and line[:at].lower() == b"content-length":
-                self.content_length = int(line[at + 1 :])
-            elif at == _TRANSFER_ENCODING_BYTES and line[:at].lower() == b"transfer-encoding":
-                if self.chunked or line[at + 1 :].strip(b" \t").lower() != b"chunked":
+        self.layout = layout = layout_of(self.lines, self.layout)
+        for index, begin, rule in layout.special:
+            if rule is _CONTENT_LENGTH:
+                self.content_length = int(self.lines[index][begin:])
+            elif rule is _TRANSFER_ENCODING:
+                if self.chunked or self.lines[index][begin:].strip(b" \t").lower() != b"chunked":
                     raise UpstreamBroken("it used a transfer coding other than chunked")
                 self.chunked = True
         if self.status == 204:

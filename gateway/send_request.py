@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from gateway.connection import Connection
@@ -14,7 +16,7 @@ from storage.sealing import wipe
 
 # A body up to this goes out in one piece with the head: one system call and one packet instead of two.
 # Copying more costs more than the call.
-JOINED_BYTES_MAX = 32 * 1024
+JOINED_BYTES_MAX: Final = 32 * 1024
 
 
 def send_at_once(upstream: Upstream, head: bytearray) -> int:

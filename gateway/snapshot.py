@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Final
 from uuid import UUID
 
 import trio
@@ -28,13 +29,13 @@ from storage.errors import StorageError
 from storage.model import GatewayKey, LimitKind, Mode, OrgStatus
 from storage.prices import PriceOverride, select_price_overrides
 
-_REFRESH_SECONDS = 20.0
-_REFRESH_SECONDS_UNHEARD = 2.0
-_RECONNECT_SECONDS = 0.25
+_REFRESH_SECONDS: Final = 20.0
+_REFRESH_SECONDS_UNHEARD: Final = 2.0
+_RECONNECT_SECONDS: Final = 0.25
 # Keys read again in one query.
-_BATCH_MAX = 1000
+_BATCH_MAX: Final = 1000
 # Changes gathered before they are acted on as one.
-_CHANGES_MAX = 1000
+_CHANGES_MAX: Final = 1000
 
 
 class KeyRecord:

@@ -25,28 +25,28 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
 from gateway.in_flight import open_register
 from gateway.usage_writer import COLUMNS, interrupted_row
 
-MAGIC = b"KARTA-USAGE-2\n"
-_NAMES = ",".join(COLUMNS).encode()
-_HEADING = MAGIC + b"%s %08x\n" % (_NAMES, zlib.crc32(_NAMES))
-_HEADING_BYTES_MAX = 4096
+MAGIC: Final = b"KARTA-USAGE-2\n"
+_NAMES: Final = ",".join(COLUMNS).encode()
+_HEADING: Final = MAGIC + b"%s %08x\n" % (_NAMES, zlib.crc32(_NAMES))
+_HEADING_BYTES_MAX: Final = 4096
 # What a heading is made of: whatever else follows the magic line is not the beginning of one.
-_HEADING_BEGUN = re.compile(rb"[a-z0-9_, ]*")
-SEGMENT_BYTES_MAX = 16 * 1024 * 1024
+_HEADING_BEGUN: Final = re.compile(rb"[a-z0-9_, ]*")
+SEGMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 # About ten million requests: days of an outage at an ordinary rate.
-SPOOL_BYTES_MAX = 2 * 1024 * 1024 * 1024
+SPOOL_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
 # A frame larger than this is damage: records are under a kilobyte.
-FRAME_BYTES_MAX = 64 * 1024
+FRAME_BYTES_MAX: Final = 64 * 1024
 # Every request that can be running when admission stops (one a connection), twice over; under 16 MiB.
-HELD_RECORDS_MAX = 32_000
+HELD_RECORDS_MAX: Final = 32_000
 
-_HEADER = struct.Struct(">II")
-_OWNER_FILE = "owner"
+_HEADER: Final = struct.Struct(">II")
+_OWNER_FILE: Final = "owner"
 
 
 class SpoolLocked(Exception):

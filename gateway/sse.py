@@ -12,17 +12,19 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-a
 
 from __future__ import annotations
 
+from typing import Final
+
 # A whole event kept for reading. Usage events are under 4 KiB but for response.completed, which repeats the
 # answer.
-EVENT_BYTES_MAX = 1024 * 1024
+EVENT_BYTES_MAX: Final = 1024 * 1024
 # What is kept of a larger one.
-HEAD_BYTES_KEPT = 4 * 1024
-TAIL_BYTES_KEPT = 256 * 1024
+HEAD_BYTES_KEPT: Final = 4 * 1024
+TAIL_BYTES_KEPT: Final = 256 * 1024
 # An unfinished event is copied into the next read up to here and collected in pieces beyond: copying a long
 # one again with each of many small reads would take time that grows with its square.
-CARRY_BYTES_MAX = 16 * 1024
+CARRY_BYTES_MAX: Final = 16 * 1024
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 class Window:

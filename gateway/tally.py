@@ -16,87 +16,47 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Final
 
 import msgspec
 
 from gateway.refusal import Dialect
 from gateway.sse import Splitter, Window, event_data
-from gateway.usage_figures import NO_ANTHROPIC_USAGE, NO_OPENAI_USAGE, AnthropicUsage, Figures, OpenAIUsage
+from gateway.usage_figures import Figures
+from gateway.usage_objects import (
+    NO_OUTPUT,
+    AnthropicAnswer,
+    AnthropicUsage,
+    Item,
+    OpenAIAnswer,
+    OpenAIUsage,
+)
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
-_ANTHROPIC = Dialect.ANTHROPIC
+_ANTHROPIC: Final = Dialect.ANTHROPIC
 
 # A token of English is about four bytes of text.
-BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN: Final = 4
 
 # In what is too large to keep whole: where a usage object may begin, and how far one is looked at. Real ones
 # are under a kilobyte; a stranger's file full of the word must not cost more than a glance.
-_USAGE_TRIES_MAX = 8
-_USAGE_BYTES_MAX = 16 * 1024
-_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
-
+_USAGE_TRIES_MAX: Final = 8
+_USAGE_BYTES_MAX: Final = 16 * 1024
+_MODEL: Final = re.compile(rb'"model"\s*:\s*"([^"\\]{1,200})"')
 
 # A tier's name is the provider's word, kept as long as real ones are.
-_TIER_CHARACTERS_MAX = 40
+_TIER_CHARACTERS_MAX: Final = 40
 
+_NO_ANTHROPIC_USAGE: Final = AnthropicUsage()
+_NO_OPENAI_USAGE: Final = OpenAIUsage()
 
-_NO_OUTPUT = msgspec.Raw()
-
-
-class _Message(msgspec.Struct, gc=False):
-    """`message` of message_start."""
-
-    model: str | None = None
-    usage: AnthropicUsage | None = None
-
-
-class _AnthropicAnswer(msgspec.Struct, gc=False):
-    """A message, or one event of its stream."""
-
-    type: str | None = None
-    model: str | None = None
-    usage: AnthropicUsage | None = None
-    message: _Message | None = None
-
-
-class _Response(msgspec.Struct, gc=False):
-    """`response` of response.completed."""
-
-    model: str | None = None
-    usage: OpenAIUsage | None = None
-    service_tier: str | None = None
-    output: msgspec.Raw = _NO_OUTPUT
-
-
-class _OpenAIAnswer(msgspec.Struct, gc=False):
-    """An unary answer, or one streamed event."""
-
-    type: str | None = None
-    model: str | None = None
-    usage: OpenAIUsage | None = None
-    service_tier: str | None = None
-    response: _Response | None = None
-    output: msgspec.Raw = _NO_OUTPUT
-
-
-class _Action(msgspec.Struct, gc=False):
-    type: str | None = None
-
-
-class _Item(msgspec.Struct, gc=False):
-    """One item of a response's `output`."""
-
-    type: str | None = None
-    action: _Action | None = None
-
-
-_anthropic_decoder = msgspec.json.Decoder(_AnthropicAnswer)
-_openai_decoder = msgspec.json.Decoder(_OpenAIAnswer)
-_items_decoder = msgspec.json.Decoder(list[_Item])
+_anthropic_decoder: Final = msgspec.json.Decoder(AnthropicAnswer)
+_openai_decoder: Final = msgspec.json.Decoder(OpenAIAnswer)
+_items_decoder: Final = msgspec.json.Decoder(list[Item])
 
 # The ends of the types of events whose usage is the answer's last word, in all streaming endpoints. Not among
 # them: message_start, whose output figure is a placeholder.
-_FINAL_TYPES = ("message_delta", ".completed", ".incomplete", ".failed", ".done")
+_FINAL_TYPES: Final = ("message_delta", ".completed", ".incomplete", ".failed", ".done")
 
 
 class Tally(Figures):
@@ -201,11 +161,11 @@ class Tally(Figures):
             found, _ = json.JSONDecoder().raw_decode(text)
             if self.dialect is _ANTHROPIC:
                 of_message = msgspec.convert(found, AnthropicUsage)
-                if told := of_message != NO_ANTHROPIC_USAGE:
+                if told := of_message != _NO_ANTHROPIC_USAGE:
                     self.merge_anthropic(of_message)
             else:
                 usage = msgspec.convert(found, OpenAIUsage)
-                if told := usage != NO_OPENAI_USAGE:
+                if told := usage != _NO_OPENAI_USAGE:
                     self.merge_openai(usage)
         except (ValueError, RecursionError):
             return False
@@ -221,7 +181,7 @@ class Tally(Figures):
             if _has_usage(data):
                 self.wrong = True
 
-    def _take_anthropic(self, answer: _AnthropicAnswer, unary: bool) -> None:
+    def _take_anthropic(self, answer: AnthropicAnswer, unary: bool) -> None:
         if answer.message is not None:
             self.model = answer.message.model or self.model
             usage = answer.message.usage
@@ -233,7 +193,7 @@ class Tally(Figures):
             if unary or answer.type is None or answer.type.endswith(_FINAL_TYPES):
                 self.final = True
 
-    def _take_openai(self, answer: _OpenAIAnswer, unary: bool) -> None:
+    def _take_openai(self, answer: OpenAIAnswer, unary: bool) -> None:
         inner = answer.response
         if inner is None:
             self.model = self.model or answer.model
@@ -247,7 +207,7 @@ class Tally(Figures):
             self.merge_openai(usage)
             if unary or answer.type is None or answer.type.endswith(_FINAL_TYPES):
                 self.final = True
-                if output is not _NO_OUTPUT:
+                if output is not NO_OUTPUT:
                     self._count_calls(bytes(output))
 
     def _count_calls(self, output: bytes) -> None:

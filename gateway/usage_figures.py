@@ -17,95 +17,20 @@ Bounds: a figure is below a billion; an answer is told apart into `RUNS_MAX` mod
 
 from __future__ import annotations
 
-import msgspec
+from typing import Final
+
+from gateway.usage_objects import AnthropicUsage, CachedDetails, Details, Iteration, OpenAIUsage
 
 # Figures above this are a fault: no request uses a billion tokens.
-TOKENS_MAX = 1_000_000_000
+TOKENS_MAX: Final = 1_000_000_000
 # Eleven days of sound in one request.
-_SECONDS_MAX = 1_000_000.0
+_SECONDS_MAX: Final = 1_000_000.0
 # Different models in one answer: the one asked, its fallbacks, an advisor. More are counted as the first.
-RUNS_MAX = 8
+RUNS_MAX: Final = 8
 # Of names a provider chose: a model, a tier.
-_NAME_CHARACTERS_MAX = 200
+_NAME_CHARACTERS_MAX: Final = 200
 
-
-class CacheCreation(msgspec.Struct, gc=False):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class ThinkingDetails(msgspec.Struct, gc=False):
-    thinking_tokens: int | None = None
-
-
-class ServerTools(msgspec.Struct, gc=False):
-    web_search_requests: int | None = None
-    web_fetch_requests: int | None = None
-
-
-class AnthropicUsage(msgspec.Struct, gc=False):
-    """The usage object of a message."""
-
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation: CacheCreation | None = None
-    output_tokens_details: ThinkingDetails | None = None
-    server_tool_use: ServerTools | None = None
-    service_tier: str | None = None
-    speed: str | None = None
-    iterations: list[Iteration] | None = None
-
-
-class Iteration(AnthropicUsage, gc=False):
-    """One sampling run behind an Anthropic answer."""
-
-    type: str | None = None
-    model: str | None = None
-
-
-class CachedDetails(msgspec.Struct, gc=False):
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
-
-
-class WriteDetails(msgspec.Struct, gc=False):
-    ttl_30m_tokens: int | None = None
-    ttl_12h_tokens: int | None = None
-
-
-class Details(msgspec.Struct, gc=False):
-    reasoning_tokens: int | None = None
-    cached_tokens: int | None = None
-    cached_tokens_details: CachedDetails | None = None
-    cache_write_tokens: int | None = None
-    cache_write_tokens_details: WriteDetails | None = None
-    audio_tokens: int | None = None
-    image_tokens: int | None = None
-
-
-class OpenAIUsage(msgspec.Struct, gc=False):
-    """The usage objects of all endpoints, laid over each other: their names do not clash."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: Details | None = None
-    completion_tokens_details: Details | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: Details | None = None
-    output_tokens_details: Details | None = None
-    # Transcriptions and realtime answers spell it so.
-    input_token_details: Details | None = None
-    output_token_details: Details | None = None
-    # Transcriptions that are billed by time.
-    seconds: float | None = None
-
-
-_NO_DETAILS = Details()
-NO_ANTHROPIC_USAGE = AnthropicUsage()
-NO_OPENAI_USAGE = OpenAIUsage()
+_NO_DETAILS: Final = Details()
 
 
 class Figures:

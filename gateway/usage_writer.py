@@ -11,7 +11,7 @@ Bounds: names are strangers' words, cut at `NAME_CHARACTERS_MAX`; of prepared pi
 from __future__ import annotations
 
 import struct
-from typing import Any
+from typing import Any, Final
 
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant
@@ -19,36 +19,44 @@ from gateway.tally import BYTES_PER_TOKEN
 from storage.model import Outcome
 from storage.usage_tuple import COLUMNS as TYPES
 
-_BY_GRANT = ("org_id", "key_id", "credential_kind", "credential_id", "provider", "endpoint")
-_TEXTS = ("model_asked", "model_answered", "service_tier", "outcome", "price_version", "provider_request_id")
-_COST = "cost_picodollars"
-NUMBERS = tuple(name for name in TYPES if name not in {*_BY_GRANT, *_TEXTS, _COST})
+_BY_GRANT: Final = ("org_id", "key_id", "credential_kind", "credential_id", "provider", "endpoint")
+_TEXTS: Final = (
+    "model_asked",
+    "model_answered",
+    "service_tier",
+    "outcome",
+    "price_version",
+    "provider_request_id",
+)
+_COST: Final = "cost_picodollars"
+NUMBERS: Final = tuple(name for name in TYPES if name not in {*_BY_GRANT, *_TEXTS, _COST})
 """The columns `UsageWriter.write` takes as numbers, in this order."""
-COLUMNS = (*_BY_GRANT, *_TEXTS, _COST, *NUMBERS)
+COLUMNS: Final = (*_BY_GRANT, *_TEXTS, _COST, *NUMBERS)
 """The order of a tuple made here."""
 
-NAME_CHARACTERS_MAX = 200
+NAME_CHARACTERS_MAX: Final = 200
 # A stranger can make up as many model names as he likes: the store of prepared ones then starts anew.
-PREPARED_MAX = 4096
+PREPARED_MAX: Final = 4096
 
-_COUNT = struct.pack(">h", len(COLUMNS))
-_NULL = b"\xff\xff\xff\xff"
-_LENGTH = struct.Struct(">i")
-_BIGINT = struct.Struct(">iq")
-_UUID = struct.Struct(">i16s")
+_COUNT: Final = struct.pack(">h", len(COLUMNS))
+_NULL: Final = b"\xff\xff\xff\xff"
+_LENGTH: Final = struct.Struct(">i")
+_BIGINT: Final = struct.Struct(">iq")
+_UUID: Final = struct.Struct(">i16s")
 # Of a request in flight: id, start, bytes, tokens they are taken for, picodollars reserved, whether it
 # streams.
-_ENTRY = struct.Struct(">16sqqqq?")
+_ENTRY: Final = struct.Struct(">16sqqqq?")
 
-_LAYOUTS = {"uuid": ("i16s", 16), "timestamptz": ("iq", 8), "bigint": ("iq", 8), "integer": ("ii", 4)}
+_LAYOUTS: Final = {"uuid": ("i16s", 16), "timestamptz": ("iq", 8), "bigint": ("iq", 8), "integer": ("ii", 4)}
 _LAYOUTS["boolean"] = ("i?", 1)
-_numbers = struct.Struct(">" + "".join(_LAYOUTS[TYPES[name]][0] for name in NUMBERS))
-_SIZES = tuple(_LAYOUTS[TYPES[name]][1] for name in NUMBERS)
-_BIGINT_MAX = 2**63 - 1
-_MAXIMA = tuple({"integer": 2**31 - 1, "bigint": _BIGINT_MAX}.get(TYPES[name]) for name in NUMBERS)
+_numbers: Final = struct.Struct(">" + "".join(_LAYOUTS[TYPES[name]][0] for name in NUMBERS))
+# Each number after its size, as the fields of a tuple are written.
+_SIZED: Final[list[Any]] = [value for name in NUMBERS for value in (_LAYOUTS[TYPES[name]][1], None)]
+_BIGINT_MAX: Final = 2**63 - 1
+_MAXIMA: Final = tuple({"integer": 2**31 - 1, "bigint": _BIGINT_MAX}.get(TYPES[name]) for name in NUMBERS)
 
 # PostgreSQL's epoch, 2000-01-01, in microseconds of ours.
-EPOCH_US = 946_684_800_000_000
+EPOCH_US: Final = 946_684_800_000_000
 
 
 class UsageWriter:
@@ -108,7 +116,9 @@ class UsageWriter:
         sealed = grant.sealed
         endpoint = grant.request.operation.path
         credential_id = None if sealed is None else sealed.credential_id
-        key = (grant.caller.key.key_id, grant.kind, credential_id, grant.provider.name, endpoint)
+        # By its number: a UUID's own hash is written in Python.
+        number = 0 if credential_id is None else credential_id.int
+        key = (grant.caller.key.key_id, grant.kind, number, grant.provider.name, endpoint)
         found = self._grants.get(key)
         if found is None:
             if len(self._grants) >= PREPARED_MAX:
@@ -158,8 +168,7 @@ def _text(text: str | None) -> bytes:
 
 
 def _pack(numbers: tuple[Any, ...]) -> bytes:
-    fields: list[Any] = [None] * (2 * len(numbers))
-    fields[::2] = _SIZES
+    fields = _SIZED[:]
     fields[1::2] = numbers
     return _numbers.pack(*fields)
 

@@ -9,13 +9,13 @@ on its connection and one task looks over all of them a few times a second. So a
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
-PERIOD_SECONDS = 0.25
+PERIOD_SECONDS: Final = 0.25
 
-NEVER = math.inf
+NEVER: Final = math.inf
 
 
 class Watched(Protocol):

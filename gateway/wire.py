@@ -17,7 +17,7 @@ import socket
 import ssl
 import struct
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import outcome
 import trio
@@ -37,19 +37,19 @@ from gateway.socket_state import bytes_waiting
 
 # One read. Large enough for a whole answer or a burst of events, small enough that 10,000 busy streams hold
 # little.
-RECEIVE_BYTES = 64 * 1024
+RECEIVE_BYTES: Final = 64 * 1024
 
 # Kernel buffers of one connection. Left alone Linux grows them to megabytes, and a reader that stops would
 # leave all of that queued: held down here, backpressure reaches the provider after at most about half a
 # megabyte.
-SOCKET_BUFFER_BYTES = 128 * 1024
+SOCKET_BUFFER_BYTES: Final = 128 * 1024
 
 # What every plain socket is read into: a buffer of its own for each read, cut down to what came, would be
 # taken from the system's allocator and leave its pages in pieces. Nothing else runs between a read and the
 # copy of it.
 _buffer = bytearray(RECEIVE_BYTES)
 
-_ABORT = struct.pack("ii", 1, 0)
+_ABORT: Final = struct.pack("ii", 1, 0)
 
 
 class Transport(Protocol):

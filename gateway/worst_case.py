@@ -17,46 +17,50 @@ much, never too little.
 from __future__ import annotations
 
 import re
-
-import msgspec
+from typing import Final
 
 from gateway.price_table import PriceTable
 
-BYTES_PER_TOKEN_MIN = 2
-IMAGE_TOKENS_MAX = 10_000
+BYTES_PER_TOKEN_MIN: Final = 2
+IMAGE_TOKENS_MAX: Final = 10_000
 # Of a model whose window is not known. Most are at or below it; a larger one is in the library.
-WINDOW_TOKENS_DEFAULT = 200_000
+WINDOW_TOKENS_DEFAULT: Final = 200_000
 # What a tool that searches may run in one request, unless the request says.
-SEARCHES_MAX = 10
+SEARCHES_MAX: Final = 10
 # Hidden prompts: for tools, for structured output, for the roles of messages.
-_OVERHEAD_TOKENS = 1_000
+_OVERHEAD_TOKENS: Final = 1_000
 # Below it a run of base64 is text like any other.
-_ENCODED_BYTES_MIN = 1_024
+_ENCODED_BYTES_MIN: Final = 1_024
 
 # Parts that are looked at: a stranger's body full of the word must not cost more than milliseconds.
-_PARTS_MAX = 10_000
-_TYPE = b'"type"'
-_KINDS = re.compile(
+_PARTS_MAX: Final = 10_000
+_TYPE: Final = b'"type"'
+_KINDS: Final = re.compile(
     rb'\s*+:\s*+"(?:(?P<image>image|image_url|input_image)'
     rb"|(?P<window>document|file|input_file|container_upload|computer|mcp|code_interpreter|code_execution_\d++"
     rb'|tool_search\w*+|web_fetch\w*+)|(?P<search>web_search\w*+|file_search))"'
 )
-_STORED_PROMPT = re.compile(rb'"prompt"\s*+:\s*+\{')
-_ENCODED = re.compile(rb"[A-Za-z0-9+/_=-]{%d,}+" % _ENCODED_BYTES_MIN)
+_STORED_PROMPT: Final = re.compile(rb'"prompt"\s*+:\s*+\{')
+_ENCODED: Final = re.compile(rb"[A-Za-z0-9+/_=-]{%d,}+" % _ENCODED_BYTES_MIN)
 # How base64 begins: of PNG, JPEG, GIF, WebP, BMP and TIFF; of PDF, of zipped and of older documents.
-_PICTURES = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR", b"Qk", b"SUkqA", b"TU0AK")
-_DOCUMENTS = (b"JVBERi", b"UEsDB", b"0M8R4")
+_PICTURES: Final = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR", b"Qk", b"SUkqA", b"TU0AK")
+_DOCUMENTS: Final = (b"JVBERi", b"UEsDB", b"0M8R4")
 
 
-class InputEstimate(msgspec.Struct, frozen=True, gc=False):
+class InputEstimate:
     """What a request's body may come to."""
 
-    tokens: int
-    fills_window: bool = False
-    """It names or may fetch things of any size."""
-    searches: int = 0
-    hour_cache: bool = False
-    """It chooses how long its cache is kept: writes may be of the dearer class."""
+    __slots__ = ("fills_window", "hour_cache", "searches", "tokens")
+
+    def __init__(
+        self, tokens: int, *, fills_window: bool = False, searches: int = 0, hour_cache: bool = False
+    ) -> None:
+        self.tokens = tokens
+        self.fills_window = fills_window
+        """It names or may fetch things of any size."""
+        self.searches = searches
+        self.hour_cache = hour_cache
+        """It chooses how long its cache is kept: writes may be of the dearer class."""
 
 
 def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
@@ -126,11 +130,10 @@ def worst_case(
         tokens_out = 0
     if not rates.by_tokens:
         return (tokens_in + tokens_out) * unknown_rate, tokens_in + tokens_out
-    ins = [rates.input, rates.cache_write_5m, rates.input_audio]
+    rate_in = rates.dearest_input
     if given.hour_cache:
-        ins.append(rates.cache_write_1h)
-    rate_in = max(ins)
-    rate_out = max(rates.output, rates.reasoning, rates.output_audio, rates.output_image)
+        rate_in = max(rate_in, rates.cache_write_1h)
+    rate_out = rates.dearest_output
     money = (
         rates.request
         + tokens_in * (rate_in if rate_in >= 0 else unknown_rate)

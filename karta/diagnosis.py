@@ -10,6 +10,7 @@ import argparse
 import difflib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -86,6 +87,7 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     checks += [Check("settings", "failed", problem) for problem in dict.fromkeys(problems)]
     if not problems:
         checks.append(Check("settings", "ok", "every setting is sound, and the rules between them are kept"))
+    checks.append(_hot_path())
     if choice is not None:
         checks += [check async for check in _database(choice)]
         checks.append(_master_key(choice))
@@ -162,6 +164,15 @@ def _unknown(variables: dict[str, Variable]) -> Iterator[Check]:
         close = difflib.get_close_matches(name, known, n=1)
         meant = f"; did you mean {close[0]}?" if close else ""
         yield Check("settings", "warning", f"nothing reads {name} (from {variable.origin}){meant}")
+
+
+def _hot_path() -> Check:
+    found = find_spec("gateway.lane")
+    if found is not None and found.origin is not None and found.origin.endswith(".so"):
+        return Check("hot path", "ok", "compiled")
+    return Check(
+        "hot path", "ok", "interpreted: docs/how-to/production.md tells how to compile it, for speed"
+    )
 
 
 async def _database(choice: Choice) -> AsyncIterator[Check]:

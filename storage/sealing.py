@@ -9,10 +9,11 @@ Each layer authenticates what it belongs to (purpose, format, organization, prov
 also the master key's version), so a row or column that was moved elsewhere does not open. Both columns are
 `format (1 byte) | nonce (12) | ciphertext and tag`.
 
-Changing the master key rewraps the data key only; the ciphertext stays as it is. Nothing that could open a
-credential outlives a call: data keys and plaintexts live in bytearrays, wiped here or by the caller. (Python
-may have made copies inside its C libraries; those are freed at once but not wiped. No more can be promised in
-this language.)
+Changing the master key rewraps the data key only; the ciphertext stays as it is. Data keys and plaintexts
+live in bytearrays, wiped here or by the caller. (Python may have made copies inside its C libraries; those
+are freed at once but not wiped. No more can be promised in this language.) What outlives a call is, of
+credentials in use, the data key's cipher within OpenSSL: it opens nothing that the master key and the wrapped
+key in the same memory would not.
 
 GCM's limit of 2^32 messages for one key with random nonces is far away: a data key encrypts once, and an
 organization key wraps as many data keys as the organization ever has credentials.
@@ -27,6 +28,7 @@ import secrets
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
@@ -37,22 +39,22 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from storage.errors import SealError as SealError
 from storage.model import SealedCredential
 
-KEY_BYTES = 32
-SALT_BYTES = 32
-NONCE_BYTES = 12
-TAG_BYTES = 16
-PLAINTEXT_BYTES_MAX = 4096
+KEY_BYTES: Final = 32
+SALT_BYTES: Final = 32
+NONCE_BYTES: Final = 12
+TAG_BYTES: Final = 16
+PLAINTEXT_BYTES_MAX: Final = 4096
 """Provider keys are about 100 bytes; service-account documents are about 2,400."""
-MASTER_KEYS_MAX = 16
+MASTER_KEYS_MAX: Final = 16
 """Two are needed while one is being replaced."""
-FILE_BYTES_MAX = 4096
-OPENERS_MAX = 4096
+FILE_BYTES_MAX: Final = 4096
+OPENERS_MAX: Final = 4096
 """Credentials whose opening is prepared, about a kilobyte each; the oldest is forgotten first."""
 
-_FORMAT = 1
-_HEADER_BYTES = 1 + NONCE_BYTES
-_WRAPPED_KEY_PURPOSE = b"karta provider credential: data key"
-_CIPHERTEXT_PURPOSE = b"karta provider credential: secret"
+_FORMAT: Final = 1
+_HEADER_BYTES: Final = 1 + NONCE_BYTES
+_WRAPPED_KEY_PURPOSE: Final = b"karta provider credential: data key"
+_CIPHERTEXT_PURPOSE: Final = b"karta provider credential: secret"
 
 
 class MasterKeys:
@@ -76,8 +78,9 @@ class MasterKeys:
         if len(set(keys.values())) != len(keys):
             raise SealError("two versions hold the same master key: make a new one")
         self._keys = dict(keys)
-        self.openers: dict[UUID, _Opener] = {}
-        """What `open_sealed` has worked out, by credential. Internal to sealing."""
+        self.openers: dict[int, _Opener] = {}
+        """What `open_sealed` has worked out, by the number of the credential's id (a UUID's own hash is
+        slow). Internal to sealing."""
         self.primary_version = max(keys)
 
     @classmethod
@@ -180,38 +183,34 @@ def seal(
 def open_sealed(master_keys: MasterKeys, sealed: SealedCredential) -> bytearray:
     """The provider's key. The caller must `wipe` it, in a `finally`. Raises SealError when it does not open
     here."""
-    opener = master_keys.openers.get(sealed.credential_id)
+    number = sealed.credential_id.int
+    opener = master_keys.openers.get(number)
     if opener is None or opener.sealed is not sealed:
         opener = _Opener(master_keys, sealed)
         if len(master_keys.openers) >= OPENERS_MAX:
             del master_keys.openers[next(iter(master_keys.openers))]
-        master_keys.openers[sealed.credential_id] = opener
+        master_keys.openers[number] = opener
     return opener.open()
 
 
 class _Opener:
-    """One credential, with all that opening it needs but the data key worked out: the data plane opens it for
-    every request. What it holds (the organization's key) the master key beside it gives anyway.
+    """One credential, with all that opening it needs worked out: the data plane opens it for every request.
+    What it holds, the data key within OpenSSL, the master key and the wrapped key beside it give anyway.
     """
 
-    __slots__ = ("_ciphertext", "_wrapped_key", "_wrapping", "sealed")
+    __slots__ = ("_cipher", "_ciphertext", "sealed")
 
     def __init__(self, master_keys: MasterKeys, sealed: SealedCredential) -> None:
-        version = sealed.master_key_version
-        place = _place(sealed)
         self.sealed = sealed
-        self._wrapping = AESGCM(master_keys.org_key(version, sealed.org_id, sealed.org_salt))
-        self._wrapped_key = _Parts(sealed.wrapped_key, _wrapping_data(version, place))
-        self._ciphertext = _Parts(sealed.ciphertext, _lengthened(_CIPHERTEXT_PURPOSE, place))
-        if self._wrapped_key.size != KEY_BYTES:
-            raise SealError("a wrapped key has the wrong length")
-
-    def open(self) -> bytearray:
-        data_key = self._wrapped_key.decrypt(self._wrapping)
+        self._ciphertext = _Parts(sealed.ciphertext, _lengthened(_CIPHERTEXT_PURPOSE, _place(sealed)))
+        data_key = _unwrap(master_keys, sealed)
         try:
-            return self._ciphertext.decrypt(AESGCM(data_key))
+            self._cipher = AESGCM(data_key)
         finally:
             wipe(data_key)
+
+    def open(self) -> bytearray:
+        return self._ciphertext.decrypt(self._cipher)
 
 
 class _Parts:

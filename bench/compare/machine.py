@@ -24,6 +24,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     kernel: str
     python: str
     packages: dict[str, str]
+    compiled: bool = False
+    """Karta's hot path is compiled, which an ordinary installation is not."""
     load_before: float
 
 
@@ -50,6 +52,15 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+def hot_path_is_compiled() -> bool:
+    """Whether the Karta that is installed here was built with its hot path compiled."""
+    try:
+        files = metadata.files("karta") or []
+    except metadata.PackageNotFoundError:
+        return False
+    return any(file.match("gateway/lane.*.so") for file in files)
+
+
 def this_machine() -> Machine:
     return Machine(
         processor=processor_name(),
@@ -57,6 +68,7 @@ def this_machine() -> Machine:
         kernel=platform.release(),
         python=platform.python_version(),
         packages=package_versions(),
+        compiled=hot_path_is_compiled(),
         load_before=os.getloadavg()[0],
     )
 

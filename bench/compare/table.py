@@ -103,7 +103,7 @@ def print_comparison(seen: Comparison, console: Console) -> None:
     pinned = f"target on core {seen.target_cpus[0]}" if seen.target_cpus else "nothing pinned: one core"
     console.print(
         f"{machine.processor}, {len(machine.cpus)} cores, {pinned}; Linux {machine.kernel}, "
-        f"Python {machine.python}",
+        f"Python {machine.python}; Karta's hot path {'compiled' if machine.compiled else 'interpreted'}",
         highlight=False,
     )
     if machine.load_before > idle_load_max and not seen.options.smoke:

@@ -32,7 +32,7 @@ OWN_KEY = "sk-ant-own-secret-0001"
 
 
 def opened() -> list[OpenedCredential]:
-    """The credentials in clear that any code holds. Those of earlier tests are garbage, or wiped, or a fault."""
+    """The credentials in clear that any code holds; those of earlier tests are garbage, or wiped."""
     gc.collect()
     return [one for one in gc.get_objects() if isinstance(one, OpenedCredential) and any(one.secret)]
 

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway import response_head
 from gateway.provider import AuthStyle, Provider, make_provider
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.response_head import ClientHead
@@ -234,13 +233,3 @@ def test_any_location_stays_here_or_is_refused(raw: bytes) -> None:
         found = line.removeprefix(b"Location: ")
         assert b"://" not in found.partition(b"?")[0].partition(b"/")[0]
         assert not found.startswith((b"//", b"/\\", b"\\"))
-
-
-def test_memory_is_bounded_whatever_names_a_provider_sends() -> None:
-    for number in range(response_head._SPELT_MAX + 10):
-        response_head._learn(b"X-%d" % number)
-    response_head._learn(b"X" * 10_000)
-    assert len(response_head._spelt) <= response_head._SPELT_MAX
-    assert max(map(len, response_head._spelt)) <= response_head._SPELT_BYTES_MAX
-    for _ in range(2):
-        assert head(b"Set-Cookie: x", b"SERVER: y", b"Kept-Even-Now: z").lines == [b"Kept-Even-Now: z"]

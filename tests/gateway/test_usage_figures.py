@@ -7,7 +7,8 @@ import json
 import msgspec
 import pytest
 
-from gateway.usage_figures import RUNS_MAX, AnthropicUsage, Figures, OpenAIUsage
+from gateway.usage_figures import RUNS_MAX, Figures
+from gateway.usage_objects import AnthropicUsage, OpenAIUsage
 from tests.gateway.recorded_streams import ANTHROPIC, OPENAI, chat, message, named, tally
 
 RARE = (

@@ -8,6 +8,7 @@ from typing import get_args
 
 import pytest
 
+from gateway import lane
 from karta.diagnosis import Check, Diagnosis, State, diagnose, list_settings
 from storage.sealing import MasterKeys
 from storage.settings import read_variables
@@ -113,3 +114,9 @@ def test_settings_are_listed_with_origin_and_without_secrets(
 def test_the_document_says_whether_all_is_well() -> None:
     assert Diagnosis([], [Check("x", "warning", "")]).document()["ok"] is True
     assert Diagnosis([], [Check("x", "failed", "")]).document()["ok"] is False
+
+
+async def test_the_hot_path_is_told() -> None:
+    ((state, detail),) = of(await diagnose(given()), "hot path")
+    assert state == "ok"
+    assert detail.startswith("interpreted" if str(lane.__file__).endswith(".py") else "compiled")
