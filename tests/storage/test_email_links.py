@@ -53,6 +53,9 @@ async def test_an_expired_link_is_none_and_is_cleared_by_the_next(admin_db: Data
     await admin_db.execute("UPDATE email_links SET expires_at = now() - interval '1 second'")
     with pytest.raises(NotFound):
         await select_link(admin_db, SIGN_UP, DIGEST)
+    with pytest.raises(NotFound):
+        async with admin_db.transaction() as tx:
+            await spend_link(tx, SIGN_UP, DIGEST)
     async with admin_db.transaction() as tx:
         await create_link(tx, SIGN_UP, "eve@example.com", None, OTHER)
     assert await admin_db.fetch_value("SELECT count(*) FROM email_links") == 1
