@@ -169,6 +169,17 @@ async def delete_account(
     Raises Conflict while the user is the only owner of an organization.
     """
     async with db.transaction() as tx:
+        # The organizations before their members, as everywhere: two owners who leave at once would wait for
+        # each other.
+        await tx.execute(
+            """
+            SELECT FROM organizations
+             WHERE org_id IN (SELECT org_id FROM memberships WHERE user_id = $1)
+             ORDER BY org_id
+               FOR NO KEY UPDATE
+            """,
+            user_id,
+        )
         rows = await tx.fetch(
             "SELECT org_id, role FROM memberships WHERE user_id = $1 ORDER BY org_id FOR UPDATE", user_id
         )
@@ -196,10 +207,10 @@ async def delete_account(
 
 
 async def require_other_owner(tx: Transaction, org_id: UUID, user_id: UUID) -> None:
-    """Raises Conflict unless the organization has an owner besides this user. Locks the owners, so that two
-    cannot leave at once."""
+    """Raises Conflict unless the organization has an owner besides this user. The organization must be locked
+    already, so that two cannot leave at once."""
     owners = await tx.fetch(
-        "SELECT user_id FROM memberships WHERE org_id = $1 AND role = 'owner' ORDER BY user_id FOR UPDATE",
+        "SELECT user_id FROM memberships WHERE org_id = $1 AND role = 'owner'",
         org_id,
     )
     if not any(row["user_id"] != user_id for row in owners):

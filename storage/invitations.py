@@ -163,6 +163,8 @@ async def sign_up_invited(
 
 async def _spend(tx: Transaction, token_digest: bytes) -> Invitation:
     invitation = await select_invitation(tx, token_digest)
+    # The organization before what belongs to it, as everywhere.
+    await tx.execute("SELECT FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", invitation.org_id)
     spent = await tx.fetch_value(
         "DELETE FROM invitations WHERE token_digest = $1 RETURNING true", token_digest
     )

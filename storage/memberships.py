@@ -104,6 +104,8 @@ async def _lock_pair(
 ) -> Role:
     """The role of whom it concerns, once it is clear that the one who asks may change it (to `role`; None:
     to nothing)."""
+    # The organization before its members, as everywhere: two who change each other would wait for each other.
+    await tx.execute("SELECT FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org_id)
     rows = await tx.fetch(
         """
         SELECT user_id, role FROM memberships

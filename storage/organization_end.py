@@ -91,7 +91,7 @@ async def end_organization(db: Database, actor: Actor, org_id: UUID) -> bool:
         if credential.revoked_at is None:
             await revoke_credential(db, actor, credential.credential_id, org_id=org_id)
     async with db.transaction() as tx:
-        if not await tx.fetch_value(f"{due} FOR UPDATE", org_id):
+        if not await tx.fetch_value(f"{due} FOR NO KEY UPDATE", org_id):
             return False
         await tx.execute(
             "UPDATE api_keys SET revoked_at = now() WHERE org_id = $1 AND revoked_at IS NULL", org_id

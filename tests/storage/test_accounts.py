@@ -152,21 +152,27 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
 
 
 async def test_two_owners_cannot_both_leave(
-    admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User, org: Organization
+    admin_db: Database, actor: Actor, master_keys: MasterKeys, org: Organization
 ) -> None:
-    other = await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
-    refused = []
-    for one in (user, other):
-        await add_member(admin_db, actor, org.org_id, one.user_id, Role.OWNER)
+    for number in range(8):
+        pair = [
+            await create_user(
+                admin_db, actor, email=f"{name}{number}@example.com", password_digest=REFERENCE_DIGEST
+            )
+            for name in ("one", "two")
+        ]
+        refused: list[User] = []
+        for one in pair:
+            await add_member(admin_db, actor, org.org_id, one.user_id, Role.OWNER)
 
-    async def leave(one: User) -> None:
-        try:
-            await accounts.delete_account(admin_db, actor, master_keys, one.user_id, letter("deleted"))
-        except Conflict:
-            refused.append(one)
+        async def leave(one: User, refused: list[User] = refused) -> None:
+            try:
+                await accounts.delete_account(admin_db, actor, master_keys, one.user_id, letter("deleted"))
+            except Conflict:
+                refused.append(one)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(leave, user)
-        nursery.start_soon(leave, other)
-    assert len(refused) == 1
-    assert await admin_db.fetch_value("SELECT count(*) FROM memberships WHERE org_id = $1", org.org_id) == 1
+        async with trio.open_nursery() as nursery:
+            for one in pair:
+                nursery.start_soon(leave, one)
+        assert len(refused) == 1
+        await admin_db.execute("DELETE FROM memberships WHERE org_id = $1", org.org_id)
