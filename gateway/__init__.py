@@ -12,8 +12,8 @@ Read this, then `pipeline`, then the stages in the order a request passes them::
     meter         what it used, whatever its end                   → UsageRecord
 
 Each stage takes what the one before it made, so a stage cannot be left out without a type error. `pipeline`
-owns all control flow: the order, what runs at the same time, the retry, and which exception becomes which
-answer. A stage that says no raises `refusal.Refusal`.
+owns the control flow: the order, what runs at the same time, and which exception becomes which answer; what
+is tried again, and where, is `tries`'. A stage that says no raises `refusal.Refusal`.
 
 The same stages, where none of them has to wait or to refuse, are gone through by `lane`: a request whose head
 is among `known_heads`, whose key is verified and whose provider has an idle connection is seen to within the
@@ -31,8 +31,11 @@ Around the stages:
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
 - The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
   says what each failure means to the client and to the record, and `refusal` how it is told.
+- What is tried again: `tries` goes from a grant to an answer's head, by the rules of `retry`, past whom a
+  `breaker` leaves alone; `members` changes the model's name in a body where a route says so.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.
-- Memory: `snapshot` keeps keys and organizations, and keeps them true.
+- Memory: `snapshot` keeps keys and organizations, and keeps them true; `cutting` ends what still runs for a
+  key that ended.
 - What may be used: `admission` sets apart what a request may use at most (`worst_case`), out of what `quota`
   has been lent; `reservation` is the numbers of it, and `refill` borrows more.
 - What was used: `usage_figures` are the classes of tokens and how figures merge, `tally` reads them from an
@@ -40,8 +43,12 @@ Around the stages:
   them.
 - What it costs: `price_library` compiles prices into a `price_table`, and `prices` finds the one that holds.
 - What is kept of it: `usage_writer` makes a row as the database takes it, `spool` has it on file before the
-  answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended.
-- The process: `worker` puts it together; `probes` and `metrics` tell of it; `fault` tells of Karta's own.
+  answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended,
+  and `journals` settles what nobody serves any more.
+- The process: `worker` puts it together; `probes`, `metrics` and `metric_page` tell of it; `fault` tells of
+  Karta's own.
+- The processes: `supervisor` runs several workers, each in its `slot`; `control` is what they say to each
+  other, `supervised` the worker's side of it. `shared_keys` and `peers` have a key verified once.
 
 In the steady state a request costs no database query, no task, no thread, and four system calls of its own
 besides the set's: receive, send, receive, send, and one write to the journal.

@@ -25,6 +25,7 @@ import trio
 from gateway import wire
 from gateway.api_request import guess_dialect
 from gateway.connection import Connection, Take
+from gateway.ending import Cut
 from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.readiness import Readiness
@@ -32,6 +33,7 @@ from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import Watchdog
+from storage.model import Outcome
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _REQUEST = Waiting.REQUEST
@@ -71,7 +73,8 @@ class Acceptor:
         self._request_id = request_id
         self._take = take
         self.connections: set[Connection] = set()
-        self._draining: trio.Event | None = None
+        self._draining = False
+        self._emptied = trio.Event()
 
     async def serve(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         """Accept until cancelled; each connection is a task of `nursery`."""
@@ -87,20 +90,37 @@ class Acceptor:
                     raise
                 await trio.sleep(_ACCEPT_PAUSE_SECONDS)
 
+    def retire(self) -> None:
+        """Others accept from now on: answer one more request on each connection, and say that it was the
+        last."""
+        for connection in self.connections:
+            connection.retire()
+
+    async def emptied(self) -> None:
+        """Until all connections have ended."""
+        while self.connections:
+            self._emptied = trio.Event()
+            await self._emptied.wait()
+
     async def drain(self) -> None:
         """No more requests: close idle connections, return when the busy ones have ended."""
-        self._draining = trio.Event()
+        self._draining = True
         for connection in self.connections:
             connection.keep_alive = False
             if connection.inbound is None and connection.exchange is None:
                 connection.scope.cancel()
-        if self.connections:
-            await self._draining.wait()
+        await self.emptied()
 
     def cut(self) -> None:
-        """End what still runs as if its wait had been too long: an answer that began is told to be cut."""
-        for connection in self.connections:
-            connection.end_wait()
+        """End what still runs, and tell its clients why."""
+        for connection in list(self.connections):
+            stopping = Refusal(
+                Kind.UNAVAILABLE,
+                "The gateway is being stopped, and this answer is not complete; try again.",
+                retry_after=1,
+                close=True,
+            )
+            connection.cut(Cut(stopping, Outcome.STOPPED))
 
     def _accept_all(self, listener: socket.socket, nursery: trio.Nursery) -> None:
         while True:
@@ -141,12 +161,12 @@ class Acceptor:
             self._watchdog.watched.discard(connection)
             self.connections.discard(connection)
             connection.close()
-            if self._draining is not None and not self.connections:
-                self._draining.set()
+            if not self.connections:
+                self._emptied.set()
 
     async def _serve_requests(self, connection: Connection) -> None:
         try:
-            while connection.keep_alive and self._draining is None:
+            while connection.keep_alive and not self._draining:
                 inbound = await connection.next_request()
                 if inbound is None:
                     return
@@ -184,12 +204,17 @@ class Acceptor:
             await connection.linger()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises OSError as the system says it, as when the port is taken."""
+def listen(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A listening TCP socket; several `shared` ones may have one port, and the kernel spreads connections.
+
+    Raises OSError as the system says it, as when the port is taken.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Accepted sockets inherit these; set before listen so that the window is right from the first packet.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, wire.SOCKET_BUFFER_BYTES)
         listener.bind((host, port))
@@ -198,3 +223,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def url_of(listener: socket.socket, scheme: str = "http") -> str:
+    """Where it listens."""
+    host, port = listener.getsockname()[:2]
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -12,6 +12,7 @@ OpenAI 429 `insufficient_quota`. Trouble of Karta's own (no database to ask) is 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -60,12 +61,17 @@ class Admission:
         found = self._refill.ledger.reserve(limits, model, started_us, tokens, picodollars)
         return self._taken(found, grant, started_us)
 
-    async def reserve(self, grant: Grant, started_us: int) -> Reservation | None:
-        """The same, waiting (a bounded time) for what the database may still lend."""
+    async def reserve(
+        self, grant: Grant, started_us: int, others: Sequence[Grant] = ()
+    ) -> Reservation | None:
+        """The same, waiting (a bounded time) for what the database may still lend. `others` are targets that
+        may be asked instead: the dearest of all counts."""
         limits = grant.caller.hard_limits
         if not limits:
             return None
-        tokens, picodollars = self._need(grant, started_us)
+        tokens, picodollars = map(
+            max, zip(*(self._need(one, started_us) for one in (grant, *others)), strict=True)
+        )
         found = await self._refill.reserve(limits, grant.request.model, started_us, tokens, picodollars)
         return self._taken(found, grant, started_us)
 
@@ -78,7 +84,7 @@ class Admission:
         table = self._prices.table(
             grant.caller.key.org_id,
             grant.provider.name,
-            request.model,
+            grant.model,
             None,
             tier_of(fields.service_tier if isinstance(fields.service_tier, str) else None),
             started_us / 1_000_000,

@@ -118,7 +118,7 @@ class APIRequest:
         """The head that goes to `provider`, but for the length of its body and the key."""
         return b"\r\n".join(
             (
-                self.inbound.method + b" " + provider.prefix + self.target + b" HTTP/1.1",
+                self.inbound.method + b" " + provider.path(self.target) + b" HTTP/1.1",
                 b"host: " + provider.host_header,
                 *self.lines,
                 b"accept-encoding: identity",
@@ -258,7 +258,7 @@ def _read_head(request: APIRequest, limits: Limits) -> None:
         _drop_named(request, dropped)
     _refuse_misplaced_key(request)
     request.json = not content_type or b"json" in content_type.lower()
-    request.buffered = inbound.complete or (request.operation.metered and request.json)
+    request.buffered = inbound.complete or (request.operation.names_model and request.json)
     bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
     if request.content_length > bytes_max or inbound.body_bytes > bytes_max:
         raise Refusal(Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True)
@@ -322,7 +322,7 @@ def take_body(request: APIRequest) -> None:
 
 def read_fields(request: APIRequest, body: bytes) -> BodyFields:
     """The fields Karta needs of the body of `request`. An empty one has none; a malformed one is refused."""
-    if not request.operation.metered or not body:
+    if not request.operation.names_model or not body:
         return _NO_FIELDS
     try:
         return _fields_decoder.decode(body)

@@ -7,6 +7,9 @@ failure budgets of the address and of the public id, one flight a token however 
 before bcrypt. None of these stands before the positive cache, so nobody can lock out a key that is already
 verified.
 
+Workers of one host share what they verify (`peers`): the key of the MAC is the same in all of them, one of
+them runs bcrypt, and each reads the record for itself: what is shared says nothing about a key's standing.
+
 A flight runs in the worker's nursery, not in its first caller's: a client that leaves takes nobody else's
 verification with it.
 """
@@ -14,7 +17,7 @@ verification with it.
 from __future__ import annotations
 
 import logging
-import secrets
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final, NewType
 
@@ -22,6 +25,7 @@ import trio
 
 from gateway.fault import describe
 from gateway.limits import Limits
+from gateway.peers import Alone, Peers, Verdict
 from gateway.refusal import Kind, Refusal
 from gateway.snapshot import KeyRecord, Snapshot
 from gateway.watchdog import Watchdog
@@ -75,18 +79,28 @@ class Flight:
 class Authenticator:
     """Verified keys of one worker, and the way to verify more."""
 
-    def __init__(self, snapshot: Snapshot, limits: Limits, watchdog: Watchdog, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        limits: Limits,
+        watchdog: Watchdog,
+        nursery: trio.Nursery,
+        peers: Peers | None = None,
+    ) -> None:
         self._snapshot = snapshot
         self._limits = limits
         self._watchdog = watchdog
         self._nursery = nursery
-        self._secret = secrets.token_bytes(32)
+        self._peers = peers or Alone()
+        self._secret = self._peers.secret
         self._verified: dict[bytes, Caller] = {}
         self._refused: dict[bytes, float] = {}
         self._flights: dict[bytes, Flight] = {}
         self._failures: dict[str, tuple[float, int]] = {}
         self._threads = trio.CapacityLimiter(limits.bcrypt_threads)
         self.bcrypt_runs = 0
+        self.vouched = 0
+        """Keys that another worker has verified."""
 
     @property
     def verified(self) -> int:
@@ -143,7 +157,7 @@ class Authenticator:
 
     async def _fly(self, mac: bytes, parsed: ParsedKey, address: str, flight: Flight) -> None:
         try:
-            await self._verify(parsed, flight)
+            await self._verify(mac, parsed, flight)
         except Refusal as refusal:
             flight.fail(refusal)
             if refusal.kind is Kind.UNAUTHENTICATED:
@@ -164,18 +178,14 @@ class Authenticator:
             flight.looked_up.set()
             flight.landed.set()
 
-    async def _verify(self, parsed: ParsedKey, flight: Flight) -> None:
+    async def _verify(self, mac: bytes, parsed: ParsedKey, flight: Flight) -> None:
         epoch = self._snapshot.epoch
         record = await self._snapshot.read(parsed.key_id)
         if record is None or record.key.mode is not parsed.mode:
             raise unauthenticated()
         flight.candidate = record
         flight.looked_up.set()
-        self.bcrypt_runs += 1
-        good = await trio.to_thread.run_sync(
-            key_format.verify, parsed.secret, record.key.secret_digest, limiter=self._threads
-        )
-        if not good:
+        if not await self._fits(mac, parsed, record):
             raise unauthenticated()
         # Kept before it is asked about again, so that no change can fall between.
         self._snapshot.keep(record)
@@ -185,6 +195,55 @@ class Authenticator:
                 await self._snapshot.refresh([parsed.key_id])
             except BaseException:
                 self._snapshot.forget(record)
+                raise
+
+    async def _fits(self, mac: bytes, parsed: ParsedKey, record: KeyRecord) -> bool:
+        """Whether the token is the record's: by bcrypt, here or in another worker."""
+        mark = self._mark(record)
+        verdict = await self._peers.claim(mac, mark)
+        if verdict is not Verdict.GO:
+            self.vouched += verdict is Verdict.GOOD
+            return verdict is Verdict.GOOD
+        self.bcrypt_runs += 1
+        try:
+            good = await trio.to_thread.run_sync(
+                key_format.verify, parsed.secret, record.key.secret_digest, limiter=self._threads
+            )
+        except BaseException:
+            self._peers.failed(mac, mark, wrong=False)
+            raise
+        if good:
+            self._peers.verified(mac, mark, parsed.key_id)
+        else:
+            self._peers.failed(mac, mark, wrong=True)
+        return good
+
+    def _mark(self, record: KeyRecord) -> bytes:
+        """Stands for the digest that a token was verified under."""
+        return blake2b(record.key.secret_digest, key=self._secret, digest_size=16).digest()
+
+    async def adopt(self, entries: Sequence[tuple[bytes, bytes, str]]) -> None:
+        """Remember keys that others have verified (MAC, mark and key id of each), as far as that holds here.
+
+        Raises `StorageError`.
+        """
+        new = [entry for entry in entries if entry[0] not in self._verified]
+        epoch = self._snapshot.epoch
+        records = await self._snapshot.read_many({key_id for _, _, key_id in new})
+        adopted = []
+        for mac, mark, key_id in new:
+            record = records.get(key_id)
+            if record is not None and self._mark(record) == mark and mac not in self._verified:
+                adopted.append((mac, self._remember(mac, record)))
+        self.vouched += len(adopted)
+        if epoch != self._snapshot.epoch:
+            # As in `_verify`.
+            try:
+                await self._snapshot.refresh([caller.key.key_id for _, caller in adopted])
+            except BaseException:
+                for mac, caller in adopted:
+                    self._verified.pop(mac, None)
+                    self._snapshot.forget(caller)
                 raise
 
     def _remember(self, mac: bytes, record: KeyRecord) -> Caller:

@@ -8,15 +8,18 @@ the same thing.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 from gateway.api_request import APIRequest
 from gateway.authenticate import Caller, unauthenticated
+from gateway.breaker import Key
 from gateway.operations import OperationKind
 from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
-from storage.model import CredentialKind, SealedCredential
+from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _BYOK: Final = CredentialKind.BYOK
@@ -27,7 +30,7 @@ _ELSEWHERE: Final = OperationKind.ELSEWHERE
 class Grant:
     """Permission for one request to go to one provider with one credential."""
 
-    __slots__ = ("caller", "kind", "provider", "request", "sealed")
+    __slots__ = ("caller", "first_byte_seconds", "kind", "model", "provider", "request", "sealed")
 
     def __init__(
         self,
@@ -36,23 +39,40 @@ class Grant:
         provider: Provider,
         kind: CredentialKind,
         sealed: SealedCredential | None,
+        target: RouteTarget | None = None,
     ) -> None:
         self.caller = caller
         self.request = request
         self.provider = provider
         self.kind = kind
         self.sealed = sealed
+        self.model = request.model if target is None else target.model
+        """What the provider calls it; the request has the name that was asked for."""
+        self.first_byte_seconds = None if target is None else target.first_byte_seconds
+        """How long the answer may take to begin, where its route says so."""
+
+    @property
+    def account(self) -> Key:
+        """What at its provider this goes up with: a breaker's key."""
+        return self.provider.name if self.sealed is None else self.sealed.credential_id
 
 
 class Upstreams:
     """Which provider serves which dialect, for live keys and for test keys."""
 
-    __slots__ = ("live", "shared_account", "simulated")
+    __slots__ = ("by_name", "live", "shared_account", "simulated")
 
     def __init__(
-        self, *, live: Mapping[Dialect, Provider], simulated: Mapping[Dialect, Provider], shared_account: bool
+        self,
+        *,
+        live: Mapping[Dialect, Provider],
+        by_name: Mapping[str, Provider],
+        simulated: Mapping[Dialect, Provider],
+        shared_account: bool,
     ) -> None:
         self.live = live
+        self.by_name = by_name
+        """All there are, for routes."""
         self.simulated = simulated
         self.shared_account = shared_account
         """The platform's provider account serves several tenants: only stateless operations may use it."""
@@ -65,6 +85,46 @@ def authorize(caller: Caller, request: APIRequest, upstreams: Upstreams, now: fl
     if caller.has_budget:
         _check_billing(caller, request)
     return choose_credential(caller, request, upstreams)
+
+
+def authorize_route(
+    caller: Caller, request: APIRequest, route: Route, upstreams: Upstreams, now: float
+) -> list[Grant]:
+    """The same for a request whose model's name is a route's: a grant for each target that can be used, in
+    the order of trying. Raises `Refusal` when there is none.
+
+    A scope on models holds for the name that was asked for: what it stands for is the organization's choice.
+    """
+    check_standing(caller, now)
+    _check_model(caller, request)
+    if caller.has_budget:
+        _check_billing(caller, request)
+    grants = []
+    reason = "its providers do not speak this API, or have no base URL here"
+    for target in in_order(route.targets):
+        provider = upstreams.by_name.get(target.provider)
+        if provider is None or provider.dialect is not request.dialect:
+            continue
+        try:
+            grants.append(_choose_at(provider, caller, request, upstreams, target))
+        except Refusal as refusal:
+            reason = refusal.message
+    if not grants:
+        raise Refusal(Kind.FORBIDDEN, f"No target of the route {route.alias!r} can be used: {reason}")
+    return grants
+
+
+def in_order(targets: Sequence[RouteTarget]) -> list[RouteTarget]:
+    """As they are written; of neighbours with a weight, by drawing lots."""
+    ordered: list[RouteTarget] = []
+    for _, group in groupby(targets, lambda target: target.weight is not None):
+        ordered += sorted(group, key=_lot)
+    return ordered
+
+
+def _lot(target: RouteTarget) -> float:
+    """Efraimidis and Spirakis: the largest of u^(1/w) is drawn first with the chance of its weight."""
+    return 0.0 if target.weight is None else -(random.random() ** (1 / target.weight))  # noqa: S311
 
 
 def check_standing(caller: Caller, now: float) -> None:
@@ -88,12 +148,24 @@ def choose_credential(caller: Caller, request: APIRequest, upstreams: Upstreams)
                 retry_after=60,
             )
         return Grant(caller, request, provider, CredentialKind.SIMULATED, None)
-    provider = upstreams.live[request.dialect]
-    if caller.allows_byok:
+    return _choose_at(upstreams.live[request.dialect], caller, request, upstreams, None)
+
+
+def _choose_at(
+    provider: Provider,
+    caller: Caller,
+    request: APIRequest,
+    upstreams: Upstreams,
+    target: RouteTarget | None,
+) -> Grant:
+    """Whose key goes to that provider: the organization's own, or else the platform's, unless the target
+    says which."""
+    only = None if target is None else target.credential
+    if caller.allows_byok and only is not _PLATFORM:
         for sealed in caller.key.credentials:
             if sealed.provider == provider.name:
-                return Grant(caller, request, provider, _BYOK, sealed)
-    if provider.platform_key is None:
+                return Grant(caller, request, provider, _BYOK, sealed, target)
+    if provider.platform_key is None or only is _BYOK:
         raise Refusal(
             Kind.FORBIDDEN,
             f"No provider key for {provider.name}: set the organization's own with `karta byok set`.",
@@ -104,7 +176,7 @@ def choose_credential(caller: Caller, request: APIRequest, upstreams: Upstreams)
             "This operation reads or writes the provider's account, which the platform's key shares between "
             "organizations: set the organization's own key with `karta byok set`.",
         )
-    return Grant(caller, request, provider, _PLATFORM, None)
+    return Grant(caller, request, provider, _PLATFORM, None, target)
 
 
 def _check_billing(caller: Caller, request: APIRequest) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -23,6 +23,10 @@ from gateway.request_reader import Inbound, RequestReader
 from gateway.socket_state import bytes_taken
 from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
+
+if TYPE_CHECKING:
+    from gateway.authorize import Grant
+    from gateway.ending import Cut
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _REQUEST: Final = Waiting.REQUEST
@@ -43,14 +47,24 @@ _log = logging.getLogger("karta.gateway.connection")
 class Ongoing(Protocol):
     """An answer on its way."""
 
+    grant: Grant
+    """Whose it is."""
+
     def expire(self, overdue: Overdue) -> None:
         """Its wait is over-long."""
 
     def leave(self) -> None:
         """The client has gone."""
 
+    def fail(self, error: Exception) -> None:
+        """It cannot go on: tell the client, if that is possible, and end."""
+
 
 Take = Callable[["Connection", bytes], bool]
+
+
+def _decline(_connection: Connection, _data: bytes) -> bool:
+    return False
 
 
 class Connection:
@@ -69,15 +83,20 @@ class Connection:
         "_watchdog",
         "address",
         "answered",
+        "cut_for",
         "deadline",
         "exchange",
         "finished",
         "gone",
+        "grant",
         "inbound",
         "keep_alive",
+        "last",
         "news",
         "nursery",
+        "postponed",
         "request_id",
+        "running",
         "scope",
         "take",
         "transport",
@@ -104,6 +123,8 @@ class Connection:
         """The answer on its way, while nobody but events moves it."""
         self.tried = False
         """The request was sent up before, on an idle connection that turned out dead: not on another one."""
+        self.postponed = 0.0
+        """Seconds after which the request is to be sent up once more, its provider having said "not now"."""
         self.news = 0
         """How many heads in a row were new on this connection (see `known_heads`)."""
         self.finished = False
@@ -114,10 +135,18 @@ class Connection:
         self.answered = False
         """A byte of the current request's answer has been sent: it is too late for a refusal."""
         self.keep_alive = True
+        self.last = False
+        """The next request is the last one: its answer says so."""
         self.inbound: Inbound | None = None
         """The request being answered."""
         self.request_id = ""
         """Its id, once it has one."""
+        self.running: trio.CancelScope | None = None
+        """That of the request the connection's task runs, if it runs one."""
+        self.grant: Grant | None = None
+        """What that request was granted, once it was."""
+        self.cut_for: Cut | None = None
+        """Why `running` was cancelled."""
         self.deadline = NEVER
         self._reader = RequestReader()
         self._reading, self._body_seconds = _NO_BODY, 0.0
@@ -165,6 +194,22 @@ class Connection:
         self._overdue = self._waiting
         self._wait_transport.interrupt()
 
+    def cut(self, error: Cut) -> None:
+        """Karta itself ends the request under way, whatever it waits for."""
+        if self.exchange is not None:
+            self.exchange.fail(error)
+        elif self.running is not None:
+            self.cut_for = error
+            self.grant = None
+            self.running.cancel()
+
+    def retire(self) -> None:
+        """Answer one more request, and say that it was the last."""
+        self.last = True
+        if self.take is not None:
+            # Only the task can say it.
+            self.take = _decline
+
     def overdue(self) -> Overdue | None:
         """After `trio.ClosedResourceError`: which limit was exceeded, if that is why."""
         if self._overdue is None:
@@ -185,6 +230,7 @@ class Connection:
         """The next request whose head is complete, or None when the client is done."""
         ready = self._reader.ready
         self.answered = self.tried = False
+        self.postponed = 0.0
         self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
             if self._refusal is not None:
@@ -207,7 +253,7 @@ class Connection:
         self.deadline = NEVER
         inbound = ready.pop(0)
         # HTTP/1.0's keep-alive is an extension with rules of its own; nobody needs it here.
-        self.keep_alive = inbound.keep_alive and inbound.version == "1.1"
+        self.keep_alive = inbound.keep_alive and inbound.version == "1.1" and not self.last
         return inbound
 
     async def _wait_until_needed(self) -> None:

@@ -10,6 +10,15 @@ from gateway.wait import Overdue, Waiting
 from storage.model import Outcome
 
 
+class Cut(Exception):
+    """Karta itself ends a request under way: why, as its client and its record are told."""
+
+    def __init__(self, refusal: Refusal, outcome: Outcome) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+        self.outcome = outcome
+
+
 class Ending(NamedTuple):
     refusal: Refusal
     """For a client that has seen nothing of an answer yet."""
@@ -23,6 +32,8 @@ def ending_of(error: Exception) -> Ending:
     """
     if isinstance(error, Refusal):
         return Ending(error, _outcome(error))
+    if isinstance(error, Cut):
+        return Ending(error.refusal, error.outcome)
     if isinstance(error, UpstreamBroken):
         unusable = Refusal(Kind.UPSTREAM_BROKEN, f"The provider's answer cannot be used: {error}.")
         return Ending(unusable, Outcome.UPSTREAM_FAILED)
@@ -34,6 +45,13 @@ def ending_of(error: Exception) -> Ending:
         close=True,
     )
     return Ending(fault, Outcome.CLIENT_GONE if isinstance(error, OSError) else Outcome.REFUSED)
+
+
+def cut_by_provider(error: Exception) -> bool:
+    """An answer that had begun broke off at the provider's end."""
+    return isinstance(error, UpstreamBroken) or (
+        isinstance(error, Overdue) and error.waiting is Waiting.UPSTREAM
+    )
 
 
 def _outcome(refusal: Refusal) -> Outcome:

@@ -24,10 +24,11 @@ import trio
 from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
+from gateway.ending import Cut, ending_of
 from gateway.fault import describe
 from gateway.limits import Limits
 from gateway.meter import Metering
-from gateway.refusal import Kind, error_event
+from gateway.refusal import error_event
 from gateway.response_reader import ResponseReader, UpstreamBroken
 from gateway.upstream_response import NothingReceived, UpstreamResponse
 from gateway.usage_stripper import UsageStripper
@@ -43,6 +44,8 @@ _CHUNKED: Final = b"transfer-encoding: chunked"
 # How much one answer may pass on before others get their turn: a provider and a client that are both faster
 # than this process would otherwise keep it for as long as they like.
 _READS_MAX: Final = 4
+
+_CUT_OFF: Final = "The stream was cut off; this answer is not complete."
 
 _log = logging.getLogger("karta.gateway.exchange")
 
@@ -182,6 +185,8 @@ class Exchange:
             self._raw = raw
             return
         self._raw = b""
+        if reader.status != 200 and self.asked:
+            self.upstream.pool.postpone(reader, self.metering.elapsed_us() / 1_000_000)
         self.begin(UpstreamResponse(self.grant, self.upstream, raw, hide_account=self._hide_account))
 
     def begin(self, response: UpstreamResponse) -> None:
@@ -292,7 +297,7 @@ class Exchange:
         if self.ended:
             # Told by a task that learns of the end late: the connection may have another answer by now.
             return
-        if self.connection.answered and isinstance(error, UpstreamBroken | Overdue):
+        if self.connection.answered and isinstance(error, UpstreamBroken | Overdue | Cut):
             self._tell_cut(error)
         self._finish(error)
 
@@ -313,7 +318,7 @@ class Exchange:
         self.connection.abort()
         self.connection.finish()
 
-    def _tell_cut(self, error: UpstreamBroken | Overdue) -> None:
+    def _tell_cut(self, error: UpstreamBroken | Overdue | Cut) -> None:
         """The head is out and the rest will not come: say so in the stream where that can be read, then end
         abruptly.
 
@@ -329,13 +334,14 @@ class Exchange:
             between_chunks = True
         elif reader.content_length is not None:
             between_chunks = False
-        tellable = between_chunks and not self.upstream.spoiled
+        # What is still held up stands before it.
+        tellable = between_chunks and not self.upstream.spoiled and self._drain_scope is None
         if tellable and tally is not None and tally.between_events and not connection.gone:
-            kind = Kind.UPSTREAM_TIMEOUT if isinstance(error, Overdue) else Kind.UPSTREAM_BROKEN
+            refusal = ending_of(error).refusal
             operation = self.grant.request.operation
             event = error_event(
-                kind,
-                "The stream was cut off; this answer is not complete.",
+                refusal.kind,
+                refusal.message if isinstance(error, Cut) else _CUT_OFF,
                 operation.dialect,
                 operation.path,
                 self.metering.request_id,

@@ -48,6 +48,8 @@ _EDGE: Final = {
     b"strict-transport-security",
     b"clear-site-data",
     b"x-karta-request-id",
+    b"x-karta-route",
+    b"x-karta-route-tried",
 }
 _ACCOUNT: Final = {
     b"openai-organization",

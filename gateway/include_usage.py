@@ -12,13 +12,10 @@ would refuse (an option of the wrong type) is left for it to refuse.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterator
-
 import msgspec
 
 from gateway.api_request import APIRequest
+from gateway.members import SPACE, members
 from gateway.provider import Provider
 
 PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
@@ -27,9 +24,6 @@ _ASKING = b'"include_usage":true'
 _MEMBER = b'"stream_options":{' + _ASKING + b"}"
 _OPTIONS_KEY = "stream_options"
 _USAGE_KEY = "include_usage"
-# Strings whole, so that what they hold is not taken for structure. Possessive: no body makes it go back.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]', re.DOTALL)
-_SPACE = b" \t\r\n"
 
 
 class _Body(msgspec.Struct, gc=False):
@@ -63,7 +57,7 @@ def ask_for_usage(body: bytes) -> bytes | None:
     if options:
         return _edited(body, start)
     rest = body[start + 1 :]
-    separator = b"" if rest.lstrip(_SPACE).startswith(b"}") else b","
+    separator = b"" if rest.lstrip(SPACE).startswith(b"}") else b","
     return b"".join((body[: start + 1], _MEMBER, separator, rest))
 
 
@@ -78,10 +72,10 @@ def _edited(body: bytes, start: int) -> bytes:
     """Every `stream_options` of the body made to ask: of two, some read the first and some the last."""
     pieces: list[bytes] = []
     copied = 0
-    for key, begin, end in _members(body, start):
+    for key, begin, end in members(body, start):
         if key != _OPTIONS_KEY:
             continue
-        value = body[begin:end].strip(_SPACE)
+        value = body[begin:end].strip(SPACE)
         at = body.index(value, begin)
         if value == b"null":
             changed = b"{" + _ASKING + b"}"
@@ -100,40 +94,13 @@ def _asking(options: bytes) -> bytes:
     pieces: list[bytes] = []
     copied = 0
     empty = True
-    for key, begin, end in _members(options, 0):
+    for key, begin, end in members(options, 0):
         empty = False
         if key == _USAGE_KEY:
-            value = options[begin:end].strip(_SPACE)
+            value = options[begin:end].strip(SPACE)
             at = options.index(value, begin)
             pieces += (options[copied:at], b"true")
             copied = at + len(value)
     if not pieces:
         return b"{" + _ASKING + (b"" if empty else b",") + options[1:]
     return b"".join((*pieces, options[copied:]))
-
-
-def _members(data: bytes, start: int) -> Iterator[tuple[str, int, int]]:
-    """The members of the object that begins at `start`: each key, and where its value lies."""
-    depth = 0
-    key = b""
-    value_at = 0
-    for token in _TOKEN.finditer(data, start):
-        first = data[token.start()]
-        if first in b"{[":
-            depth += 1
-        elif first in b"}]":
-            depth -= 1
-            if depth == 0:
-                if key:
-                    yield json.loads(key), value_at, token.start()
-                return
-        elif depth > 1:
-            continue
-        elif first in b'"':
-            # Before its colon a key, behind it a value.
-            key = key or token.group()
-        elif first in b":":
-            value_at = token.end()
-        else:
-            yield json.loads(key), value_at, token.start()
-            key = b""

@@ -5,8 +5,9 @@ all.
 where none of them has to wait or to refuse: the head is recalled (`known_heads`), the caller is recalled, the
 grant is made, the key is opened, used and wiped, and the request is sent, all within the event that brought
 it; the answer is an `exchange`. Whatever is otherwise (a new key or head, a long body, no idle connection, a
-refusal of any kind) is left to the connection's task and the pipeline, which then see the request as if it
-had just come. So does a request whose idle connection turned out dead before a byte of an answer.
+route, a refusal of any kind) is left to the connection's task and the pipeline, which then see the request as
+if it had just come. So do a request whose idle connection turned out dead before a byte of an answer, and one
+whose provider says "not now" and may be asked once more.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from gateway.authorize import Upstreams, authorize
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
-from gateway.ending import ending_of
+from gateway.ending import cut_by_provider, ending_of
 from gateway.exchange import Exchange
 from gateway.fault import describe
 from gateway.include_usage import add_usage_request
@@ -32,6 +33,7 @@ from gateway.limits import Limits
 from gateway.meter import Meter, Metering
 from gateway.refusal import Kind, Refusal, render
 from gateway.reservation import Reservation
+from gateway.retry import Postponed, counts_as_away
 from gateway.send_request import send_at_once, send_request
 from gateway.upstream_response import NothingReceived
 from storage.model import CredentialKind, Outcome
@@ -86,13 +88,18 @@ class Lane:
             if caller is None:
                 return False
             request = known.request.again(body, read_fields(known.request, body))
+            if caller.routes is not None and request.model in caller.routes:
+                return False
             started_us = time.time_ns() // 1000
             grant = authorize(caller, request, self._upstreams, started_us / 1_000_000)
             reservation = self._admission.reserve_now(grant, started_us)
         except Refusal:
             # The pipeline comes to the same, and says it.
             return False
-        upstream = self._pools.of(grant.provider.origin).take()
+        pool = self._pools.of(grant.provider.origin)
+        # Of whoever is suspected all requests are counted, which is not done here.
+        suspected = pool.breakers.suspects and grant.account in pool.breakers.suspects
+        upstream = None if suspected else pool.take()
         if upstream is None:
             _release(reservation)
             return False
@@ -174,8 +181,13 @@ class Lane:
         connection = exchange.connection
         upstream = exchange.upstream
         if error is None:
+            if exchange.metering.status >= 500 and counts_as_away(exchange.metering.status):
+                upstream.pool.breakers.failed(exchange.grant.account)
             upstream.pool.give_back(upstream)
             connection.rest()
+            return
+        if isinstance(error, Postponed):
+            self._postpone(exchange, error)
             return
         if isinstance(error, NothingReceived) and upstream.reused:
             upstream.pool.discard(upstream)
@@ -184,6 +196,16 @@ class Lane:
             connection.transport.unread(exchange.asked)
             return
         self._failed(exchange, error)
+
+    def _postpone(self, exchange: Exchange, postponed: Postponed) -> None:
+        """The pipeline sees to it once more, as if it had just come."""
+        connection = exchange.connection
+        if postponed.failure.away:
+            exchange.upstream.pool.breakers.failed(exchange.grant.account)
+        exchange.upstream.pool.discard(exchange.upstream)
+        exchange.metering.drop()
+        connection.postponed = postponed.delay
+        connection.transport.unread(exchange.asked)
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
         connection = exchange.connection
@@ -198,6 +220,8 @@ class Lane:
         upstream.spoiled = True
         upstream.pool.give_back(upstream)
         metering.settle(ending.outcome)
+        if cut_by_provider(error):
+            upstream.pool.breakers.failed(exchange.grant.account)
         if connection.answered or isinstance(error, OSError):
             # Cut, and told so where that was possible.
             connection.abort()

@@ -27,6 +27,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     upstream_connections_max: int = 16_000
     """Connections of one worker to one provider, busy and idle together."""
 
+    upstream_queue_max: int = 1000
+    """Requests that wait for one of them. More would wait in vain."""
+
+    upstream_queue_seconds: float = 10.0
+    """How long they wait: short answers are over by then, and their clients are still there."""
+
     upstream_idle_max: int = 512
     """Idle connections kept to one provider: more than a worker has in use at once for short requests."""
 
@@ -59,6 +65,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     drain_seconds: float = 30.0
     """After SIGTERM, how long running answers may take to finish."""
+
+    retire_idle_seconds: float = 5.0
+    """After a reload, how long an idle connection may bring one more request, which is told that it is the
+    last. Clients under load all do; closing at once would meet some of them half way."""
+
+    retire_seconds: float = 600.0
+    """After a reload, how long the answers of the worker before may take: as long as any may to begin."""
 
     bcrypt_threads: int = 1
     """Key verifications at once. One leaves the other core to verified traffic."""

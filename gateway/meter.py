@@ -25,7 +25,7 @@ from storage.model import Outcome
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
 _COMPLETED: Final = Outcome.COMPLETED
-_UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT)
+_UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT, Outcome.REVOKED, Outcome.STOPPED)
 
 
 class Metering:
@@ -98,6 +98,21 @@ class Metering:
         self.dial_us = 0
         self.first_byte_us = 0
 
+    def turn_to(self, grant: Grant) -> None:
+        """The provider before used nothing; from now on another one is asked."""
+        meter = self._meter
+        self._grant = grant
+        self._begin = meter.writer.begin(grant)
+        before = self._slot
+        held = self.reservation.picodollars if self.reservation else 0
+        self._slot = meter.spool.in_flight.begin(
+            meter.writer.entry(
+                self._begin, grant.request, self.request_id, self.started_us, self.request_bytes, held
+            )
+        )
+        meter.spool.in_flight.end(before)
+        self.sent = False
+
     def elapsed_us(self) -> int:
         return int((time.perf_counter() - self._began) * 1_000_000)
 
@@ -108,7 +123,7 @@ class Metering:
         if head.provider_request_id is not None:
             self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
         request = self._grant.request
-        self.tally = Tally(request.dialect, streamed=head.event_stream)
+        self.tally = Tally(self._grant.provider.usage_dialect, streamed=head.event_stream)
         if status == 200 and (not request.operation.metered or self._in_background):
             self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
 
@@ -217,7 +232,7 @@ class Metering:
         cost, version = prices.cost(
             tally,
             provider=grant.provider.name,
-            model_asked=grant.request.model,
+            model_asked=grant.model,
             org_id=grant.caller.key.org_id,
             at=self.started_us / 1_000_000,
         )

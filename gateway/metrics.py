@@ -1,22 +1,25 @@
 """`GET /metrics` for Prometheus, on a bind of its own (`KARTA_METRICS_BIND`), never on the gateway's.
 
 The figures are kept by the parts themselves as plain numbers; nothing is computed before somebody asks.
-No label has a value that a stranger chooses, so the page cannot grow.
-
-Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, version 0.0.4).
+No label has a value that a stranger chooses, so the page cannot grow. Where a supervisor runs several
+workers, it serves the page, and asks each of them for its `families`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from gateway.accept import Acceptor
 from gateway.authenticate import Authenticator
 from gateway.connection import Connection
+from gateway.cutting import Cutter
 from gateway.dial import Pools
 from gateway.lane import Lane
 from gateway.meter import Meter
+from gateway.metric_page import Family, Kind, Merge, answer, render
 from gateway.pipeline import Pipeline
 from gateway.refill import Refill
 from gateway.request_reader import Inbound
@@ -27,10 +30,10 @@ from storage.model import LimitKind
 
 class _Figure(NamedTuple):
     name: str
-    kind: str
-    """counter or gauge."""
+    kind: Kind
     help: str
     read: Callable[[], float]
+    merge: Merge = "sum"
 
 
 class Metrics:
@@ -41,6 +44,7 @@ class Metrics:
         *,
         acceptor: Acceptor,
         authenticator: Authenticator,
+        cutter: Cutter,
         lane: Lane,
         meter: Meter,
         pipeline: Pipeline,
@@ -65,52 +69,68 @@ class Metrics:
             _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),
             _Figure("spool_bytes", "gauge", "Journal waiting to be shipped.", lambda: spool.bytes_waiting),
             _Figure("usage_lost_total", "counter", "Records that found no room.", lambda: spool.lost),
-            _Figure("spool_full", "gauge", "1 when no more can be recorded.", lambda: spool.full),
+            _Figure("spool_full", "gauge", "1 when no more can be recorded.", lambda: spool.full, "max"),
             _Figure("connections", "gauge", "Client connections.", lambda: len(acceptor.connections)),
-            _Figure("upstream_connections", "gauge", "Connections to providers.", lambda: _open(pools)),
-            _Figure("upstream_idle", "gauge", "Of those, idle ones.", lambda: _idle(pools)),
+            _Figure(
+                "worker_connections",
+                "gauge",
+                "The same, of each worker.",
+                lambda: len(acceptor.connections),
+                "each",
+            ),
+            _Figure("worker_resident_bytes", "gauge", "Memory of each worker.", _resident_bytes, "each"),
+            _Figure(
+                "upstream_connections", "gauge", "Connections to providers.", lambda: _sum(pools, "open")
+            ),
+            _Figure("upstream_idle", "gauge", "Of those, idle ones.", lambda: _sum(pools, "idle")),
+            _Figure("upstream_queue", "gauge", "Requests waiting for one.", lambda: _sum(pools, "waiting")),
+            _Figure("upstream_waits_total", "counter", "Those that had to.", lambda: _sum(pools, "waited")),
+            _Figure("retries_total", "counter", "Requests tried again.", lambda: _sum(pools, "retried")),
+            _Figure("failovers_total", "counter", "And at another target.", lambda: pipeline.trier.failovers),
+            _Figure("breakers_open", "gauge", "Credentials left alone.", lambda: _breakers(pools, "open")),
+            _Figure("breakers_opened_total", "counter", "In all.", lambda: _breakers(pools, "opened")),
             _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
             _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
             _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
+            _Figure("vouched_total", "counter", "Keys others verified.", lambda: authenticator.vouched),
+            _Figure("cuts_total", "counter", "Answers cut with their key.", lambda: cutter.cuts),
             _Figure("in_flight", "gauge", "Requests in the register.", lambda: len(spool.in_flight)),
             _Figure("interrupted_total", "counter", "Rows after a kill.", lambda: spool.interrupted),
             _Figure("reserved", "gauge", "Requests that hold a limit.", lambda: _reserved(refill)),
             _Figure("limit_windows", "gauge", "Windows of limits held.", lambda: len(refill.ledger)),
             _Figure("refills_total", "counter", "Calls for leases answered.", lambda: refill.refills),
             _Figure("refills_failed_total", "counter", "And not answered.", lambda: refill.failures),
-            _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening),
-            _Figure("database_seen", "gauge", "1 while Postgres answers.", lambda: snapshot.ready),
+            _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening, "min"),
+            _Figure("database_seen", "gauge", "1 while Postgres answers.", lambda: snapshot.ready, "min"),
         )
+
+    def families(self) -> list[Family]:
+        """All of them, as they are now."""
+        return [
+            Family(one.name, one.kind, one.help, one.merge, {"": float(one.read())}) for one in self._figures
+        ]
 
     def render(self) -> bytes:
         """The page."""
-        lines = []
-        for figure in self._figures:
-            name = f"karta_gateway_{figure.name}"
-            lines += [f"# HELP {name} {figure.help}", f"# TYPE {name} {figure.kind}"]
-            lines.append(f"{name} {float(figure.read()):g}")
-        return "\n".join([*lines, ""]).encode()
+        return render(self.families())
 
     async def answer(self, connection: Connection, inbound: Inbound) -> None:
         """One scrape."""
-        found = inbound.target == b"/metrics" and inbound.method in (b"GET", b"HEAD")
-        body = self.render() if found else b"only GET /metrics is here\n"
-        connection.keep_alive = connection.keep_alive and inbound.complete
-        head = b"HTTP/1.1 %s\r\n" % (b"200 OK" if found else b"404 Not Found")
-        head += b"content-type: text/plain; version=0.0.4; charset=utf-8\r\ncontent-length: %d\r\n" % len(
-            body
-        )
-        end = b"\r\n" if connection.keep_alive else b"connection: close\r\n\r\n"
-        await connection.send(head + end + (b"" if inbound.method == b"HEAD" else body))
+        await answer(connection, inbound, self.render())
 
 
-def _open(pools: Pools) -> int:
-    return sum(pool.open for pool in pools.all())
+def _sum(pools: Pools, figure: str) -> int:
+    """Over all origins."""
+    return sum(getattr(pool, figure) for pool in pools.all())
 
 
-def _idle(pools: Pools) -> int:
-    return sum(pool.idle for pool in pools.all())
+def _breakers(pools: Pools, figure: str) -> int:
+    return sum(getattr(pool.breakers, figure) for pool in pools.all())
 
 
 def _reserved(refill: Refill) -> int:
     return refill.ledger.reserved().get(LimitKind.REQUESTS, 0)
+
+
+def _resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -21,6 +21,8 @@ from gateway.refusal import Dialect
 
 # What a path with a second reading has somewhere.
 _DISGUISE = re.compile(rb"[%;\\]|/\.")
+# Free, and yet for a model: they count what a request would come to.
+_COUNTING = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 # As it is written, decoded, and decoded once more, as chains of servers do.
 _READINGS = 3
@@ -41,6 +43,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     method: str
     path: str
     metered: bool
+    names_model: bool = False
+    """Its body says for which model it is, and is read for that."""
 
 
 class PathOperations:
@@ -143,6 +147,7 @@ def load() -> Operations:
                         dialect=dialect,
                         kind=OperationKind(kind),
                         metered=kind == OperationKind.METERED,
+                        names_model=kind == OperationKind.METERED or path in _COUNTING,
                         stateless={"stateless": True, "account": False}[reach],
                         method=method,
                         path=path,

@@ -1,7 +1,7 @@
 """The life of a request: all control flow of the data plane, and nothing else.
 
-Stages are leaves; this is the only place that decides their order, runs them at the same time, tries again,
-or turns an exception into an answer. Two ways lead through it:
+Stages are leaves; this is the only place that decides their order, runs them at the same time, or turns an
+exception into an answer (what is tried again, and where, is `tries`'). Two ways lead through it:
 
 - **Warm**: the key is known. One task, no nursery, no look-up, no thread: recognise, recall, (read the
   body,) authorize, decrypt, take an idle connection, send, relay, settle. It waits only where the network
@@ -22,35 +22,36 @@ import trio
 from gateway.admission import Admission
 from gateway.api_request import APIRequest, guess_dialect, recognise, take_body
 from gateway.authenticate import Authenticator, Caller
-from gateway.authorize import Grant, Upstreams, authorize, check_standing, choose_credential
+from gateway.authorize import (
+    Grant,
+    Upstreams,
+    authorize,
+    authorize_route,
+    check_standing,
+    choose_credential,
+)
 from gateway.client_address import Network, client_network
 from gateway.connection import Connection
-from gateway.decrypt import OpenedCredential, decrypt, request_head
+from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Pools, Upstream
-from gateway.ending import ending_of
-from gateway.forward import forward, receive_head
-from gateway.include_usage import add_usage_request
+from gateway.ending import Cut, cut_by_provider, ending_of
+from gateway.forward import forward
 from gateway.known_heads import NEWS_MAX, KnownHeads
 from gateway.limits import Limits
-from gateway.meter import Meter, Metering
+from gateway.meter import Meter
 from gateway.operations import Operations
 from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
-from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
-from gateway.upload import upload
-from gateway.upstream_response import NothingReceived, UpstreamResponse
+from gateway.tries import Trier, Tries
 from gateway.wait import Overdue
-from storage.model import CredentialKind, Outcome
+from storage.model import Outcome
 from storage.sealing import MasterKeys
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _CLIENT_GONE = Outcome.CLIENT_GONE
-_PLATFORM = CredentialKind.PLATFORM
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-# Fresh tries after an idle connection turned out dead: one, since a new connection cannot be stale.
-_STALE_RETRIES = 1
 
 Observer = Callable[[str], None]
 
@@ -91,6 +92,15 @@ class Pipeline:
         self._public_url = public_url
         self._trusted_proxies = trusted_proxies
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
+        self.trier = Trier(
+            limits=limits,
+            upstreams=upstreams,
+            master_keys=master_keys,
+            pools=pools,
+            meter=meter,
+            admission=admission,
+            new_request_id=self.new_request_id,
+        )
         self.requests = 0
         self.refused = 0
 
@@ -106,14 +116,19 @@ class Pipeline:
         request: APIRequest | None = None
         try:
             request = recognise(inbound, self._operations, self._limits)
-            await self._admit_and_relay(connection, request, request_id, began)
+            with trio.CancelScope() as connection.running:
+                await self._admit_and_relay(connection, request, request_id, began)
+            if connection.cut_for is not None:
+                raise connection.cut_for
             if not inbound.complete:
                 await connection.linger()
-        except (Refusal, Overdue, UpstreamBroken) as error:
+        except (Refusal, Overdue, UpstreamBroken, Cut) as error:
             if connection.answered and isinstance(error, Overdue):
                 raise
-            if not connection.answered or isinstance(error, Refusal):
+            if not connection.answered or isinstance(error, Refusal | Cut):
                 await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
+        finally:
+            connection.running = connection.grant = connection.cut_for = None
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
@@ -134,31 +149,34 @@ class Pipeline:
             caller, opened, upstream = await self._admit_cold(connection, request)
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
-            grant = authorize(caller, request, self._upstreams, time.time())
-            reservation = await self._admission.reserve(grant, started_us)
+            grants, routed = self._authorize(caller, request)
+            connection.grant = grants[0]
+            reservation = await self._admission.reserve(grants[0], started_us, grants[1:])
         except BaseException:
             _dismiss(opened, upstream)
             raise
         if request.inbound.raw:
             self._learn(connection, request)
-        metering = self._meter.begin(grant, request_id, began, started_us, reservation, len(request.body))
+        metering = self._meter.begin(grants[0], request_id, began, started_us, reservation, len(request.body))
         metering.verify_us = verified_us
         metering.queue_us = metering.elapsed_us() - verified_us
-        add_usage_request(request, grant.provider)
-        try:
-            opened, upstream = self._use_or_open(grant, opened, upstream)
-        except Refusal as refusal:
-            metering.status = refusal.status
-            metering.settle(Outcome.REFUSED)
-            raise
-        with opened:
-            await self._relay(connection, opened, metering, upstream)
+        opened, upstream = self._use_or_dismiss(grants[0], opened, upstream)
+        await self._relay(connection, Tries(grants, metering, began, opened, upstream, routed=routed))
 
-    def _use_or_open(
+    def _authorize(self, caller: Caller, request: APIRequest) -> tuple[list[Grant], bool]:
+        """Where it may go, in the order of trying, and whether a route says so."""
+        now = time.time()
+        if caller.routes is not None and request.model is not None:
+            route = caller.routes.get(request.model)
+            if route is not None:
+                return authorize_route(caller, request, route, self._upstreams, now), True
+        return [authorize(caller, request, self._upstreams, now)], False
+
+    def _use_or_dismiss(
         self, grant: Grant, opened: OpenedCredential | None, upstream: Upstream | None
-    ) -> tuple[OpenedCredential, Upstream | None]:
+    ) -> tuple[OpenedCredential | None, Upstream | None]:
         """What was prepared, if it is what the grant names; the organization may have changed its mind
-        meanwhile."""
+        meanwhile, or mean something else by the model."""
         if (
             opened is not None
             and opened.grant.sealed is grant.sealed
@@ -167,7 +185,7 @@ class Pipeline:
             opened.grant = grant
             return opened, upstream
         _dismiss(opened, upstream)
-        return decrypt(grant, self._master_keys), None
+        return None, None
 
     def _learn(self, connection: Connection, request: APIRequest) -> None:
         """It has been admitted: the next request with the same head need not come here."""
@@ -219,8 +237,13 @@ class Pipeline:
                 grant = choose_credential(Caller(flight.candidate), request, self._upstreams)
                 opened = decrypt(grant, self._master_keys)
                 pool = self._pools.of(grant.provider.origin)
-                # As in `_ask`: a body that streams needs a connection that cannot be stale.
-                upstream = (pool.take() if request.buffered else None) or await pool.dial()
+                # As in `tries`: a body that streams needs a connection that cannot be stale.
+                upstream = pool.take() if request.buffered else None
+                if upstream is None:
+                    if pool.full:
+                        # Strangers take nobody's place, nor one in the queue.
+                        return
+                    upstream = await pool.dial()
                 # Verification may take its time, and what waits that long may be stale when it is used.
                 upstream.reused = True
                 self._observe("dialled")
@@ -244,73 +267,31 @@ class Pipeline:
             _dismiss(opened, upstream)
             raise
 
-    async def _relay(
-        self, connection: Connection, opened: OpenedCredential, metering: Metering, upstream: Upstream | None
-    ) -> None:
+    async def _relay(self, connection: Connection, tries: Tries) -> None:
         """Send the request up and the answer down, then settle."""
         outcome = _CLIENT_GONE
-        used: list[Upstream] = [] if upstream is None else [upstream]
+        begun = False
         try:
-            response = await self._ask(connection, opened, metering, used)
-            await forward(connection, response, metering, self._limits, self._public_url)
+            response = await self.trier.ask(connection, tries)
+            begun = True
+            if tries.routed:
+                tries.release()
+            await forward(connection, response, tries.metering, self._limits, self._public_url)
         except Exception as error:
             # Not kept in a variable: a refusal is its own ending, and would hold this frame, which holds it.
             outcome = ending_of(error).outcome
             if not connection.answered and not isinstance(error, OSError):
-                metering.status = ending_of(error).refusal.status
+                tries.metering.status = ending_of(error).refusal.status
+            if begun and cut_by_provider(error):
+                grant = tries.grant
+                self._pools.of(grant.provider.origin).breakers.failed(grant.account, counted=True)
             raise
         finally:
-            for one in used:
-                # Not settled: it was cut, and what is left on that connection belongs to an answer nobody
-                # reads.
-                one.spoiled = one.spoiled or not metering.settled
-                one.pool.give_back(one)
-            metering.settle(outcome)
-
-    async def _ask(
-        self, connection: Connection, opened: OpenedCredential, metering: Metering, used: list[Upstream]
-    ) -> UpstreamResponse:
-        """Until an answer's head is here. A dead idle connection is replaced once, before any byte of an
-        answer.
-        """
-        grant = opened.grant
-        request = grant.request
-        limits = self._limits
-        hide_account = grant.kind is _PLATFORM and self._upstreams.shared_account
-        pool = self._pools.of(grant.provider.origin)
-        if used and not used[0].transport.untouched():
-            # It spoke while the key was verified, to nobody: that must not become this request's answer.
-            pool.discard(used.pop())
-        for attempt in range(_STALE_RETRIES + 1):
-            if not used:
-                began = time.perf_counter()
-                # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
-                fresh = attempt > 0 or connection.tried or not request.inbound.complete
-                used.append((None if fresh else pool.take()) or await pool.dial())
-                metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
-            upstream = used[0]
-            metering.sent = True
-            upstream.reader.begin(head_only=request.inbound.method == b"HEAD")
-            if not request.inbound.complete:
-                length = None if request.content_length < 0 else request.content_length
-                head = request_head(opened, length)
-                return await upload(
-                    connection, upstream, head, grant, metering, limits, hide_account=hide_account
-                )
-            body = request.body
-            joined = len(body) <= JOINED_BYTES_MAX
-            head = request_head(opened, len(body), body if joined else b"")
-            sent = send_at_once(upstream, head)
-            if sent < len(head) or not joined:
-                await send_request(connection, upstream, head, b"" if joined else body, limits, sent)
-            try:
-                return await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
-            except NothingReceived:
-                if not upstream.reused or attempt == _STALE_RETRIES:
-                    raise
-                used.clear()
-                pool.discard(upstream)
-        raise AssertionError("the loop above returns or raises")
+            if connection.cut_for is not None:
+                outcome = connection.cut_for.outcome
+                if not connection.answered:
+                    tries.metering.status = connection.cut_for.refusal.status
+            tries.end(outcome)
 
     async def _refuse(
         self,

@@ -1,8 +1,8 @@
 """The upstream providers: a table, as data, joined with the operator's settings.
 
 `config/providers.toml` names each provider's dialect, base URL and header style;
-`KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY`, `_CA_FILE` and `_STREAM_USAGE` override or add. A client can
-choose none of it: the upstream host comes from here only.
+`KARTA_PROVIDER_<NAME>_BASE_URL`, `_API_KEY`, `_CA_FILE` and `_STREAM_USAGE` override or add. One without a
+base URL does not exist. A client can choose none of it: the upstream host comes from here only.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,6 +29,7 @@ class AuthStyle(StrEnum):
     """In the header style the client used (Anthropic takes both, by API version)."""
     BEARER = "bearer"
     X_API_KEY = "x-api-key"
+    API_KEY = "api-key"
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -61,18 +63,40 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """It knows `stream_options.include_usage`, so that Karta may ask for what a client did not ask for."""
     price_name: str = ""
     """What the price library calls it."""
+    root: bytes = b"/v1"
+    """What its paths begin with, behind the prefix."""
+    usage_dialect: Dialect = Dialect.UNKNOWN
+    """In which dialect its answers tell what was used."""
+
+    def path(self, target: bytes) -> bytes:
+        """Path and query as it knows them, of a target that begins with `/v1/`."""
+        return self.prefix + self.root + target[len(_V1) :]
+
+    def own_path(self, path: bytes) -> bytes:
+        """The reverse: what a client calls a path of the provider's."""
+        begin = self.prefix + self.root + b"/"
+        if path.startswith(begin):
+            return _V1 + path[len(begin) - 1 :]
+        return path[len(self.prefix) :] if path.startswith(self.prefix + b"/") else path
 
     def __repr__(self) -> str:
         return f"Provider({self.name!r}, {self.origin!r})"
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True):
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    """One table of the file, which says what each field means."""
+
     dialect: Dialect
-    base_url: str
     auth: AuthStyle
+    base_url: str | None = None
     stream_usage: bool = False
     prices: str | None = None
+    root: Annotated[str, msgspec.Meta(pattern=r"^(/[!-.0-~]+)*\Z")] = "/v1"
+    usage: Dialect | None = None
 
+
+_V1 = b"/v1"
+_SETTINGS = ("BASE_URL", "API_KEY", "CA_FILE", "STREAM_USAGE")
 
 # Host and prefix stand in every request as they are: what is not plain ASCII must come encoded already.
 _PLAIN = re.compile(r"[!-~]*\Z")
@@ -89,40 +113,65 @@ class ProviderError(ValueError):
         self.setting = setting
 
 
-def read_table() -> dict[str, _Row]:
+def read_table() -> dict[str, Row]:
     """The table from the checkout's `config/`, or from beside this module in an installed wheel."""
     beside = Path(__file__).parent / "providers.toml"
     path = beside if beside.exists() else Path(__file__).parent.parent / "config" / "providers.toml"
-    return msgspec.convert(tomllib.loads(path.read_text()), dict[str, _Row])
+    return msgspec.convert(tomllib.loads(path.read_text()), dict[str, Row])
 
 
 def load(environment: Mapping[str, str], *, development: bool) -> dict[str, Provider]:
     """All providers by name. Raises `ProviderError` listing every problem at once."""
     providers = {}
     problems = []
+    unknown = set(environment)
     for name, row in read_table().items():
-        setting = f"KARTA_PROVIDER_{name.upper().replace('-', '_')}"
+        setting = f"KARTA_PROVIDER_{name.upper()}"
+        variables = {word: environment.get(f"{setting}_{word}") for word in _SETTINGS}
+        unknown -= {f"{setting}_{word}" for word in _SETTINGS}
         try:
-            providers[name] = make_provider(
-                name,
-                row.dialect,
-                row.auth,
-                environment.get(f"{setting}_BASE_URL") or row.base_url,
-                api_key=environment.get(f"{setting}_API_KEY"),
-                ca_file=environment.get(f"{setting}_CA_FILE"),
-                development=development,
-                stream_usage=_switch(environment, f"{setting}_STREAM_USAGE", row.stream_usage),
-                price_name=row.prices,
-            )
+            provider = _load_one(name, row, variables, development=development)
         except ProviderError as error:
             problems.append(f"{setting}_{error.setting}: {error}")
+        else:
+            if provider is not None:
+                providers[name] = provider
+    problems += [
+        f"{name}: no such setting; it is KARTA_PROVIDER_<NAME>_{'|_'.join(_SETTINGS)}, for a name of "
+        "config/providers.toml"
+        for name in sorted(unknown)
+    ]
     if problems:
         raise ProviderError("\n".join(problems))
     return providers
 
 
-def _switch(environment: Mapping[str, str], variable: str, otherwise: bool) -> bool:
-    value = environment.get(variable)
+def _load_one(
+    name: str, row: Row, variables: Mapping[str, str | None], *, development: bool
+) -> Provider | None:
+    """None for one that has no base URL, as nobody uses it."""
+    base_url = variables["BASE_URL"] or row.base_url
+    if base_url is None:
+        if any(variables.values()):
+            raise ProviderError("set it, too: it differs for everybody, so that none is known")
+        return None
+    provider = make_provider(
+        name,
+        row.dialect,
+        row.auth,
+        base_url,
+        api_key=variables["API_KEY"],
+        ca_file=variables["CA_FILE"],
+        development=development,
+        stream_usage=_switch(variables["STREAM_USAGE"], row.stream_usage),
+        price_name=row.prices,
+    )
+    return msgspec.structs.replace(
+        provider, root=row.root.encode(), usage_dialect=row.usage or provider.dialect
+    )
+
+
+def _switch(value: str | None, otherwise: bool) -> bool:
     if not value:
         return otherwise
     if value.lower() not in _SWITCHES:
@@ -176,6 +225,7 @@ def make_provider(
         platform_key=_header_value(api_key) if api_key else None,
         stream_usage=stream_usage,
         price_name=price_name or name,
+        usage_dialect=dialect,
     )
 
 

@@ -106,12 +106,11 @@ class Refill:
         self._answered = trio.Event()
         return answered
 
-    async def give_back(self) -> None:
-        """At the end of the worker: all that is free, if the database can be told quickly. Requests that
-        still run keep what they have reserved."""
+    async def give_back(self) -> bool:
+        """At the end of the worker: all that is free, if the database can be told quickly; whether it could.
+        Requests that still run keep what they have reserved."""
         requests = self.ledger.surrender()
-        if requests:
-            await self._call(requests, GIVE_BACK_SECONDS_MAX)
+        return not requests or await self._call(requests, GIVE_BACK_SECONDS_MAX)
 
     async def release(self) -> None:
         """Ends all leases of this journal's owner, of earlier workers too. Only while the ledger is unused

@@ -92,9 +92,7 @@ def _own_location(value: bytes, provider: Provider) -> bytes:
     if not own and not value.startswith(b"/"):
         # Relative to the path that was asked, which the client knows without the provider's prefix.
         return value
-    path = parts.path.encode("latin-1")
-    if provider.prefix and path.startswith(provider.prefix + b"/"):
-        path = path[len(provider.prefix) :]
+    path = provider.own_path(parts.path.encode("latin-1"))
     # Two slashes at the beginning would name another host.
     path = b"/" + path.lstrip(b"/")
     return path + (b"?" + parts.query.encode("latin-1") if parts.query else b"")

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr
 
+from gateway.breaker import BreakerPolicy
 from gateway.limits import Limits
 from gateway.provider import AuthStyle, Provider, ProviderError, load, make_provider
 from gateway.refusal import Dialect
+from gateway.retry import RetryPolicy
 from storage.settings import PREFIX, Bind, BindSetting, ServerSettings
 
 _PROVIDER_PREFIX = f"{PREFIX}PROVIDER_"
+WORKERS_MAX = 256
+"""More than any machine has use for; each is some 60 MB and five connections to the database."""
+
+
+def count_workers(value: object) -> object:
+    """`auto` as a number: the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def _statuses(statuses: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(statuses)))
 
 
 class GatewaySettings(ServerSettings):
@@ -47,6 +62,54 @@ class GatewaySettings(ServerSettings):
     bcrypt_threads: int = Field(
         default=Limits().bcrypt_threads, ge=1, le=64, description="Key verifications at once, a thread each."
     )
+    connect_seconds: float = Field(
+        default=Limits().connect_seconds,
+        gt=0,
+        description="How long connecting to a provider may take: look-up of its name, TCP and TLS together.",
+    )
+    upstream_connections_max: int = Field(
+        default=Limits().upstream_connections_max,
+        ge=1,
+        description="Connections of one worker to one provider; further requests wait for one.",
+    )
+    upstream_queue_seconds: float = Field(
+        default=Limits().upstream_queue_seconds,
+        gt=0,
+        description="How long a request may wait for one of them.",
+    )
+    retry_statuses: str = Field(
+        default=_statuses(RetryPolicy().statuses),
+        pattern=r"^([45]\d\d(, ?[45]\d\d)*)?$",
+        description="Answers of a provider after which Karta asks it again, comma separated.",
+    )
+    retries_max: int = Field(
+        default=RetryPolicy().retries_max,
+        ge=0,
+        le=10,
+        description="How often a request is tried again at the same provider, before a byte of an answer.",
+    )
+    retry_seconds: float = Field(
+        default=RetryPolicy().seconds,
+        ge=0,
+        description="From a request's first try to the last it may have.",
+    )
+    retry_budget_percent: float = Field(
+        default=RetryPolicy().budget_share * 100,
+        ge=0,
+        le=100,
+        description="How many of the requests to a provider may be tried again.",
+    )
+    breaker_failure_percent: float = Field(
+        default=BreakerPolicy().failure_share * 100,
+        ge=0,
+        le=100,
+        description="Share of failures at which a provider is left alone for a while (0: never).",
+    )
+    breaker_open_seconds: float = Field(
+        default=BreakerPolicy().open_seconds,
+        gt=0,
+        description="How long at first.",
+    )
     first_byte_seconds: float = Field(
         default=Limits().first_byte_seconds,
         gt=0,
@@ -66,6 +129,18 @@ class GatewaySettings(ServerSettings):
         default=Limits().drain_seconds,
         ge=0,
         description="How long running answers may take to finish at shutdown.",
+    )
+    drain_notice_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        description="How long requests are still accepted at shutdown while /readyz says no, so that load "
+        "balancers see it.",
+    )
+    workers: Annotated[int, BeforeValidator(count_workers)] = Field(
+        default=1,
+        ge=1,
+        le=WORKERS_MAX,
+        description="Gateway processes on this machine, or `auto`: one for each core.",
     )
     unknown_price_usd_per_mtok: Decimal = Field(
         default=Decimal(100),
@@ -115,10 +190,30 @@ class GatewaySettings(ServerSettings):
         return Limits(
             body_bytes_max=self.body_bytes_max,
             bcrypt_threads=self.bcrypt_threads,
+            connect_seconds=self.connect_seconds,
+            upstream_connections_max=self.upstream_connections_max,
+            upstream_queue_seconds=self.upstream_queue_seconds,
             first_byte_seconds=self.first_byte_seconds,
             between_bytes_seconds=self.between_bytes_seconds,
             write_stall_seconds=self.write_stall_seconds,
             drain_seconds=self.drain_seconds,
+        )
+
+    def retries(self) -> RetryPolicy:
+        """When a request is tried again."""
+        return RetryPolicy(
+            statuses=frozenset(int(one) for one in self.retry_statuses.split(",") if one),
+            retries_max=self.retries_max,
+            seconds=self.retry_seconds,
+            budget_share=self.retry_budget_percent / 100,
+        )
+
+    def breakers(self) -> BreakerPolicy:
+        """When a provider is left alone."""
+        return BreakerPolicy(
+            failure_share=self.breaker_failure_percent / 100,
+            open_seconds=self.breaker_open_seconds,
+            open_seconds_max=max(BreakerPolicy().open_seconds_max, self.breaker_open_seconds),
         )
 
     def providers(self) -> dict[str, Provider]:

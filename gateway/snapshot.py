@@ -12,7 +12,7 @@ Bound: only records of verified keys are kept, and `authenticate` bounds those.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -45,10 +45,12 @@ class KeyRecord:
         "active",
         "allows_byok",
         "confirmed_at",
+        "ended",
         "hard_limits",
         "has_budget",
         "key",
         "limits_use",
+        "routes",
         "simulated",
         "valid_until",
     )
@@ -63,14 +65,22 @@ class KeyRecord:
         self.valid_until = min(_seconds(key.expires_at), _seconds(key.revoked_at))
         """Seconds since the epoch: expiry or revocation, whichever is first."""
         self.active = key.org_status is OrgStatus.ACTIVE
+        self.ended = key.revoked_at is not None or not self.active
+        """Not by its time: what runs for it is to be cut."""
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
+        """By the name that stands for them; None without any, and for who reaches no provider anyway."""
         self.hard_limits = tuple(limit for limit in key.limits if limit.hard)
         """Those that may refuse."""
         kinds = {limit.kind for limit in self.hard_limits}
         self.has_budget = LimitKind.MONEY in kinds
         self.limits_use = self.has_budget or LimitKind.TOKENS in kinds
         """Some limit depends on what a request may come to."""
+
+
+def _nobody(_records: list[KeyRecord]) -> None:
+    """Nobody has to be told."""
 
 
 def _seconds(moment: datetime | None) -> float:
@@ -90,8 +100,12 @@ class Snapshot:
         self.listening = False
         self._unheard = trio.Event()
         """Fires when listening ends."""
+        self.seen = trio.Event()
+        """The database has answered, once at least."""
         self.epoch = 0
         """Grows with every change heard of, and with every gap in hearing."""
+        self.on_ended: Callable[[list[KeyRecord]], None] = _nobody
+        """Told of keys whose running answers are to be cut."""
         self.database_seen_at = -math.inf
         """When Postgres last answered, on the watchdog's clock."""
 
@@ -106,6 +120,16 @@ class Snapshot:
         key = await select_gateway_key(self._db, key_id)
         self._seen()
         return None if key is None else KeyRecord(key, read_at)
+
+    async def read_many(self, key_ids: Iterable[str]) -> dict[str, KeyRecord]:
+        """Many keys at once, not yet kept. Raises `DatabaseUnavailable`."""
+        ids, records = list(key_ids), {}
+        for start in range(0, len(ids), _BATCH_MAX):
+            read_at = trio.current_time()
+            for key in await select_gateway_keys(self._db, ids[start : start + _BATCH_MAX]):
+                records[key.key_id] = KeyRecord(key, read_at)
+            self._seen()
+        return records
 
     def keep(self, record: KeyRecord) -> None:
         self._records[record.key.key_id] = record
@@ -190,16 +214,23 @@ class Snapshot:
             read_at = trio.current_time()
             found = {key.key_id: key for key in await select_gateway_keys(self._db, batch)}
             self._seen()
+            ended = []
             for key_id in batch:
                 record = self._records.get(key_id)
                 if record is None or record.confirmed_at > read_at:
                     # Another reading overtook this one, and knows better.
                     continue
+                before = record.ended
                 if key_id in found:
                     record.set(found[key_id], read_at)
                 else:
                     record.valid_until = 0.0
                     record.confirmed_at = read_at
+                    record.ended = True
+                if record.ended and not before:
+                    ended.append(record)
+            if ended:
+                self.on_ended(ended)
 
     async def _refresh_prices(self) -> None:
         """Read the price overrides of everybody again: there are few."""
@@ -210,3 +241,4 @@ class Snapshot:
 
     def _seen(self) -> None:
         self.database_seen_at = trio.current_time()
+        self.seen.set()

@@ -24,6 +24,7 @@ import struct
 import zlib
 from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
@@ -46,11 +47,31 @@ FRAME_BYTES_MAX: Final = 64 * 1024
 HELD_RECORDS_MAX: Final = 32_000
 
 _HEADER: Final = struct.Struct(">II")
+SETTLED_FILE: Final = "settled"
+"""There while nobody holds the directory and all that is in it is known to the database."""
 _OWNER_FILE: Final = "owner"
 
 
 class SpoolLocked(Exception):
     """Another worker owns this spool directory."""
+
+
+@contextmanager
+def held(home: Path) -> Iterator[None]:
+    """The home is this gateway's alone. Raises `SpoolLocked`.
+
+    Two of them might serve different databases, and one would ship what the other's workers left.
+    """
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(home / "home.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise SpoolLocked(f"{home} is in use by another gateway worker") from None
+        yield
+    finally:
+        os.close(lock)
 
 
 class Spool:
@@ -65,6 +86,7 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
+        (directory / SETTLED_FILE).unlink(missing_ok=True)
         # Segments of an earlier life come first; the numbering goes on after them, and after those set aside.
         self.finished = sorted(directory.glob("*.spool"))
         self._number = max((int(path.stem) for path in directory.iterdir() if path.stem.isdigit()), default=0)
@@ -137,6 +159,11 @@ class Spool:
         self._stored -= segment.stat().st_size
         segment.unlink()
         self.finished.remove(segment)
+
+    def settle(self) -> None:
+        """All of it is in the database, and what it was lent is given back: nobody need look for it here."""
+        with contextlib.suppress(OSError):
+            (self._directory / SETTLED_FILE).touch(mode=0o600)
 
     def close(self) -> None:
         self.in_flight.close()

@@ -1,8 +1,11 @@
 """One gateway process: puts the stages together, runs them under one nursery, and stops them in order.
 
 Order of the start: settings, spool (an unshipped journal is found here), listener, then traffic; Postgres
-may come later. Order of the stop, on SIGTERM or SIGINT: accept no more, let running answers finish until
-the drain limit, cut the rest and tell them so, ship what the journal holds, close.
+may come later. Order of the stop, on SIGTERM or SIGINT: say no to readiness probes, accept no more, let
+running answers finish until the drain limit, cut the rest and tell them so, ship what the journal holds,
+close. A worker that another has replaced (`retire`) stops more gently: see `limits`.
+
+One that serves alone is started by `main`; one of several by `supervised`.
 """
 
 from __future__ import annotations
@@ -13,23 +16,26 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, closing
 
 import trio
 
 from gateway import operations
-from gateway.accept import Acceptor, Handler, listen
+from gateway.accept import Acceptor, Handler, listen, url_of
 from gateway.admission import Admission
 from gateway.authenticate import Authenticator
 from gateway.authorize import Upstreams
 from gateway.connection import Connection, Take
+from gateway.cutting import Cutter
 from gateway.dial import Pools
 from gateway.fault import describe
+from gateway.journals import Leftovers
 from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
 from gateway.meter import Meter
 from gateway.metrics import Metrics
+from gateway.peers import Alone, Peers
 from gateway.pipeline import Pipeline
 from gateway.price_library import Library
 from gateway.prices import Prices
@@ -41,8 +47,8 @@ from gateway.refusal import Dialect
 from gateway.request_reader import Inbound
 from gateway.settings import GatewaySettings
 from gateway.ship import Shipper
-from gateway.snapshot import Snapshot
-from gateway.spool import Spool
+from gateway.snapshot import KeyRecord, Snapshot
+from gateway.spool import Spool, held
 from gateway.watchdog import Watchdog
 from storage.bridge import Database, open_database
 from storage.errors import StorageError
@@ -61,68 +67,88 @@ _log = logging.getLogger("karta.gateway.worker")
 
 
 def main(settings: GatewaySettings, *, on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `on_ready` is called once with the gateway's URL.
+    """Serve alone until SIGINT or SIGTERM. `on_ready` is called once with the gateway's URL.
 
     Raises `OSError` when the port is taken and `SpoolLocked` when the journal is.
     """
+    prepare_process()
+    trio.run(serve, settings, on_ready)
+
+
+def prepare_process() -> None:
+    """What every process that serves does first."""
     # What start-up made stays for good: the collector need not look at it again. And requests make few
     # cycles, so that it may look less often than after every 700 objects.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     # A core file would hold prompts and keys.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    trio.run(serve, settings, on_ready)
 
 
 async def serve(settings: GatewaySettings, on_ready: Callable[[str], None]) -> None:
     """The same inside a Trio run; returns after the drain when signalled, or cleans up when cancelled."""
     bind = settings.gateway_bind
     listener = listen(bind.host, bind.port)
-    with listener, _spool(settings) as spool:
-        url = settings.database_url.get_secret_value()
-        async with open_database(url, role=ROLE, connections_max=_DATABASE_CONNECTIONS_MAX) as db:
+    with listener, held(settings.spool_dir), closing(Spool(settings.spool_dir)) as spool:
+        async with worker_database(settings) as db:
             await Worker(settings, spool, db).run(listener, on_ready)
 
 
-@contextmanager
-def _spool(settings: GatewaySettings) -> Iterator[Spool]:
-    spool = Spool(settings.spool_dir)
-    try:
-        yield spool
-    finally:
-        spool.close()
+def worker_database(settings: GatewaySettings) -> AbstractAsyncContextManager[Database]:
+    """The database as a worker uses it."""
+    url = settings.database_url.get_secret_value()
+    return open_database(url, role=ROLE, connections_max=_DATABASE_CONNECTIONS_MAX)
 
 
 class Worker:
     """The parts of one process. Tests reach them through here."""
 
-    def __init__(self, settings: GatewaySettings, spool: Spool, db: Database) -> None:
+    def __init__(
+        self, settings: GatewaySettings, spool: Spool, db: Database, peers: Peers | None = None
+    ) -> None:
         self.settings = settings
+        self.peers = peers or Alone()
         self.limits = settings.limits()
         self.watchdog = Watchdog()
         self.readiness = Readiness()
-        self.pools = Pools(self.limits, self.watchdog, self.readiness)
+        self.pools = Pools(
+            self.limits, self.watchdog, self.readiness, settings.retries(), settings.breakers()
+        )
         self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
         self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
         self.refill = Refill(db, spool.owner)
         self.meter = Meter(spool, self.prices, self.refill.ledger)
         self.shipper = Shipper(spool, db)
+        self.leftovers = Leftovers(settings.spool_dir, db)
         self._lent_is_known = False
         """What earlier workers on this journal were lent has been accounted for and given back."""
         self.observe: Callable[[str], None] | None = None
         self.metrics_url: str | None = None
         """Where the figures are served, once they are."""
+        self.on_leaving: Callable[[], None] = _nobody_to_tell
+        """Called when it stops accepting because it was told to stop."""
+        self.spares: Sequence[socket.socket] = ()
+        """Listening sockets of other workers, for `cover`."""
+        self._retired = trio.Event()
+        self._stopped = trio.Event()
+        self._abandoned = trio.Event()
+        self._covering = trio.CancelScope()
 
-    async def run(self, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
-        """Serve until signalled or cancelled."""
+    async def run(
+        self,
+        listener: socket.socket,
+        on_ready: Callable[[str], None],
+        hold: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Serve until signalled or cancelled; nothing is accepted before `hold` returns."""
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self.watchdog.run)
                 background.start_soon(self.readiness.run)
-                for service in (self.pools.run, self.snapshot.run, self.shipper.run, self._refill):
+                for service in self._services():
                     background.start_soon(_keep_running, service)
                 async with trio.open_nursery() as verifications:
-                    await self._serve(listener, on_ready, verifications)
+                    await self._serve(listener, on_ready, hold, verifications)
                     verifications.cancel_scope.cancel()
                 background.cancel_scope.cancel()
         finally:
@@ -132,7 +158,29 @@ class Worker:
         deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
         with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):
             await self.shipper.ship_all()
-            await self.refill.give_back()
+            if await self.refill.give_back():
+                self.meter.spool.settle()
+
+    def _services(self) -> tuple[Callable[[], Awaitable[None]], ...]:
+        """What runs behind the traffic, and starts again when it fails."""
+        return self.pools.run, self.snapshot.run, self.shipper.run, self._refill, self.leftovers.run
+
+    def retire(self) -> None:
+        """Another worker accepts from the same socket: end when the connections have ended."""
+        self._retired.set()
+
+    def abandon(self) -> None:
+        """Stop, and let go of the port at once: whoever started this process has gone."""
+        self._abandoned.set()
+        self._stopped.set()
+
+    def cover(self, slots: Iterable[int]) -> None:
+        """Accept from these of the spare sockets too, and no longer from those of an earlier call."""
+        self._covering.cancel()
+        self._covering = trio.CancelScope()
+        if not (self._stopped.is_set() or self._retired.is_set()):
+            for slot in slots:
+                self._traffic.start_soon(self._accept, self.spares[slot], self._covering)
 
     async def _refill(self) -> None:
         """Lend from the database until cancelled; first settle what this journal's earlier workers left."""
@@ -147,9 +195,15 @@ class Worker:
         await self.refill.run()
 
     async def _serve(
-        self, listener: socket.socket, on_ready: Callable[[str], None], verifications: trio.Nursery
+        self,
+        listener: socket.socket,
+        on_ready: Callable[[str], None],
+        hold: Callable[[], Awaitable[None]] | None,
+        verifications: trio.Nursery,
     ) -> None:
-        authenticator = Authenticator(self.snapshot, self.limits, self.watchdog, verifications)
+        authenticator = self.authenticator = Authenticator(
+            self.snapshot, self.limits, self.watchdog, verifications, self.peers
+        )
         pipeline, lane = self._ways(authenticator)
         probes = Probes(self.snapshot, self.meter.spool)
 
@@ -158,10 +212,13 @@ class Worker:
                 return probes.answer(connection, inbound)
             return pipeline.run(connection, inbound)
 
-        acceptor = self._acceptor(handle, pipeline, lane.take)
-        metrics = Metrics(
+        acceptor = self.acceptor = self._acceptor(handle, pipeline, lane.take)
+        cutter = self.cutter = Cutter(acceptor.connections)
+        self.snapshot.on_ended = self._end
+        metrics = self.metrics = Metrics(
             acceptor=acceptor,
             authenticator=authenticator,
+            cutter=cutter,
             lane=lane,
             meter=self.meter,
             pipeline=pipeline,
@@ -174,30 +231,76 @@ class Worker:
 
         async def accept() -> None:
             with accepting:
+                if hold is not None:
+                    await hold()
+                on_ready(url_of(listener))
                 await acceptor.serve(listener, traffic)
 
         async def serve_metrics(bind: Bind) -> None:
             with listen(bind.host, bind.port) as metrics_listener:
-                self.metrics_url = f"{_url(metrics_listener)}/metrics"
+                self.metrics_url = f"{url_of(metrics_listener)}/metrics"
                 scraping = self._acceptor(metrics.answer, pipeline)
                 await scraping.serve(metrics_listener, traffic)
 
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             async with trio.open_nursery() as traffic:
+                self._traffic = traffic
                 traffic.start_soon(accept)
+                traffic.start_soon(_keep_running, cutter.run)
                 if self.settings.metrics_bind is not None:
                     traffic.start_soon(serve_metrics, self.settings.metrics_bind)
-                on_ready(_url(listener))
-                await anext(signals)
-                probes.draining = True
+                traffic.start_soon(self._heed, signals)
+                await self._until_told()
+                if self._stopped.is_set():
+                    probes.draining = True
+                    with trio.move_on_after(self.settings.drain_notice_seconds):
+                        await self._abandoned.wait()
+                    self.on_leaving()
                 accepting.cancel()
-                listener.close()
-                with trio.move_on_after(self.limits.drain_seconds):
-                    await acceptor.drain()
-                acceptor.cut()
-                with trio.move_on_after(_FAREWELL_SECONDS):
-                    await acceptor.drain()
+                self._covering.cancel()
+                for one in (listener, *self.spares):
+                    one.close()
+                await self._finish(acceptor)
                 traffic.cancel_scope.cancel()
+
+    async def _accept(self, listener: socket.socket, scope: trio.CancelScope) -> None:
+        with scope:
+            await self.acceptor.serve(listener, self._traffic)
+
+    async def _heed(self, signals: AsyncIterator[int]) -> None:
+        async for _ in signals:
+            self._stopped.set()
+
+    async def _until_told(self) -> None:
+        """To stop or to retire."""
+        async with trio.open_nursery() as nursery:
+            for event in (self._stopped, self._retired):
+                nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
+
+    async def _finish(self, acceptor: Acceptor) -> None:
+        """Nothing new is accepted: let end what runs, and cut what does not."""
+        if not self._stopped.is_set():
+            acceptor.retire()
+            await self._patiently(acceptor.emptied, self.limits.retire_idle_seconds)
+        if not self._stopped.is_set():
+            await self._patiently(acceptor.drain, self.limits.retire_seconds)
+        with trio.move_on_after(self.limits.drain_seconds if self._stopped.is_set() else 0):
+            await acceptor.drain()
+        acceptor.cut()
+        with trio.move_on_after(_FAREWELL_SECONDS):
+            await acceptor.drain()
+
+    async def _patiently(self, until: Callable[[], Awaitable[None]], seconds: float) -> None:
+        """So long, or until told to stop after all."""
+        with trio.move_on_after(seconds):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_after, self._stopped, nursery.cancel_scope)
+                await until()
+                nursery.cancel_scope.cancel()
+
+    def _end(self, records: list[KeyRecord]) -> None:
+        self.cutter.end(records)
+        self.peers.forget([record.key.key_id for record in records])
 
     def _ways(self, authenticator: Authenticator) -> tuple[Pipeline, Lane]:
         """The two ways of a request: where something may have to be waited for, and where nothing has."""
@@ -205,6 +308,7 @@ class Worker:
         providers = settings.providers()
         upstreams = Upstreams(
             live={dialect: providers[dialect.value] for dialect in (Dialect.ANTHROPIC, Dialect.OPENAI)},
+            by_name=providers,
             simulated=settings.simulated(),
             shared_account=settings.shared_account,
         )
@@ -249,6 +353,15 @@ class Worker:
         )
 
 
+def _nobody_to_tell() -> None:
+    """It serves alone."""
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()
+
+
 async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
     """Run a service until cancelled. A fault in it is logged and costs a pause, not the traffic."""
     while True:
@@ -262,8 +375,3 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
 def _price_names(settings: GatewaySettings) -> dict[str, str]:
     """What the price library calls the providers whose names differ."""
     return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

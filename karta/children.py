@@ -48,7 +48,7 @@ class Children:
         simulated_url: str,
         master_keys_file: Path | None,
         spool: Path,
-        workers: int | None,
+        workers: str | None,
     ) -> Program:
         def launch(earlier: str | None) -> Launch:
             given = {
@@ -60,10 +60,11 @@ class Children:
                 "KARTA_GATEWAY_BIND": str(bind._replace(port=_port_of(earlier, bind.port))),
             }
             if workers is not None:
-                given["KARTA_WORKERS"] = str(workers)
+                given["KARTA_WORKERS"] = workers
             return Launch(karta_command("gateway"), given)
 
         drain = float(str(self.variables.get("KARTA_DRAIN_SECONDS", DRAIN_SECONDS_DEFAULT)))
+        drain += float(str(self.variables.get("KARTA_DRAIN_NOTICE_SECONDS", 0)))
         return Program(
             "gateway",
             launch,

@@ -23,6 +23,7 @@ from karta.commands import (
     migrate,
     org,
     prices,
+    routes,
     servers,
     up,
     usage,
@@ -30,7 +31,22 @@ from karta.commands import (
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 
 EXIT_INTERRUPTED = 130
-GROUPS = (up, servers, migrate, doctor, org, keys, byok, budget, limits, prices, usage, master_key, bench)
+GROUPS = (
+    up,
+    servers,
+    migrate,
+    doctor,
+    org,
+    keys,
+    byok,
+    budget,
+    limits,
+    routes,
+    prices,
+    usage,
+    master_key,
+    bench,
+)
 DESCRIPTION = """\
 Karta: a gateway between SDK traffic and LLM providers, with its control plane.
 

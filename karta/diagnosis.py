@@ -207,6 +207,11 @@ def _master_key(choice: Choice) -> Check:
 
 async def _providers(settings: GatewaySettings) -> AsyncIterator[Check]:
     for name, provider in settings.providers().items():
+        if name != provider.dialect and not any(
+            variable.startswith(f"KARTA_PROVIDER_{name.upper()}_") for variable in settings.provider_variables
+        ):
+            # Known, but nobody said that it is used: it need not hear of this machine.
+            continue
         origin = provider.origin
         place = f"{'https' if origin.tls else 'http'}://{origin.host}:{origin.port}"
         key = "with a platform key" if provider.platform_key else "without a platform key"

@@ -46,7 +46,7 @@ class Plan:
     data_dir: Path
     gateway_bind: Bind
     admin_bind: Bind
-    workers: int | None
+    workers: str | None
     database_url: str | None = field(repr=False)
     variables: Mapping[str, object] = field(repr=False)
     progress: Callable[[str], None]

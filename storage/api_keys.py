@@ -19,7 +19,7 @@ from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.key_format import MintedKey
-from storage.model import Actor, APIKey, GatewayKey, Limit, Mode, OrgStatus, Plan, SealedCredential
+from storage.model import Actor, APIKey, GatewayKey, Limit, Mode, OrgStatus, Plan, Route, SealedCredential
 from storage.queries import Queries, Record
 
 PAGE_ROWS_MAX = 1000
@@ -34,6 +34,7 @@ _COLUMNS = """
     billed_elsewhere
 """
 _limits_decoder = msgspec.json.Decoder(tuple[Limit, ...])
+_routes_decoder = msgspec.json.Decoder(tuple[Route, ...])
 _limiter: RunVar[trio.CapacityLimiter] = RunVar("karta key digests")
 
 
@@ -212,7 +213,14 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
                            'thresholds', l.thresholds) ORDER BY l.limit_id)::text
                   FROM limits l
                  WHERE l.org_id = k.org_id AND (l.key_id IS NULL OR l.key_id = k.key_id)
-                   AND l.removed_at IS NULL) AS limits
+                   AND l.removed_at IS NULL) AS limits,
+               (SELECT json_agg(json_build_object('alias', alias, 'targets', targets) ORDER BY alias)::text
+                  FROM (SELECT r.alias, json_agg(json_build_object(
+                                   'provider', r.provider, 'model', r.model, 'weight', r.weight,
+                                   'credential', r.credential, 'first_byte_seconds', r.first_byte_seconds)
+                                   ORDER BY r.place) AS targets
+                          FROM route_targets r WHERE r.org_id = k.org_id AND r.removed_at IS NULL
+                         GROUP BY r.alias) named) AS routes
           FROM api_keys k
           JOIN organizations o USING (org_id)
           LEFT JOIN provider_credentials c ON c.org_id = k.org_id AND c.revoked_at IS NULL
@@ -353,4 +361,5 @@ def _to_gateway_key(rows: list[Record]) -> GatewayKey:
         org_status=OrgStatus(first["status"]),
         credentials=credentials,
         limits=() if first["limits"] is None else _limits_decoder.decode(first["limits"]),
+        routes=() if first["routes"] is None else _routes_decoder.decode(first["routes"]),
     )

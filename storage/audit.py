@@ -91,6 +91,8 @@ class Event(StrEnum):
     PRICE_REMOVED = "price:removed"
     LIMIT_SET = "limit:set"
     LIMIT_REMOVED = "limit:removed"
+    ROUTE_SET = "route:set"
+    ROUTE_REMOVED = "route:removed"
     BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
     """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 

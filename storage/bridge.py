@@ -314,8 +314,9 @@ class Database(Queries):
             while True:
                 await trio.sleep(LISTEN_PROBE_SECONDS)
                 try:
-                    await self._ask(lease, lease.connection.execute, "SELECT 1")
-                except errors.StorageError:
+                    with trio.fail_after(LISTEN_PROBE_SECONDS):
+                        await self._ask(lease, lease.connection.execute, "SELECT 1")
+                except (errors.StorageError, trio.TooSlowError):
                     return
 
     async def _close(self) -> None:

@@ -20,7 +20,9 @@ class Change(msgspec.Struct, frozen=True):
     organization; `org_id` is None for what concerns everybody.
     """
 
-    table: Literal["api_keys", "limits", "organizations", "price_overrides", "provider_credentials"]
+    table: Literal[
+        "api_keys", "limits", "organizations", "price_overrides", "provider_credentials", "route_targets"
+    ]
     org_id: UUID | None
     key_id: str | None = None
 

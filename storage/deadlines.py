@@ -26,5 +26,6 @@ IDLE_IN_TRANSACTION_SECONDS_MAX = 30
 RETIRE_SECONDS_MAX = 2
 """How long a spoilt connection may take to say goodbye before its socket is simply closed."""
 
-LISTEN_PROBE_SECONDS = 5
-"""How often a listening connection is asked whether it is still there: a cut cable sends no FIN."""
+LISTEN_PROBE_SECONDS = 2
+"""How often a listening connection is asked whether it is still there, since a cut cable sends no FIN; and
+how long it may take to say so. So a revocation that nobody was told of is looked for within five seconds."""

@@ -129,6 +129,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     credentials: tuple[SealedCredential, ...]
     limits: tuple[Limit, ...] = ()
     """Those of the key and of its organization, for all models and for single ones."""
+    routes: tuple[Route, ...] = ()
+    """Those of its organization."""
 
     def __repr__(self) -> str:
         return f"GatewayKey({self.key_id!r}, org_id={self.org_id!r})"
@@ -168,6 +170,10 @@ class Outcome(StrEnum):
     UPSTREAM_FAILED = "upstream_failed"
     TIMED_OUT = "timed_out"
     REFUSED = "refused"
+    REVOKED = "revoked"
+    """Its key was revoked, or its organization suspended, while the answer was on its way."""
+    STOPPED = "stopped"
+    """The gateway was stopped, and the answer did not end within the drain."""
     INTERRUPTED = "interrupted"
     """Its worker died: the row was written by the next one."""
 
@@ -256,3 +262,23 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     amount: int
     hard: bool
     thresholds: tuple[int, ...]
+
+
+class RouteTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """One place a route may lead to: a provider, what the model is called there, and whose key goes up."""
+
+    provider: str
+    model: str
+    weight: int | None = None
+    """Neighbours that have one share their place, and are drawn by it."""
+    credential: CredentialKind | None = None
+    """None: the organization's own key, or else the platform's."""
+    first_byte_seconds: float | None = None
+    """How long its answer may take to begin (None: as long as any)."""
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A name that requests give as their model, and what it stands for, in the order of trying."""
+
+    alias: str
+    targets: tuple[RouteTarget, ...]

@@ -27,7 +27,6 @@ SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
 )
 OTHERS = (
     ("KARTA_CONFIG", "The settings file, when it is not `karta.toml` of the working directory."),
-    ("KARTA_WORKERS", "How many gateway processes `karta up --workers` asked for."),
     ("KARTA_SIM_KEYS", "The only keys that `karta sim` accepts, comma separated."),
     ("KARTA_SIM_KEYS_FILE", "The same in a file, one a line."),
 )
@@ -72,7 +71,8 @@ def describe_command(name: str, parser: argparse.ArgumentParser) -> Iterator[str
     yield ""
     yield " ".join(str(parser.description).split())
     left_out = {"help", "json"} | (set() if name == "karta up" else {"database_url", "data_dir"})
-    actions = [action for action in parser._actions if action.dest not in left_out]
+    told = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    actions = [action for action in told if action.dest not in left_out]
     if actions:
         yield ""
     for action in actions:

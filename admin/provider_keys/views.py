@@ -21,8 +21,26 @@ from storage.credentials import (
 from storage.errors import Conflict, InvalidValue, NotFound, PlanRefused
 from storage.model import ProviderCredential
 
-PROVIDERS = ("anthropic", "openai")
-"""Those every gateway knows; one with more is told by `karta byok set`."""
+PROVIDERS = {
+    "anthropic": "Anthropic",
+    "openai": "OpenAI",
+    "gemini": "Gemini",
+    "mistral": "Mistral",
+    "groq": "Groq",
+    "xai": "xAI",
+    "deepseek": "DeepSeek",
+    "deepseek_anthropic": "DeepSeek, Anthropic API",
+    "openrouter": "OpenRouter",
+    "azure_openai": "Azure OpenAI",
+    "bedrock_openai": "Bedrock, OpenAI API",
+    "vllm": "vLLM",
+    "vllm_anthropic": "vLLM, Anthropic API",
+    "ollama": "Ollama",
+    "ollama_anthropic": "Ollama, Anthropic API",
+    "openai_compatible": "Another with the OpenAI API",
+    "anthropic_compatible": "Another with the Anthropic API",
+}
+"""How people call those of `config/providers.toml`; a test compares the two."""
 PROBLEM = f"A provider key is {SECRET_BYTES_MIN} characters or more, without spaces."
 DONE = {
     "set": "The key is sealed and in use.",
@@ -38,6 +56,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     return await render_template(
         "provider_keys/provider_keys.html",
         credentials=await _live(org_id),
+        labels=PROVIDERS,
         allowed=authorization.current_membership().organization.plan.allows_byok,
         done=DONE.get(request.args.get("done", "")),
     )
@@ -77,7 +96,7 @@ async def add(org_id: UUID) -> ResponseReturnValue:
 @blueprint.get("/organizations/<uuid:org_id>/provider-keys/<uuid:credential_id>/rotate")
 async def show_rotate(org_id: UUID, credential_id: UUID) -> ResponseReturnValue:
     credential = await _require(org_id, credential_id)
-    return await render_template("provider_keys/rotate.html", credential=credential)
+    return await render_template("provider_keys/rotate.html", credential=credential, labels=PROVIDERS)
 
 
 @blueprint.post("/organizations/<uuid:org_id>/provider-keys/<uuid:credential_id>/rotate")
@@ -94,7 +113,9 @@ async def rotate(org_id: UUID, credential_id: UUID) -> ResponseReturnValue:
         )
     except InvalidValue:
         problems = {"secret": PROBLEM}
-        page = render_template("provider_keys/rotate.html", credential=credential, problems=problems)
+        page = render_template(
+            "provider_keys/rotate.html", credential=credential, labels=PROVIDERS, problems=problems
+        )
         return await page, 422
     except (Conflict, PlanRefused):
         return see(url_for("provider_keys.show", org_id=org_id))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from karta import database_choice, lifeline
-from karta.commands.up import port
+from karta.commands.up import port, worker_count
 from karta.terminal import CommandError, print_error, print_json
 
 if TYPE_CHECKING:
+    from gateway.settings import GatewaySettings
     from karta.terminal import Commands
 
 
@@ -21,9 +23,18 @@ def register(commands: Commands) -> None:
         "gateway",
         help="serve SDK traffic",
         description="Serve SDK traffic until SIGTERM. Settings come from KARTA_… variables and karta.toml: "
-        "see `karta doctor`.",
+        "see `karta doctor`. With several workers, SIGHUP replaces them one by one, by others that read the "
+        "settings anew; no request fails for it.",
     )
     database_choice.add_arguments(gateway)
+    gateway.add_argument(
+        "--workers",
+        type=worker_count,
+        metavar="N",
+        help="processes that serve, or `auto` for one a core (default: KARTA_WORKERS, or 1)",
+    )
+    # Of several, one is started so; what it serves comes by this descriptor.
+    gateway.add_argument("--control", type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
     gateway.set_defaults(run=run_gateway)
     admin = commands.add_parser(
         "admin",
@@ -57,14 +68,47 @@ def run_gateway(given: argparse.Namespace) -> None:
     _hold_lifeline(given)
     from gateway.settings import GatewaySettings
     from gateway.spool import SpoolLocked
-    from gateway.worker import main
 
-    settings = GatewaySettings.load(**_database_overrides(given))
+    if given.control is not None:
+        from gateway import supervised
+
+        supervised.main(given.control)
+        return
+    overrides = _database_overrides(given)
+    if given.workers is not None:
+        overrides["workers"] = given.workers
+    settings = GatewaySettings.load(**overrides)
     try:
         with _errors_told(str(settings.gateway_bind), "KARTA_GATEWAY_BIND"):
-            main(settings, on_ready=_announce(given, "gateway_url"))
+            if settings.workers == 1:
+                _serve_alone(settings, given)
+            else:
+                _supervise(settings, given, overrides)
     except SpoolLocked as error:
         raise CommandError(f"{error}: give this one its own by KARTA_SPOOL_DIR") from None
+
+
+def _serve_alone(settings: GatewaySettings, given: argparse.Namespace) -> None:
+    from gateway.worker import main
+
+    main(settings, on_ready=_announce(given, "gateway_url"))
+
+
+def _supervise(settings: GatewaySettings, given: argparse.Namespace, overrides: Mapping[str, object]) -> None:
+    from gateway.slot import WorkerFailed
+    from gateway.supervisor import main
+
+    # -P: as in `children`.
+    command = [sys.executable, "-P", "-m", "karta", "gateway", lifeline.FLAG, "--control"]
+    try:
+        main(
+            settings,
+            command=command,
+            overrides={name: str(value) for name, value in overrides.items()},
+            on_ready=_announce(given, "gateway_url"),
+        )
+    except WorkerFailed as error:
+        raise CommandError(str(error)) from None
 
 
 def run_admin(given: argparse.Namespace) -> None:

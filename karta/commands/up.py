@@ -32,7 +32,7 @@ def register(commands: Commands) -> None:
         "--workers",
         type=worker_count,
         metavar="N",
-        help="gateway processes; for now one is started, whatever is asked",
+        help="gateway processes, or `auto` for one a core (default: KARTA_WORKERS, or 1)",
     )
     parser.add_argument(
         "--database-url", metavar="URL", help="use this PostgreSQL instead of an embedded one"
@@ -50,11 +50,11 @@ def port(text: str) -> int:
     return int(text)
 
 
-def worker_count(text: str) -> int:
-    """argparse's type for a number of processes."""
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 256):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers (1 to 256)")
-    return int(text)
+def worker_count(text: str) -> str:
+    """argparse's type for a number of processes, as KARTA_WORKERS has it."""
+    if text != "auto" and not (text.isascii() and text.isdigit() and 0 < int(text) <= 256):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of workers (1 to 256, or auto)")
+    return text
 
 
 def run(given: argparse.Namespace) -> None:
@@ -84,7 +84,4 @@ def run(given: argparse.Namespace) -> None:
         progress=print_error,
         ready=ready,
     )
-    if given.workers is not None and given.workers > 1:
-        # Said, not refused: what starts Karta with this flag keeps working.
-        print_error("one gateway process is started: several on one port are not there yet")
     trio.run(up, plan)

@@ -202,7 +202,7 @@ async def test_however_it_ends_the_rest_is_given_back(
     end = ENDS[name]
     bounds = {"first_byte_seconds": 0.2} if end.outcome == "timed_out" else {}
     async with (
-        stage(end.provider, of=own_tenant, limits=bounds) as (gateway, provider),
+        stage(end.provider, of=own_tenant, limits=bounds, retries_max=0) as (gateway, provider),
         gateway.client() as client,
     ):
         await client.send(post(own_tenant.token, STREAM_BODY, close=True))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.api_request import APIRequest, guess_dialect, read_fields, recognise
 from gateway.limits import Limits
-from gateway.provider import Provider
+from gateway.provider import AuthStyle, make_provider
 from gateway.refusal import Dialect, Kind, Refusal
 from tests.gateway.inbounds import OPERATIONS, inbound, request
 
@@ -438,12 +437,15 @@ def test_again_is_the_same_with_another_body(first: APIRequest) -> None:
     assert kept.upstream_prefix(PROVIDER) == first.upstream_prefix(PROVIDER)
 
 
-class _Provider:
-    prefix = b"/base"
-    host_header = b"provider.test:8443"
-
-
-PROVIDER = cast(Provider, _Provider())
+PROVIDER = make_provider(
+    "x",
+    Dialect.ANTHROPIC,
+    AuthStyle.CLIENT,
+    "https://provider.test:8443/base",
+    api_key=None,
+    ca_file=None,
+    development=False,
+)
 
 
 @pytest.mark.parametrize("first", AGAIN)
@@ -460,7 +462,8 @@ def test_the_head_that_goes_up(first: APIRequest) -> None:
         ("/v1/messages", b'{"model":"m"}', "m"),
         ("/v1/messages", b"", None),
         ("/v1/messages", b"[1]", None),
-        ("/v1/messages/count_tokens", b"not looked at", None),
+        ("/v1/messages/count_tokens", b'{"model":"m"}', "m"),
+        ("/v1/skills", b"not looked at", None),
     ],
 )
 def test_fields_are_read_as_the_first_time(target: str, body: bytes, model: str | None) -> None:

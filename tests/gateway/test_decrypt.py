@@ -15,7 +15,8 @@ import trio
 
 from gateway.authorize import Grant
 from gateway.decrypt import OpenedCredential, request_head
-from gateway.provider import AuthStyle
+from gateway.provider import AuthStyle, Provider, make_provider
+from gateway.refusal import Dialect
 from storage.bridge import open_database
 from storage.model import CredentialKind
 from tests.gateway.conftest import Stage, Tenant, set_byok
@@ -67,7 +68,8 @@ async def test_the_key_is_overwritten_when_the_request_ends(
         assert [bytes(one.secret) for one in held] == [OWN_KEY.encode()]
         await end(line)  # type: ignore[misc]
 
-    async with stage(provider, of=own_tenant, cold=True) as (gateway, _), gateway.client() as client:
+    options = {"of": own_tenant, "cold": True, "retries_max": 0}
+    async with stage(provider, **options) as (gateway, _), gateway.client() as client:
         await set_byok(gateway.db, own_tenant, OWN_KEY)
         await gateway.trust(own_tenant.token)
         await client.send(post(own_tenant.token, STREAM_BODY, close=True))
@@ -142,11 +144,13 @@ async def test_no_object_shows_a_secret(stage: Stage, own_tenant: Tenant) -> Non
 
     async def provider(line: Line) -> None:
         await line.read_request()
-        await line.begin_stream()
-        await line.send_chunk(ANTHROPIC[0])
-        for one in gc.get_objects():
-            if str(type(one).__module__).partition(".")[0] in ("gateway", "storage"):
-                shown.extend((repr(one), str(one), f"{one}"))
+        for streaming in (False, True):
+            if streaming:
+                await line.begin_stream()
+                await line.send_chunk(ANTHROPIC[0])
+            for one in gc.get_objects():
+                if str(type(one).__module__).partition(".")[0] in ("gateway", "storage"):
+                    shown.extend((repr(one), str(one), f"{one}"))
         await line.wait_closed()
 
     async with stage(provider, of=own_tenant, cold=True) as (gateway, _), gateway.client() as client:
@@ -214,22 +218,49 @@ async def test_no_copy_of_the_key_stays_in_the_process(body_bytes: int, own_tena
             await poll(lambda: gateway.count_in_memory(bytes(secret)) == 0)
 
 
+def provider_with(auth: AuthStyle) -> Provider:
+    return make_provider(
+        "x",
+        Dialect.ANTHROPIC,
+        auth,
+        "https://provider.test",
+        api_key=None,
+        ca_file=None,
+        development=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("auth", "bearer", "field"),
+    [
+        (AuthStyle.CLIENT, True, b"authorization: Bearer "),
+        (AuthStyle.CLIENT, False, b"x-api-key: "),
+        (AuthStyle.BEARER, False, b"authorization: Bearer "),
+        (AuthStyle.X_API_KEY, True, b"x-api-key: "),
+        (AuthStyle.API_KEY, True, b"api-key: "),
+    ],
+)
+def test_the_field_the_key_goes_in(auth: AuthStyle, bearer: bool, field: bytes) -> None:
+    line = "authorization: Bearer kt_live_x" if bearer else "x-api-key: kt_live_x"
+    asked = request("POST", "/v1/messages", line, "api-key: kt_live_y")
+    grant = Grant(cast(Any, None), asked, provider_with(auth), CredentialKind.BYOK, None)
+    with OpenedCredential(grant, bytearray(b"sk-1")) as held:
+        head = bytes(request_head(held, 0))
+    keys = [line for line in head.split(b"\r\n") if b"key:" in line or b"authorization" in line]
+    assert keys == [field + b"sk-1"]
+
+
 @pytest.mark.parametrize("auth", AuthStyle)
 @pytest.mark.parametrize("bearer", [False, True])
 @pytest.mark.parametrize("body", [b"", BODY])
 def test_a_head_begun_before_is_the_same_head(auth: AuthStyle, bearer: bool, body: bytes) -> None:
-    class Provider:
-        prefix = b""
-        host_header = b"provider.test"
-
-    provider = Provider()
-    provider.auth = auth  # type: ignore[attr-defined]
+    provider = provider_with(auth)
     line = "authorization: Bearer kt_live_x" if bearer else "x-api-key: kt_live_x"
     first = request("POST", "/v1/messages", line, "x-a: b", body=body)
     again = first.without_body().again(body, first.fields)
     heads = []
-    for one, prefix in ((first, None), (again, None), (again, again.upstream_prefix(cast(Any, provider)))):
-        grant = Grant(cast(Any, None), one, cast(Any, provider), CredentialKind.BYOK, None)
+    for one, prefix in ((first, None), (again, None), (again, again.upstream_prefix(provider))):
+        grant = Grant(cast(Any, None), one, provider, CredentialKind.BYOK, None)
         with OpenedCredential(grant, bytearray(OWN_KEY.encode())) as held:
             heads.append(bytes(request_head(held, len(body), body, prefix)))
         assert bytes(held.secret) == bytes(len(OWN_KEY))
@@ -240,13 +271,9 @@ def test_a_head_begun_before_is_the_same_head(auth: AuthStyle, bearer: bool, bod
 
 @pytest.mark.parametrize("extra", [(), ("Content-Length: 0",)])
 def test_a_length_of_nothing_goes_up_where_it_was_given(extra: tuple[str, ...]) -> None:
-    class Provider:
-        prefix = b""
-        host_header = b"provider.test"
-        auth = AuthStyle.CLIENT
-
+    provider = provider_with(AuthStyle.CLIENT)
     first = request("GET", "/v1/models", "x-api-key: kt_live_x", *extra)
     for one in (first, first.without_body().again(b"", first.fields)):
-        grant = Grant(cast(Any, None), one, cast(Any, Provider()), CredentialKind.BYOK, None)
+        grant = Grant(cast(Any, None), one, provider, CredentialKind.BYOK, None)
         with OpenedCredential(grant, bytearray(b"sk")) as held:
             assert request_head(held, 0).count(b"content-length: 0\r\n") == len(extra)

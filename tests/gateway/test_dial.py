@@ -138,14 +138,137 @@ async def test_a_connection_that_shall_end_is_not_kept(answer: str, stage: Stage
             await provider_.lines[number - 1].closed.wait()
 
 
-async def test_connections_to_a_provider_are_bounded(stage: Stage, tenant: Tenant) -> None:
+async def test_a_request_without_a_connection_waits_for_one(stage: Stage, tenant: Tenant) -> None:
+    may_answer = trio.Event()
+
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await may_answer.wait()
+            await line.answer(ANSWER)
+
     limits = {"upstream_connections_max": 1}
+    async with stage(provider, limits=limits) as (gateway, provider_), trio.open_nursery() as nursery:
+        pool = pool_of(gateway)
+
+        async def ask() -> None:
+            assert (await gateway.ask(post(tenant.token))).body == ANSWER
+
+        for waiting in range(4):
+            nursery.start_soon(ask)
+            await poll(lambda waiting=waiting: provider_.received and pool.waiting == waiting)
+        may_answer.set()
+    assert len(provider_.lines) == 1
+    assert provider_.received.count(b"POST") == 4
+    assert (pool.waited, pool.waiting) == (3, 0)
+
+
+async def test_the_place_of_a_connection_that_ends_goes_to_who_waits(stage: Stage, tenant: Tenant) -> None:
+    may_answer = trio.Event()
+
+    async def provider(line: Line) -> None:
+        await line.read_request()
+        await may_answer.wait()
+        await line.answer(ANSWER, headers="connection: close\r\n")
+        await line.wait_closed()
+
+    limits = {"upstream_connections_max": 1}
+    async with stage(provider, limits=limits) as (gateway, provider_), trio.open_nursery() as nursery:
+
+        async def ask(request: bytes) -> None:
+            assert (await gateway.ask(request)).body == ANSWER
+
+        for waiting, request in enumerate((post(tenant.token), post(tenant.token), get(tenant.token))):
+            nursery.start_soon(ask, request)
+            await poll(lambda waiting=waiting: provider_.received and pool_of(gateway).waiting == waiting)
+        may_answer.set()
+        await poll(lambda: len(provider_.lines) == 3)
+    await poll(lambda: pool_of(gateway).open == 0)
+
+
+async def test_the_wait_for_a_connection_is_bounded_in_time_and_length(stage: Stage, tenant: Tenant) -> None:
+    limits = {"upstream_connections_max": 1, "upstream_queue_seconds": 0.2, "upstream_queue_max": 1}
     async with stage(silent, limits=limits) as (gateway, provider), gateway.client() as first:
         await first.send(post(tenant.token))
         await poll(lambda: provider.received)
-        refused = await gateway.ask(post(tenant.token))
-        assert (refused.status, refused.headers["retry-after"]) == (503, "1")
-        assert {row["outcome"] for row in await gateway.settled(1)} == {"refused"}
+        async with gateway.client() as second:
+            await second.send(post(tenant.token))
+            await poll(lambda: pool_of(gateway).waiting == 1)
+            refused = await gateway.ask(post(tenant.token))
+            assert (refused.status, refused.headers["retry-after"]) == (503, "1")
+            assert pool_of(gateway).waiting == 1
+            assert (await second.read_answer()).status == 503
+        assert pool_of(gateway).waiting == 0
+        assert {row["outcome"] for row in await gateway.settled(2)} == {"refused"}
+    assert len(provider.lines) == 1
+
+
+async def test_who_leaves_the_queue_leaves_his_place_to_the_next(stage: Stage, tenant: Tenant) -> None:
+    may_answer = trio.Event()
+
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await may_answer.wait()
+            await line.answer(ANSWER)
+
+    limits = {"upstream_connections_max": 1}
+    async with stage(provider, limits=limits) as (gateway, provider_), gateway.client() as first:
+        pool = pool_of(gateway)
+        await first.send(post(tenant.token))
+        await poll(lambda: provider_.received)
+        async with gateway.client() as leaving, gateway.client() as staying:
+            await leaving.send(post(tenant.token))
+            await poll(lambda: pool.waiting == 1)
+            await staying.send(post(tenant.token))
+            await poll(lambda: pool.waiting == 2)
+            await leaving.reset()
+            await poll(lambda: pool.waiting == 1)
+            may_answer.set()
+            assert (await staying.read_answer()).body == ANSWER
+        await poll(lambda: (pool.open, pool.idle) == (1, 1))
+        assert len(provider_.lines) == 1
+
+
+async def test_a_turn_that_comes_as_its_request_is_cancelled_is_not_lost(
+    stage: Stage, tenant: Tenant
+) -> None:
+    async with stage(silent, limits={"upstream_connections_max": 1}) as (gateway, _):
+        pool = pool_of(gateway)
+        only = await pool.acquire()
+        for give in (pool.keep_unused, pool.discard):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pool.acquire)
+                await poll(lambda: pool.waiting == 1)
+                # In this order, and before the one who waits can know of either.
+                nursery.cancel_scope.cancel()
+                give(only)
+            assert (pool.open, pool.idle, pool.waiting) == (
+                (1, 1, 0) if give == pool.keep_unused else (0, 0, 0)
+            )
+            only = await pool.acquire()
+        pool.discard(only)
+
+
+async def test_who_needs_a_fresh_connection_gets_one_for_the_place_of_another(
+    stage: Stage, tenant: Tenant
+) -> None:
+    async with stage(silent, limits={"upstream_connections_max": 1}) as (gateway, provider):
+        pool = pool_of(gateway)
+        pool.keep_unused(await pool.acquire())
+        fresh = await pool.acquire(fresh=True)
+        assert not fresh.reused
+        async with trio.open_nursery() as nursery:
+            got = []
+
+            async def wait() -> None:
+                got.append(await pool.acquire(fresh=True))
+
+            nursery.start_soon(wait)
+            await poll(lambda: pool.waiting == 1)
+            pool.keep_unused(fresh)
+        assert got[0] is not fresh
+        assert (pool.open, pool.idle) == (1, 0)
+        await poll(lambda: len(provider.lines) == 3)
+        pool.discard(got[0])
 
 
 async def test_a_provider_that_cannot_be_reached_is_a_502(stage: Stage, tenant: Tenant) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ending import ending_of
+from gateway.ending import Cut, ending_of
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.upstream_response import NothingReceived
@@ -18,6 +18,11 @@ ENDINGS = {
     "the body is too slow": (Overdue(Waiting.BODY), Kind.CLIENT_TIMEOUT, Outcome.TIMED_OUT),
     "the client takes nothing": (Overdue(Waiting.WRITE), Kind.CLIENT_TIMEOUT, Outcome.TIMED_OUT),
     "the client is gone": (ConnectionResetError(), Kind.INTERNAL, Outcome.CLIENT_GONE),
+    "Karta ends it": (
+        Cut(Refusal(Kind.FORBIDDEN, "No."), Outcome.REVOKED),
+        Kind.FORBIDDEN,
+        Outcome.REVOKED,
+    ),
     "a fault of Karta's": (ZeroDivisionError("a secret"), Kind.INTERNAL, Outcome.REFUSED),
     "no connection": (
         Refusal(Kind.UPSTREAM_UNREACHABLE, "No."),

@@ -59,6 +59,7 @@ class Metered:
 class Provider:
     host = "provider.test"
     origin = None
+    usage_dialect = Dialect.ANTHROPIC
 
 
 class Case:

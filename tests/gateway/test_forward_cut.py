@@ -160,7 +160,7 @@ async def test_an_http_1_0_client_sees_a_reset(stage: Stage, tenant: Tenant) -> 
     ids=["nothing", "half a head", "interim"],
 )
 async def test_no_answer_at_all_is_a_502(said: bytes, stage: Stage, tenant: Tenant) -> None:
-    async with stage(dying(said)) as (gateway, provider), gateway.client() as client:
+    async with stage(dying(said), retries_max=0) as (gateway, provider), gateway.client() as client:
         await client.send(post(tenant.token))
         answer = await client.read_answer()
         assert (answer.status, answer.headers["x-should-retry"]) == (502, "false")

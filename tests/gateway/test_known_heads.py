@@ -12,6 +12,8 @@ from gateway import known_heads, operations
 from gateway.api_request import APIRequest, recognise, take_body
 from gateway.known_heads import HEAD_BYTES_MAX, NEWS_MAX, KnownHeads
 from gateway.limits import Limits
+from gateway.provider import AuthStyle, make_provider
+from gateway.refusal import Dialect
 from gateway.request_reader import RequestReader
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway_process import gateway_process
@@ -193,16 +195,16 @@ def test_nobody_knows_what_another_process_calls_a_head() -> None:
 def test_the_head_that_goes_up_is_made_once_for_a_provider() -> None:
     known, _ = knowing(POST).find(POST) or pytest.fail("not found")
 
-    class Provider:
-        prefix = b"/prefix"
-        host_header = b"provider.test"
-
-    one, other = Provider(), Provider()
-    other.prefix = b""
-    first = known.prefix(one)  # type: ignore[arg-type]
+    one, other = (
+        make_provider(
+            "x", Dialect.ANTHROPIC, AuthStyle.CLIENT, url, api_key=None, ca_file=None, development=False
+        )
+        for url in ("https://provider.test/prefix", "https://provider.test")
+    )
+    first = known.prefix(one)
     assert first.startswith(b"POST /prefix/v1/messages HTTP/1.1\r\nhost: provider.test\r\n")
-    assert known.prefix(one) is first  # type: ignore[arg-type]
-    assert known.prefix(other).startswith(b"POST /v1/messages HTTP/1.1\r\n")  # type: ignore[arg-type]
+    assert known.prefix(one) is first
+    assert known.prefix(other).startswith(b"POST /v1/messages HTTP/1.1\r\n")
     assert TOKEN.encode() not in first
 
 

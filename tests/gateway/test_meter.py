@@ -124,7 +124,8 @@ async def test_each_end_leaves_one_record(name: str, stage: Stage, tenant: Tenan
 
     # Small only where it is what ends the request.
     seconds = 0.05 if end.outcome == "timed_out" else 60
-    async with stage(provider, first_byte_seconds=seconds, between_bytes_seconds=seconds) as (gateway, _):
+    bounds = {"first_byte_seconds": seconds, "between_bytes_seconds": seconds, "retries_max": 0}
+    async with stage(provider, **bounds) as (gateway, _):
         async with gateway.client() as client:
             await client.send(post(tenant.token, STREAM_BODY, close=True))
             await asked.wait()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 
 import pytest
 import trustme
 
+from gateway.price_library import Library
 from gateway.provider import AuthStyle, Origin, Provider, ProviderError, load, make_provider, read_table
 from gateway.refusal import Dialect
 
@@ -34,7 +36,7 @@ def problem(base_url: str = "https://x.example", **keywords: str | bool) -> str:
 
 def test_the_table_names_the_two_apis() -> None:
     providers = load({}, development=False)
-    assert set(providers) == set(read_table())
+    assert set(providers) == {name for name, row in read_table().items() if row.base_url is not None}
     anthropic, openai = providers["anthropic"], providers["openai"]
     assert anthropic.origin == Origin("api.anthropic.com", 443, True)
     assert (anthropic.dialect, anthropic.auth) == (Dialect.ANTHROPIC, AuthStyle.CLIENT)
@@ -45,6 +47,62 @@ def test_the_table_names_the_two_apis() -> None:
     )
     assert openai.origin == Origin("api.openai.com", 443, True)
     assert (openai.dialect, openai.auth) == (Dialect.OPENAI, AuthStyle.BEARER)
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("anthropic", "https://api.anthropic.com/v1/messages"),
+        ("openai", "https://api.openai.com/v1/chat/completions"),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai/chat/completions"),
+        ("mistral", "https://api.mistral.ai/v1/chat/completions"),
+        ("groq", "https://api.groq.com/openai/v1/chat/completions"),
+        ("xai", "https://api.x.ai/v1/chat/completions"),
+        ("deepseek", "https://api.deepseek.com/v1/chat/completions"),
+        ("deepseek_anthropic", "https://api.deepseek.com/anthropic/v1/messages"),
+        ("openrouter", "https://openrouter.ai/api/v1/chat/completions"),
+    ],
+)
+def test_where_requests_to_a_provider_go(name: str, url: str) -> None:
+    provider = load({}, development=False)[name]
+    asked = b"/v1/messages" if provider.dialect is Dialect.ANTHROPIC else b"/v1/chat/completions"
+    path = provider.path(asked)
+    assert f"https://{provider.host_header.decode()}{path.decode()}" == url
+    assert provider.own_path(path) == asked
+    assert provider.usage_dialect is provider.dialect
+
+
+def test_a_provider_of_one_s_own_exists_once_its_url_is_set() -> None:
+    url = {"KARTA_PROVIDER_AZURE_OPENAI_BASE_URL": "https://acme.openai.azure.com/openai"}
+    azure = load(url, development=False)["azure_openai"]
+    assert azure.path(b"/v1/responses?a=b") == b"/openai/v1/responses?a=b"
+    assert azure.auth is AuthStyle.API_KEY
+    assert azure.price_name == "azure"
+    assert "azure_openai" not in load({}, development=False)
+    with pytest.raises(ProviderError, match="KARTA_PROVIDER_AZURE_OPENAI_BASE_URL: set it, too"):
+        load({"KARTA_PROVIDER_AZURE_OPENAI_API_KEY": "k"}, development=False)
+
+
+def test_a_setting_of_a_provider_nobody_knows_is_told() -> None:
+    for name in ("KARTA_PROVIDER_OPENIA_API_KEY", "KARTA_PROVIDER_OPENAI_APIKEY"):
+        with pytest.raises(ProviderError, match=f"{name}: no such setting"):
+            load({name: "secret"}, development=False)
+
+
+def test_every_provider_has_a_name_a_credential_can_have_and_a_price_list() -> None:
+    library = Library()
+    for name, row in read_table().items():
+        assert re.fullmatch("[a-z][a-z0-9_]{0,31}", name)
+        assert library.knows(row.prices or name) or name.startswith(
+            ("vllm", "ollama", "openai_compatible", "anthropic_compatible")
+        )
+
+
+def test_a_path_that_is_not_below_the_root_keeps_its_name() -> None:
+    gemini = load({}, development=False)["gemini"]
+    assert gemini.own_path(b"/v1beta/other") == b"/v1beta/other"
+    azure = make("https://x.example/openai")
+    assert azure.own_path(b"/openai/v2/x") == b"/v2/x"
 
 
 def test_settings_override_the_table() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import spool as spool_module
-from gateway.spool import MAGIC, Damage, Frames, Spool, SpoolLocked, read_frames
+from gateway.spool import MAGIC, Damage, Frames, Spool, SpoolLocked, held, read_frames
 from gateway.usage_writer import COLUMNS
 from tests.gateway.journals import everything, opened, read_all, record, records_of, row, segments
 
@@ -313,3 +313,13 @@ def test_an_owner_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         assert read_all(spool.current) == [record(1)]
     with opened(tmp_path) as spool:
         assert spool.owner != first
+
+
+def test_a_home_has_one_gateway(tmp_path: Path) -> None:
+    with held(tmp_path / "home"):
+        with pytest.raises(SpoolLocked, match="in use by another"), held(tmp_path / "home"):
+            pass
+        with held(tmp_path / "other"):
+            pass
+    with held(tmp_path / "home"):
+        pass

@@ -33,6 +33,7 @@ class Named(NamedTuple):
     key: Key | None = None
     operation: Any = None
     credential_id: UUID | None = None
+    model: str | None = None
 
 
 def grant_of(record: UsageRecord) -> Grant:

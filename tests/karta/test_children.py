@@ -37,7 +37,7 @@ def gateway(children: Children, earlier: str | None = None) -> Launch:
         simulated_url=SIMULATED,
         master_keys_file=Path("/data/master.keys"),
         spool=Path("/data/spool"),
-        workers=2,
+        workers="2",
     )
     return program.launch(earlier)
 

@@ -38,6 +38,18 @@ async def test_a_sound_one_has_no_failed_check(database_url: str, monkeypatch: p
     assert [state for state, _ in of(diagnosis, "roles")] == ["ok", "ok"]
     assert of(diagnosis, "master key") == [("ok", "version 1 seals (known: 1)")]
     assert {check.state for check in diagnosis.checks} <= set(get_args(State))
+    looked_for = [check.name for check in diagnosis.checks if check.name.startswith("provider ")]
+    assert looked_for == ["provider anthropic", "provider openai"]
+
+
+async def test_a_provider_that_is_set_is_looked_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    monkeypatch.setenv("KARTA_PROVIDER_VLLM_BASE_URL", url)
+    diagnosis = await diagnose(given(database_url))
+    told = f"{url} cannot be reached from here, without a platform key"
+    assert of(diagnosis, "provider vllm") == [("warning", told)]
 
 
 async def test_without_a_database_it_still_tells_the_rest() -> None:

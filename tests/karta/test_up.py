@@ -24,6 +24,7 @@ from storage.bridge import open_database
 from storage.settings import Bind
 from tests.karta.conftest import Karta
 from tests.karta.processes import Up, children_of, free_port, has_orphans, request_stream, wait_until
+from tests.support import gateway_process
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.one_python
@@ -124,6 +125,20 @@ def test_a_program_that_dies_is_started_again_on_its_port(up: Up) -> None:
     wait_until(lambda: children_of(up.process.pid).get("gateway", before["gateway"]) != before["gateway"])
     wait_until(lambda: _serves(up))
     assert "the gateway ended (killed by SIGKILL); starting it again" in up.errors
+
+
+def test_it_has_as_many_workers_as_were_asked_for(tmp_path: Path) -> None:
+    with Up(tmp_path / "data", "--workers", "2") as up:
+        told = up.wait_ready()
+        supervisor = children_of(up.process.pid)["gateway"]
+        assert len(gateway_process.children_of(supervisor)) == 2
+        assert b"message_stop" in request_stream(told, told["api_key"])
+        os.kill(next(iter(gateway_process.children_of(supervisor))), signal.SIGKILL)
+        wait_until(lambda: _serves(up))
+        # Not even they outlive it, although nobody stops them in order.
+        up.process.kill()
+        up.wait()
+    wait_until(lambda: not has_orphans(tmp_path / "data"))
 
 
 def _serves(up: Up) -> bool:

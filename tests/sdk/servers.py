@@ -119,6 +119,9 @@ def running_gateway(database_url: str, tenant: Tenant, provider_url: str, spool_
         "KARTA_PROVIDER_OPENAI_API_KEY": PLATFORM_KEY,
         "KARTA_SIMULATED_BASE_URL": provider_url,
         "KARTA_SIMULATED_API_KEY": SIMULATED_KEY,
+        # The provider is asked to fail over and over again, and what it says then is what is compared.
+        "KARTA_RETRIES_MAX": "0",
+        "KARTA_BREAKER_FAILURE_PERCENT": "0",
     }
     with _process(["-m", "karta", "gateway", "--json"], environment) as ready:
         yield ready["gateway_url"]

@@ -198,6 +198,7 @@ async def test_a_month_with_rows_in_the_default_stays_there(owner_db: Database) 
 READABLE = {
     "karta_gateway": {
         *("organizations", "api_keys", "provider_credentials", "limits", "price_overrides"),
+        "route_targets",
         "schema_migrations",
         *("usage", "late_usage"),  # which rows were new, and no more
     },
@@ -217,6 +218,7 @@ READABLE = {
         "quota_windows",
         "quota_leases",
         "budget_events",
+        "route_targets",
         "audit_log",
         "audit_heads",
         "schema_migrations",

@@ -1,4 +1,4 @@
-"""A gateway in a process of its own: to be killed, and to have its memory looked at."""
+"""A gateway in a process of its own, or in several: to be killed, and to have its memory looked at."""
 
 from __future__ import annotations
 
@@ -44,10 +44,17 @@ class GatewayProcess:
                 more = await self._stdout.receive_some()
                 assert more, "the gateway ended before it was ready"
                 line += more
-        self.port = int(line.rstrip().rpartition(b":")[2])
+        self.port = int(line.rpartition(b":")[2].strip(b'"}\n'))
 
     async def connect(self) -> trio.SocketStream:
         return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    def workers(self) -> set[int]:
+        """The ids of its worker processes, where it is their supervisor."""
+        return children_of(self.pid)
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """As the kernel does it when memory runs out."""
@@ -90,21 +97,22 @@ class GatewayProcess:
 
 @asynccontextmanager
 async def gateway_process(
-    database_url: str, spool_dir: Path, *, provider_url: str, master_keys: str = "", **variables: str
+    database_url: str,
+    spool_dir: Path,
+    *,
+    provider_url: str,
+    master_keys: str = "",
+    workers: int = 1,
+    **variables: str,
 ) -> AsyncIterator[GatewayProcess]:
     """A gateway whose providers are all at `provider_url`; `variables` are more of its environment."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "KARTA_DATABASE_URL": database_url,
-        "KARTA_GATEWAY_BIND": "127.0.0.1:0",
-        "KARTA_SPOOL_DIR": str(spool_dir),
-        "KARTA_MASTER_KEYS": master_keys,
-        **variables,
-    }
-    for name in ("ANTHROPIC", "OPENAI"):
-        environment[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
-        environment[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
-    with _start(environment) as process:
+    environment = gateway_environment(
+        database_url, spool_dir, provider_url=provider_url, master_keys=master_keys, **variables
+    )
+    command = ["-c", _PROGRAM]
+    if workers > 1:
+        command = ["-P", "-m", "karta", "gateway", "--workers", str(workers), "--json"]
+    with _start(command, environment) as process:
         assert process.stdout is not None
         async with trio.lowlevel.FdStream(os.dup(process.stdout.fileno())) as stdout:
             gateway = GatewayProcess(process, stdout)
@@ -117,11 +125,48 @@ async def gateway_process(
                         await gateway.kill()
 
 
-def _start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def gateway_environment(
+    database_url: str, spool_dir: Path, *, provider_url: str, master_keys: str = "", **variables: str
+) -> dict[str, str]:
+    """All that a gateway's process is told."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "KARTA_DATABASE_URL": database_url,
+        "KARTA_GATEWAY_BIND": "127.0.0.1:0",
+        "KARTA_SPOOL_DIR": str(spool_dir),
+        "KARTA_MASTER_KEYS": master_keys,
+        **variables,
+    }
+    for name in ("ANTHROPIC", "OPENAI"):
+        environment[f"KARTA_PROVIDER_{name}_BASE_URL"] = provider_url
+        environment[f"KARTA_PROVIDER_{name}_API_KEY"] = PLATFORM_KEY
+    return environment
+
+
+def children_of(pid: int) -> set[int]:
+    """The ids of a process's children that live."""
+    numbers = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return {number for number in numbers if _parent(number) == pid}
+
+
+def lives(pid: int) -> bool:
+    """Not one that has ended and that nobody has asked about, either."""
+    return _parent(pid) is not None
+
+
+def _parent(pid: int) -> int | None:
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state == "Z" else int(parent)
+
+
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
     # By this thread, which stays: Trio would take another, and the kernel takes the end of the thread that
     # started a child for the death of its parent.
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM],
+        [sys.executable, *command],
         env=environment,
         cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,

@@ -19,6 +19,11 @@ def forge(token: str) -> str:
     return _with_checksum(token[:_SECRET_AT] + unknown()[_SECRET_AT : -key_format.CHECKSUM_CHARS])
 
 
+def with_id(token: str, key_id: str) -> str:
+    """The same secret under another key id."""
+    return _with_checksum(token[:_ID_AT] + key_id + token[_SECRET_AT - 1 : -key_format.CHECKSUM_CHARS])
+
+
 def disguise(token: str) -> str:
     """The same id and secret, as a key of the other mode."""
     other = "kt_test_" if token.startswith("kt_live_") else "kt_live_"

