@@ -7,12 +7,15 @@ A request goes through these, in order:
 2. `app.create_app`: puts the app together: what stands before every view, the features, the error pages.
 3. `transport`: HTTPS, the canonical host, and the security headers that go on every answer, errors too.
 4. `web_session`: the cookie, the session behind it, and the proof that a form was ours (`csrf`).
-5. A feature folder's `views`: reads the form, calls one function of `storage`, renders one template.
+5. `authorization`: one table that says of each endpoint who may use it, and whether it needs fresh proof.
+6. A feature folder's `views`: reads the form, calls one function of `storage`, renders one template.
 
-Features: `accounts` (sign in, sign out), `keys` (an organization, its plan and its keys). A feature is a
-folder with its views, its templates and whatever only it needs; it never imports another feature. What
-views share comes through `services`. There is no SQL here, and no state in the process beyond what
-bounds work.
+Features: `accounts` (sign in and out, sign up, reset, a person's own page), `mfa` (second factors), `proof`
+(the prompt before what is sensitive), `outbox` (mail, in development), `organizations` (with members and
+invitations), `keys`, `limits`, `provider_keys`, `usage`. A feature is a folder with its views, its templates
+and whatever only it needs; it never imports another feature. What they share is beside this file: `services`,
+`throttle` (how often), `passkey_ceremony`, `pending_sign_in`, `wording`. There is no SQL here, and no state
+in the process beyond what bounds work.
 
 Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and
 `static/karta.css` are the whole design system: custom properties, light and dark, small screens.

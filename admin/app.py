@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from quart import redirect, render_template, url_for
+from quart import redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import transport, web_session
+from admin import authorization, csrf, transport, web_session, wording
+from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
+from admin.keys import minting
 from admin.keys import views as keys
-from admin.services import Services
+from admin.limits import views as limits
+from admin.mfa import factors, second_factor
+from admin.organizations import members
+from admin.organizations import views as organizations
+from admin.outbox import views as outbox
+from admin.pending_sign_in import NothingPending
+from admin.proof import views as proof
+from admin.provider_keys import views as provider_keys
+from admin.services import NoMasterKey, Services
+from admin.throttle import Throttled
+from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
 
 FORM_BYTES_MAX = 64 * 1024
 """The largest form is a sign-in with the longest password, percent-encoded: about 15 KiB."""
 BODY_SECONDS_MAX = 10
 STATIC_SECONDS = 3600
+
+FEATURES = (
+    *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
+    *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
+    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
+    *(provider_keys.blueprint, usage.blueprint),
+)
 
 ERRORS = {
     400: (
@@ -33,7 +52,7 @@ ERRORS = {
     405: ("That cannot be done here", "Go back and use the buttons of the page."),
     408: ("That took too long", "Try again."),
     413: ("That is too large", "Shorten what you entered, and try again."),
-    429: ("Too many sign-ins at once", "Wait a few seconds, and try again."),
+    429: ("Too many tries", "Wait {wait}, and try again."),
     503: ("The database does not answer", "Nothing was changed. Try again in a moment."),
 }
 """What went wrong, in words, and the mend."""
@@ -54,14 +73,23 @@ def create_app(services: Services) -> QuartTrio:
     )
     services.attach(app.extensions)
     app.jinja_env.globals.update(
-        nonce=transport.nonce, form_token=web_session.form_token, current_user=web_session.current_user
+        nonce=transport.nonce,
+        form_token=web_session.form_token,
+        current_user=web_session.current_user,
+        outbox_is_shown=outbox.is_shown,
+        membership=authorization.current_membership,
+        memberships=authorization.memberships,
+        allows=authorization.allows,
+        problems={},
     )
+    app.jinja_env.filters.update(wording.FILTERS)
     app.before_request(transport.require_transport)
     app.before_request(web_session.load_user)
     app.before_request(web_session.require_proof)
+    app.before_request(authorization.require_access)
     app.after_request(web_session.keep_visitor)
     app.after_request(transport.add_headers)
-    for feature in (transport.blueprint, accounts.blueprint, keys.blueprint):
+    for feature in FEATURES:
         app.register_blueprint(feature)
     _register_errors(app)
     return app
@@ -70,15 +98,43 @@ def create_app(services: Services) -> QuartTrio:
 def _register_errors(app: QuartTrio) -> None:
     @app.errorhandler(web_session.SignedOut)
     async def signed_out(_: Exception) -> ResponseReturnValue:
-        return redirect(url_for("accounts.show_sign_in"), code=303)
+        wanted = request.full_path.rstrip("?") if request.method in csrf.SAFE_METHODS else "/"
+        then = None if wanted == "/" else wanted
+        return redirect(url_for("accounts.show_sign_in", next=then), code=303)
 
     @app.errorhandler(web_session.Forged)
     async def forged(_: Exception) -> ResponseReturnValue:
         return await _render(403)
 
+    @app.errorhandler(authorization.Forbidden)
+    async def forbidden(_: Exception) -> ResponseReturnValue:
+        title, mend = "Your role does not allow that", "Ask an owner of the organization."
+        return await render_template("error.html", title=title, mend=mend), 403
+
+    @app.errorhandler(authorization.ProofNeeded)
+    async def proof_needed(_: Exception) -> ResponseReturnValue:
+        return await proof.prompt()
+
+    @app.errorhandler(authorization.FactorNeeded)
+    async def factor_needed(_: Exception) -> ResponseReturnValue:
+        return redirect(url_for("factors.show", done="required"), code=303)
+
+    @app.errorhandler(NothingPending)
+    async def nothing_pending(_: Exception) -> ResponseReturnValue:
+        return redirect(url_for("accounts.show_sign_in", reason="too-late"), code=303)
+
     @app.errorhandler(TooManyChecks)
-    async def busy(error: TooManyChecks) -> ResponseReturnValue:
-        return *(await _render(429)), {"Retry-After": str(error.retry_after_seconds)}
+    @app.errorhandler(Throttled)
+    async def too_often(error: TooManyChecks | Throttled) -> ResponseReturnValue:
+        seconds = error.retry_after_seconds
+        page, code = await _render(429, wait=_describe_wait(seconds))
+        return page, code, {"Retry-After": str(seconds)}
+
+    @app.errorhandler(NoMasterKey)
+    async def no_master_key(_: Exception) -> ResponseReturnValue:
+        title = "Karta has no master key"
+        mend = "Set KARTA_MASTER_KEYS or KARTA_MASTER_KEYS_FILE, and start the admin pages again."
+        return await render_template("error.html", title=title, mend=mend), 503
 
     @app.errorhandler(DatabaseUnavailable)
     async def no_database(_: Exception) -> ResponseReturnValue:
@@ -93,6 +149,15 @@ def _register_errors(app: QuartTrio) -> None:
         return *(await _render(error.code or 500)), kept
 
 
-async def _render(code: int) -> tuple[str, int]:
+async def _render(code: int, **words: str) -> tuple[str, int]:
     title, mend = ERRORS.get(code, ("Something went wrong", "It has been noted. Try again in a moment."))
-    return await render_template("error.html", title=title, mend=mend), code
+    return await render_template(
+        "error.html", title=title, mend=mend.format(**{"wait": "a little"} | words)
+    ), code
+
+
+def _describe_wait(seconds: int) -> str:
+    if seconds < 60:
+        return "a few seconds" if seconds < 10 else f"{seconds} seconds"
+    minutes = -(-seconds // 60)
+    return "a minute" if minutes == 1 else f"{minutes} minutes"

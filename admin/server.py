@@ -24,6 +24,7 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
+from admin.housekeeping import keep_house
 from admin.services import Services
 from admin.settings import AdminSettings
 from storage.bridge import open_database
@@ -74,10 +75,16 @@ async def serve(
     """Serve inside a Trio run, until `stop`."""
     url = settings.database_url.get_secret_value()
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
-        app = create_app(Services(db, settings, PasswordCheck()))
+        origin = settings.admin_url or browser_url(listener)
+        app = create_app(Services(db, settings, PasswordCheck(), origin, settings.load_master_keys()))
         async with trio.open_nursery() as nursery:
-            await nursery.start(partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait))
-            on_ready(browser_url(listener))
+            nursery.start_soon(keep_house, db)
+            async with trio.open_nursery() as serving:
+                await serving.start(
+                    partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)
+                )
+                on_ready(browser_url(listener))
+            nursery.cancel_scope.cancel()
 
 
 def listen(bind: Bind) -> socket.socket:

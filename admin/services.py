@@ -1,16 +1,23 @@
-"""What views share: the database, the settings, and the bounded password checks. Made once, by `server`."""
+"""What views share: the database, the settings, the master keys, and the bounded password checks. Made once,
+by `server`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from quart import current_app
 
 from admin.accounts.password_check import PasswordCheck
 from admin.settings import AdminSettings
 from storage.bridge import Database
+from storage.sealing import MasterKeys
 
 _EXTENSION = "karta"
+
+
+class NoMasterKey(Exception):
+    """Something must be sealed, and there is no master key to seal it with."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +25,21 @@ class Services:
     db: Database
     settings: AdminSettings
     passwords: PasswordCheck
+    origin: str
+    """The pages' own, as browsers see it: `https://admin.example.com`. Never taken from a request."""
+    loaded_master_keys: MasterKeys | None
+
+    @property
+    def master_keys(self) -> MasterKeys:
+        """Raises `NoMasterKey`."""
+        if self.loaded_master_keys is None:
+            raise NoMasterKey
+        return self.loaded_master_keys
+
+    @property
+    def host(self) -> str:
+        """The origin's name without the port: what passkeys belong to."""
+        return urlsplit(self.origin).hostname or ""
 
     def attach(self, extensions: dict[str, object]) -> None:
         """To an app's `extensions`."""

@@ -11,6 +11,7 @@ import json
 import logging
 import secrets
 import time
+from urllib.parse import urlsplit
 
 from quart import Blueprint, Response, g, redirect, request
 from quart.typing import ResponseReturnValue
@@ -25,6 +26,7 @@ REPORT_BYTES_MAX = 8 * 1024
 REPORTS_PER_MINUTE_MAX = 20
 """Anybody may send reports: enough are logged to see that something is wrong."""
 LOGGED_CHARS_MAX = 200
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -32,7 +34,8 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=(), "
+    "publickey-credentials-create=(self), publickey-credentials-get=(self)",
     "Reporting-Endpoints": f'csp="{REPORT_PATH}"',
 }
 
@@ -73,6 +76,9 @@ async def require_transport() -> ResponseReturnValue | None:
     scheme = client_address.scheme(request, settings.trusted_proxies)
     if request.path in ("/healthz", REPORT_PATH):
         return None
+    if not _is_our_name(request.host):
+        # A name that was made to point here (DNS rebinding) would make strangers' pages ours.
+        return "This server does not go by that name.\n", 421
     if settings.env == "production" and scheme != "https":
         if request.method not in ("GET", "HEAD"):
             return "Use HTTPS.\n", 403
@@ -82,6 +88,15 @@ async def require_transport() -> ResponseReturnValue | None:
         # Browsers refuse secure cookies on http://127.0.0.1 and take them on http://localhost.
         return redirect(f"http://localhost{colon}{port}{request.full_path.rstrip('?')}", code=307)
     return None
+
+
+def _is_our_name(host: str) -> bool:
+    """Whether a request may come for this host: the configured one; on loopback, any of its names."""
+    origin = urlsplit(services().origin)
+    if services().settings.admin_url is not None and origin.hostname not in LOOPBACK_NAMES:
+        return host.lower() == origin.netloc
+    name = host.lower().rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host.lower()
+    return name in LOOPBACK_NAMES or origin.hostname not in LOOPBACK_NAMES
 
 
 def add_headers(response: Response) -> Response:

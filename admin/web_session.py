@@ -2,7 +2,10 @@
 
 The cookie has the `__Host-` prefix, so it is sent to this host alone, over HTTPS alone (browsers count
 http://localhost as secure, but not http://127.0.0.1), and no neighbouring domain can set it. A token is
-made anew at every sign-in; one that the browser brought along is ended. Sessions end at a fixed time.
+made anew at every sign-in and every proof of who somebody is; one that the browser brought along is ended.
+Sessions end at a fixed time, and when they are left idle.
+
+Some acts need fresh proof (`stepped_up`): the feature `proof` asks for it.
 """
 
 from __future__ import annotations
@@ -19,7 +22,15 @@ from admin import client_address, csrf
 from admin.services import services
 from storage.errors import NotFound
 from storage.model import Actor, ActorKind, User
-from storage.sessions import create_session, delete_session, select_session
+from storage.sessions import (
+    Method,
+    Session,
+    create_session,
+    delete_session,
+    select_session,
+    step_up,
+    touch_session,
+)
 
 COOKIE = "__Host-karta-session"
 VISITOR_COOKIE = "__Host-karta-visitor"
@@ -29,6 +40,8 @@ ANONYMOUS_ENDPOINTS = frozenset({"static", "transport.healthz", "transport.repor
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64
 """No longer cookie is ours, so none is hashed or looked up."""
+TOUCH_SECONDS = 60
+"""How coarsely it is noted that a session is used: not each page is a write."""
 
 
 class SignedOut(Exception):
@@ -41,17 +54,34 @@ class Forged(Exception):
 
 async def load_user() -> None:
     """Before each request: puts the signed-in user, or None, where `current_user` finds it."""
-    g.user = None
+    g.user = g.session = None
     token = _cookie(request, COOKIE)
     if token is None or request.endpoint in ANONYMOUS_ENDPOINTS:
         return
-    found = await select_session(services().db, _digest(token))
+    idle_seconds = services().settings.session_idle_minutes * 60
+    found = await select_session(services().db, digest(token), idle_seconds)
     if found is not None:
-        _, g.user = found
+        g.session, g.user = found
+        if datetime.now(UTC) - found[0].last_seen_at > timedelta(seconds=TOUCH_SECONDS):
+            await touch_session(services().db, digest(token))
 
 
 def current_user() -> User | None:
     return cast("User | None", g.get("user"))
+
+
+def current_session() -> Session:
+    """Raises `SignedOut`."""
+    session = cast("Session | None", g.get("session"))
+    if session is None:
+        raise SignedOut
+    return session
+
+
+def session_digest() -> bytes:
+    """What the database knows the current session by. Raises `SignedOut`."""
+    current_session()
+    return digest(_cookie(request, COOKIE) or "")
 
 
 def require_user() -> User:
@@ -75,34 +105,47 @@ async def require_proof() -> None:
 
 
 def form_token() -> str:
-    """The hidden field of a form on this page. For a visitor it makes the cookie that goes with it."""
+    """The hidden field of a form on this page."""
+    return csrf.make_token(form_secret())
+
+
+def form_secret() -> str:
+    """What names this browser to its forms. For a visitor it makes the cookie that goes with it."""
     secret = _secret_cookie()
     if secret is None:
-        secret = g.get("visitor") or secrets.token_urlsafe(TOKEN_BYTES)
+        secret = g.get("visitor") or new_token()
         g.visitor = secret
-    return csrf.make_token(secret)
+    return str(secret)
 
 
 def keep_visitor(response: Response) -> Response:
     """After each request: sets the visitor's cookie if a form was made for it."""
     if visitor := g.get("visitor"):
-        _set_cookie(response, VISITOR_COOKIE, visitor)
+        set_cookie(response, VISITOR_COOKIE, visitor)
     return response
 
 
-async def sign_in(response: Response, user_id: UUID) -> None:
+async def sign_in(response: Response, user_id: UUID, method: Method) -> None:
     """Begin a session of a new token, and end the one the browser had."""
-    token = secrets.token_urlsafe(TOKEN_BYTES)
+    token = new_token()
     expires_at = datetime.now(UTC) + timedelta(hours=services().settings.session_hours)
     await _end_session()
-    await create_session(services().db, actor(user_id), user_id, _digest(token), expires_at)
-    _set_cookie(response, COOKIE, token)
-    _delete_cookie(response, VISITOR_COOKIE)
+    await create_session(services().db, actor(user_id), user_id, digest(token), expires_at, method)
+    set_cookie(response, COOKIE, token)
+    delete_cookie(response, VISITOR_COOKIE)
+
+
+async def prove(response: Response) -> None:
+    """Notes that the signed-in person has proved who they are; the session goes on under a new token."""
+    user = require_user()
+    token = new_token()
+    await step_up(services().db, actor(user.user_id), user.user_id, session_digest(), digest(token))
+    set_cookie(response, COOKIE, token)
 
 
 async def sign_out(response: Response) -> None:
     await _end_session()
-    _delete_cookie(response, COOKIE)
+    delete_cookie(response, COOKIE)
 
 
 def actor(user_id: UUID | None) -> Actor:
@@ -120,7 +163,7 @@ async def _end_session() -> None:
     if token is not None:
         user = current_user()
         try:
-            await delete_session(services().db, actor(user.user_id if user else None), _digest(token))
+            await delete_session(services().db, actor(user.user_id if user else None), digest(token))
         except NotFound:
             return
 
@@ -130,18 +173,30 @@ def _secret_cookie() -> str | None:
     return _cookie(request, COOKIE if current_user() is not None else VISITOR_COOKIE)
 
 
+def read_cookie(name: str) -> str | None:
+    """One of our secrets that the browser brought, if it can be one."""
+    return _cookie(request, name)
+
+
 def _cookie(request: Request, name: str) -> str | None:
     value: str | None = request.cookies.get(name)
     return value if value and len(value) <= TOKEN_CHARS_MAX else None
 
 
-def _set_cookie(response: Response, name: str, value: str) -> None:
+def set_cookie(response: Response, name: str, value: str) -> None:
+    """With all that our cookies have; it ends with the browser."""
     response.set_cookie(name, value, secure=True, httponly=True, samesite="Lax", path="/")
 
 
-def _delete_cookie(response: Response, name: str) -> None:
+def delete_cookie(response: Response, name: str) -> None:
     response.delete_cookie(name, secure=True, httponly=True, samesite="Lax", path="/")
 
 
-def _digest(token: str) -> bytes:
+def new_token() -> str:
+    """A secret of 256 random bits, fit for a cookie or a link."""
+    return secrets.token_urlsafe(TOKEN_BYTES)
+
+
+def digest(token: str) -> bytes:
+    """What the database keeps of such a secret."""
     return hashlib.sha256(token.encode()).digest()

@@ -10,8 +10,14 @@ How to read it
     settings    where the database and the master keys come from
 
     organizations, users, passwords, sessions       who there is
+    memberships, invitations, organization_end      who is in an organization, and how it ends
+    accounts, email_links, outbox                   what people do with their accounts, and the mail of it
+    factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
+    pending_sign_ins                                who has given the password, and not yet the rest
+    throttles                                       how often something may be tried
     api_keys, key_format                            the customer's keys and their shape
     credentials, sealing                            the provider keys they bring, and how those are sealed
+    sealed_box                                      how other secrets are
     usage_rows, usage_tuple                         what was metered, and the form it travels in
     usage_report, retention                         what it adds up to, and how it leaves
     limits, leases                                  what may be used, and what gateways hold of it
@@ -25,9 +31,10 @@ The life of a change
 
 Three roles, of PostgreSQL and of responsibility
     The owner migrates, and is used for nothing else. `karta_admin` (control plane, command line) writes
-    accounts, keys and credentials, cannot read a key's digest or sealed material, and can delete nothing but
-    sessions. `karta_gateway` (data plane) reads keys and sealed material, adds usage, and sees no person. The
-    tests run under these roles: a privilege too few shows as a failure, one too many as a failed proof.
+    accounts, keys and credentials, cannot read a key's digest or a provider key's sealed material, and can
+    delete only what is spent: sessions, memberships, factors, links, sent mail, counts. `karta_gateway` (data
+    plane) reads keys and sealed material, adds usage, and sees no person. The tests run under these roles: a
+    privilege too few shows as a failure, one too many as a failed proof.
 
 What never happens here
     A secret in a log, an error, a repr or the audit log. A query without a bound: rows, time and connections

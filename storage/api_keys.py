@@ -176,6 +176,18 @@ async def select_keys(
     return [_to_key(row) for row in rows]
 
 
+async def select_key(db: Queries, org_id: UUID, key_id: str) -> APIKey:
+    """One of an organization's keys. Raises NotFound."""
+    row = await db.fetch_row(
+        f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = $1 AND org_id = $2",  # noqa: S608
+        key_id,
+        org_id,
+    )
+    if row is None:
+        raise _not_found(key_id)
+    return _to_key(row)
+
+
 async def select_gateway_key(db: Queries, key_id: str) -> GatewayKey | None:
     """All the data plane needs of one key, whatever its state; None when there is no such key."""
     keys = await select_gateway_keys(db, [key_id])

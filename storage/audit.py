@@ -53,11 +53,32 @@ class Event(StrEnum):
     ORGANIZATION_PLAN_CHANGED = "organization:plan_changed"
     ORGANIZATION_STATUS_CHANGED = "organization:status_changed"
     USER_CREATED = "user:created"
+    USER_DELETED = "user:deleted"
+    SIGN_UP_REQUESTED = "sign_up:requested"
+    PASSWORD_RESET_REQUESTED = "password:reset_requested"  # noqa: S105 - names an event
+    PASSWORD_CHANGED = "password:changed"  # noqa: S105
+    EMAIL_CHANGE_REQUESTED = "email:change_requested"
+    EMAIL_CHANGED = "email:changed"
     MEMBER_ADDED = "member:added"
+    MEMBER_INVITED = "member:invited"
+    INVITATION_WITHDRAWN = "invitation:withdrawn"
+    MEMBER_REMOVED = "member:removed"
+    MEMBER_ROLE_CHANGED = "member:role_changed"
     SIGN_IN_SUCCEEDED = "sign_in:succeeded"
     SIGN_IN_FAILED = "sign_in:failed"
     SESSION_CREATED = "session:created"
     SESSION_ENDED = "session:ended"
+    SESSION_STEPPED_UP = "session:stepped_up"
+    PROOF_FAILED = "proof:failed"
+    FACTOR_ADDED = "factor:added"
+    FACTOR_REMOVED = "factor:removed"
+    RECOVERY_CODES_MADE = "recovery_codes:made"
+    RECOVERY_CODE_USED = "recovery_codes:used"
+    ORGANIZATION_RENAMED = "organization:renamed"
+    ORGANIZATION_END_REQUESTED = "organization:end_requested"
+    ORGANIZATION_END_CANCELLED = "organization:end_cancelled"
+    ORGANIZATION_ENDED = "organization:ended"
+    ORGANIZATION_MFA_CHANGED = "organization:mfa_changed"
     KEY_MINTED = "api_key:minted"
     KEY_REVOKED = "api_key:revoked"
     KEY_ROTATED = "api_key:rotated"
@@ -134,11 +155,11 @@ async def record(
         org_id or SYSTEM_CHAIN,
         event.value,
         actor.kind.value,
-        _printable(actor.actor_id, ACTOR_ID_CHARS_MAX),
-        _printable(subject, SUBJECT_CHARS_MAX),
-        _printable(actor.address, ADDRESS_CHARS_MAX),
-        _printable(actor.user_agent, USER_AGENT_CHARS_MAX),
-        _printable(actor.request_id, REQUEST_ID_CHARS_MAX),
+        printable(actor.actor_id, ACTOR_ID_CHARS_MAX),
+        printable(subject, SUBJECT_CHARS_MAX),
+        printable(actor.address, ADDRESS_CHARS_MAX),
+        printable(actor.user_agent, USER_AGENT_CHARS_MAX),
+        printable(actor.request_id, REQUEST_ID_CHARS_MAX),
         msgspec.json.encode(_clean(details)).decode(),
     )
 
@@ -257,8 +278,9 @@ def _to_row(row: Record) -> AuditRow:
     )
 
 
-def _printable(text: str | None, chars_max: int) -> Any:
-    r"""Text that cannot forge a line, reverse its neighbours or hide: such characters become `\u` escapes."""
+def printable(text: str | None, chars_max: int) -> Any:
+    r"""Text that can be kept and shown. It cannot forge a line, reverse its neighbours or hide: such
+    characters become `\u` escapes."""
     if text is None:
         return None
     # Cut before escaping as well, so that a megabyte of header costs nothing.
@@ -273,9 +295,9 @@ def _clean(value: Any) -> Any:
     """Details as JSON holds them: jsonb takes neither NUL nor lone surrogates, and readers want no control
     characters."""
     if isinstance(value, str):
-        return _printable(value, SUBJECT_CHARS_MAX)
+        return printable(value, SUBJECT_CHARS_MAX)
     if isinstance(value, Mapping):
-        return {_printable(str(name), SUBJECT_CHARS_MAX): _clean(inner) for name, inner in value.items()}
+        return {printable(str(name), SUBJECT_CHARS_MAX): _clean(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_clean(inner) for inner in value]
     return value

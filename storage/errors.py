@@ -43,6 +43,10 @@ class Denied(StorageError):
     """The database role in use lacks a privilege that the statement needs."""
 
 
+class NotAllowed(StorageError):
+    """The one who asks has no such right in this organization."""
+
+
 class PlanRefused(StorageError):
     """The organization's plan does not include what was asked."""
 

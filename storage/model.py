@@ -51,6 +51,10 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     status: OrgStatus
     created_at: datetime
+    mfa_required: bool = False
+    """Members without a second factor see nothing of it."""
+    delete_after: datetime | None = None
+    """When it goes, if its end was asked for."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from storage import audit
 from storage.audit import Event
-from storage.bridge import Database
+from storage.bridge import Database, Transaction
 from storage.errors import NotFound
 from storage.model import Actor, Organization, OrgStatus, Plan, Role
 from storage.queries import Queries, Record
@@ -20,21 +20,26 @@ PAGE_ROWS_MAX = 1000
 async def create_organization(db: Database, actor: Actor, *, name: str, plan: Plan) -> Organization:
     """A new, active organization with a salt of its own. Raises CheckFailed for a name that is empty or over
     200."""
-    org_id = uuid4()
     async with db.transaction() as tx:
-        row = await tx.fetch_row(
-            """
-            INSERT INTO organizations (org_id, name, plan, salt)
-            VALUES ($1, $2, $3, $4)
-            RETURNING org_id, name, plan, status, created_at
-            """,
-            org_id,
-            name,
-            plan.value,
-            secrets.token_bytes(SALT_BYTES),
-        )
-        details = {"name": name, "plan": plan.value}
-        await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
+        return await insert_organization(tx, actor, name, plan)
+
+
+async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Plan) -> Organization:
+    """The same within a transaction."""
+    org_id = uuid4()
+    row = await tx.fetch_row(
+        """
+        INSERT INTO organizations (org_id, name, plan, salt)
+        VALUES ($1, $2, $3, $4)
+        RETURNING org_id, name, plan, status, created_at, mfa_required, delete_after
+        """,
+        org_id,
+        name,
+        plan.value,
+        secrets.token_bytes(SALT_BYTES),
+    )
+    details = {"name": name, "plan": plan.value}
+    await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
     assert row is not None
     return _to_organization(row)
 
@@ -42,7 +47,9 @@ async def create_organization(db: Database, actor: Actor, *, name: str, plan: Pl
 async def select_organization(db: Queries, org_id: UUID) -> Organization:
     """Raises NotFound."""
     row = await db.fetch_row(
-        "SELECT org_id, name, plan, status, created_at FROM organizations WHERE org_id = $1", org_id
+        "SELECT org_id, name, plan, status, created_at, mfa_required, delete_after"
+        " FROM organizations WHERE org_id = $1",
+        org_id,
     )
     return _to_organization(_require(row, org_id))
 
@@ -53,7 +60,7 @@ async def select_organizations(
     """Oldest first; `after` is the last organization of the page before."""
     rows = await db.fetch(
         """
-        SELECT org_id, name, plan, status, created_at
+        SELECT org_id, name, plan, status, created_at, mfa_required, delete_after
           FROM organizations
          WHERE $2::uuid IS NULL
             OR (created_at, org_id) > (SELECT created_at, org_id FROM organizations WHERE org_id = $2)
@@ -70,7 +77,7 @@ async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple
     """The organizations a user is a member of, oldest first, with the role in each."""
     rows = await db.fetch(
         """
-        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, m.role
+        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, m.role
           FROM memberships m
           JOIN organizations o USING (org_id)
          WHERE m.user_id = $1
@@ -94,8 +101,18 @@ async def set_status(db: Database, actor: Actor, org_id: UUID, status: OrgStatus
     return await _set(db, actor, org_id, "status", status.value, Event.ORGANIZATION_STATUS_CHANGED)
 
 
+async def rename(db: Database, actor: Actor, org_id: UUID, name: str) -> Organization:
+    """Raises NotFound, and CheckFailed for a name that is empty or over 200."""
+    return await _set(db, actor, org_id, "name", name, Event.ORGANIZATION_RENAMED)
+
+
+async def require_mfa(db: Database, actor: Actor, org_id: UUID, required: bool) -> Organization:
+    """Whether members need a second factor to see anything of it. Raises NotFound."""
+    return await _set(db, actor, org_id, "mfa_required", required, Event.ORGANIZATION_MFA_CHANGED)
+
+
 async def _set(
-    db: Database, actor: Actor, org_id: UUID, column: str, value: str, event: Event
+    db: Database, actor: Actor, org_id: UUID, column: str, value: str | bool, event: Event
 ) -> Organization:
     async with db.transaction() as tx:
         before = await tx.fetch_value(
@@ -104,7 +121,7 @@ async def _set(
         )
         row = await tx.fetch_row(
             f"UPDATE organizations SET {column} = $2 WHERE org_id = $1"  # noqa: S608
-            " RETURNING org_id, name, plan, status, created_at",
+            " RETURNING org_id, name, plan, status, created_at, mfa_required, delete_after",
             org_id,
             value,
         )
@@ -127,4 +144,6 @@ def _to_organization(row: Record) -> Organization:
         plan=Plan(row["plan"]),
         status=OrgStatus(row["status"]),
         created_at=row["created_at"],
+        mfa_required=row["mfa_required"],
+        delete_after=row["delete_after"],
     )

@@ -130,13 +130,22 @@ class MasterKeys:
 
     def org_key(self, version: int, org_id: UUID, org_salt: bytes) -> bytes:
         """The organization's key under one master key. Internal to sealing."""
-        key = self._keys.get(version)
-        if key is None:
-            raise SealError(f"master key version {version} is not among those given ({self.versions})")
+        key = self._key(version)
         if len(org_salt) != SALT_BYTES:
             raise SealError(f"an organization's salt is {SALT_BYTES} bytes")
         info = _lengthened(b"karta organization key", bytes([_FORMAT]), org_id.bytes)
         return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=org_salt, info=info).derive(key)
+
+    def purpose_key(self, version: int, purpose: str) -> bytes:
+        """The key of one purpose under one master key. Internal to sealed_box."""
+        info = _lengthened(b"karta box", bytes([_FORMAT]), purpose.encode())
+        return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=info).derive(self._key(version))
+
+    def _key(self, version: int) -> bytes:
+        key = self._keys.get(version)
+        if key is None:
+            raise SealError(f"master key version {version} is not among those given ({self.versions})")
+        return key
 
     def __repr__(self) -> str:
         return f"MasterKeys(versions={self.versions})"

@@ -1,40 +1,80 @@
 """Web sessions, kept here rather than in a signed cookie so that they can be ended.
 
 What is stored is a digest of the cookie's token (SHA-256 is enough for 128 random bits), so a copy of the
-table signs nobody in.
+table signs nobody in. A session ends at a fixed time, when it was left idle, or when somebody ends it.
+
+Step-up is a time, not a flag: when the person last proved who they are, by the database's clock. It is fresh
+for `STEP_UP_SECONDS` and is not prolonged by use.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from enum import StrEnum
 from uuid import UUID
 
 import msgspec
 
 from storage import audit
-from storage.audit import Event
-from storage.bridge import Database
+from storage.audit import ADDRESS_CHARS_MAX, USER_AGENT_CHARS_MAX, Event
+from storage.bridge import Database, Transaction
+from storage.errors import NotFound
 from storage.model import Actor, User
-from storage.queries import Queries
+from storage.queries import Queries, Record
 from storage.users import to_user
 
+STEP_UP_SECONDS = 300
+IDLE_SECONDS = 2 * 3600
+"""What a caller that has no setting of its own takes for idle."""
+SHOWN_MAX = 100
 _EXPIRED_ROWS_MAX = 100
 """Expired sessions cleared away by each new one: the table stays in proportion to its use without a job of
 its own."""
 
+_COLUMNS = f"""
+    s.session_id, s.user_id, s.created_at AS session_created_at, s.expires_at, s.last_seen_at, s.method,
+    s.address, s.user_agent,
+    coalesce(s.stepped_up_at BETWEEN now() - interval '{STEP_UP_SECONDS} seconds' AND now(), false)
+        AS stepped_up
+"""
+
+
+class Method(StrEnum):
+    """How somebody signed in."""
+
+    PASSWORD = "password"  # noqa: S105 - names a method
+    PASSWORD_TOTP = "password_totp"  # noqa: S105
+    PASSWORD_PASSKEY = "password_passkey"  # noqa: S105
+    PASSWORD_RECOVERY_CODE = "password_recovery_code"  # noqa: S105
+    PASSKEY = "passkey"
+
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """One signed-in browser."""
+    """One signed-in browser. `stepped_up` is whether its proof is fresh at the moment of reading."""
 
+    session_id: UUID
     user_id: UUID
     created_at: datetime
     expires_at: datetime
+    last_seen_at: datetime
+    method: Method
+    address: str | None
+    user_agent: str | None
+    stepped_up: bool
 
 
 async def create_session(
-    db: Database, actor: Actor, user_id: UUID, token_digest: bytes, expires_at: datetime
+    db: Database,
+    actor: Actor,
+    user_id: UUID,
+    token_digest: bytes,
+    expires_at: datetime,
+    method: Method = Method.PASSWORD,
 ) -> Session:
-    """Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes."""
+    """Signing in is proof as well, so a new session is stepped up.
+
+    Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes.
+    """
     async with db.transaction() as tx:
         await tx.execute(
             """
@@ -45,38 +85,80 @@ async def create_session(
             _EXPIRED_ROWS_MAX,
         )
         row = await tx.fetch_row(
-            """
-            INSERT INTO sessions (token_digest, user_id, expires_at)
-            VALUES ($1, $2, $3)
-            RETURNING user_id, created_at, expires_at
-            """,
+            f"""
+            INSERT INTO sessions AS s
+                   (token_digest, user_id, expires_at, method, stepped_up_at, address, user_agent)
+            VALUES ($1, $2, $3, $4, now(), $5, $6)
+            RETURNING {_COLUMNS}
+            """,  # noqa: S608
             token_digest,
             user_id,
             expires_at,
+            method.value,
+            audit.printable(actor.address, ADDRESS_CHARS_MAX),
+            audit.printable(actor.user_agent, USER_AGENT_CHARS_MAX),
         )
-        details = {"expires_at": expires_at.isoformat()}
+        details = {"expires_at": expires_at.isoformat(), "method": method.value}
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
     assert row is not None
-    return Session(user_id=row["user_id"], created_at=row["created_at"], expires_at=row["expires_at"])
+    return _to_session(row)
 
 
-async def select_session(db: Queries, token_digest: bytes) -> tuple[Session, User] | None:
-    """The live session of that token and its user; None when it has expired, was ended, or never was."""
+async def select_session(
+    db: Queries, token_digest: bytes, idle_seconds: float = IDLE_SECONDS
+) -> tuple[Session, User] | None:
+    """The live session of that token and its user; None when it has expired, was left idle or ended, or
+    never was."""
     row = await db.fetch_row(
-        """
-        SELECT s.created_at AS session_created_at, s.expires_at, u.user_id, u.email, u.created_at
+        f"""
+        SELECT {_COLUMNS}, u.email, u.created_at
           FROM sessions s
           JOIN users u USING (user_id)
-         WHERE s.token_digest = $1 AND s.expires_at > now()
-        """,
+         WHERE s.token_digest = $1 AND s.expires_at > now() AND s.last_seen_at > now() - $2::interval
+           AND u.deleted_at IS NULL
+        """,  # noqa: S608
         token_digest,
+        timedelta(seconds=idle_seconds),
     )
-    if row is None:
-        return None
-    session = Session(
-        user_id=row["user_id"], created_at=row["session_created_at"], expires_at=row["expires_at"]
+    return None if row is None else (_to_session(row), to_user(row))
+
+
+async def touch_session(db: Queries, token_digest: bytes) -> None:
+    """Notes that the session was used just now."""
+    await db.execute("UPDATE sessions SET last_seen_at = now() WHERE token_digest = $1", token_digest)
+
+
+async def step_up(db: Database, actor: Actor, user_id: UUID, old_digest: bytes, new_digest: bytes) -> None:
+    """Notes that the person has proved who they are, and gives the session a new token. Raises NotFound."""
+    async with db.transaction() as tx:
+        done = await tx.fetch_value(
+            """
+            UPDATE sessions SET token_digest = $2, stepped_up_at = now(), last_seen_at = now()
+             WHERE token_digest = $1 AND user_id = $3
+            RETURNING true
+            """,
+            old_digest,
+            new_digest,
+            user_id,
+        )
+        if not done:
+            raise NotFound("this session has ended: sign in again")
+        await audit.record(tx, actor, Event.SESSION_STEPPED_UP, None, str(user_id), {})
+
+
+async def keep_interrupted(db: Queries, token_digest: bytes, interrupted: str | None) -> None:
+    """Keeps what a prompt for proof interrupted; None forgets it."""
+    await db.execute(
+        "UPDATE sessions SET interrupted = $2 WHERE token_digest = $1", token_digest, interrupted
     )
-    return session, to_user(row)
+
+
+async def select_interrupted(db: Queries, token_digest: bytes) -> str | None:
+    """What was kept for this session."""
+    kept: str | None = await db.fetch_value(
+        "SELECT interrupted FROM sessions WHERE token_digest = $1", token_digest
+    )
+    return kept
 
 
 async def delete_session(db: Database, actor: Actor, token_digest: bytes) -> bool:
@@ -88,3 +170,70 @@ async def delete_session(db: Database, actor: Actor, token_digest: bytes) -> boo
         if user_id is not None:
             await audit.record(tx, actor, Event.SESSION_ENDED, None, str(user_id), {})
     return user_id is not None
+
+
+async def select_sessions(db: Queries, user_id: UUID, idle_seconds: float = IDLE_SECONDS) -> list[Session]:
+    """A user's live sessions, the one used last first."""
+    rows = await db.fetch(
+        f"""
+        SELECT {_COLUMNS}
+          FROM sessions s
+         WHERE s.user_id = $1 AND s.expires_at > now() AND s.last_seen_at > now() - $2::interval
+         ORDER BY s.last_seen_at DESC, s.session_id
+         LIMIT $3
+        """,  # noqa: S608
+        user_id,
+        timedelta(seconds=idle_seconds),
+        SHOWN_MAX,
+    )
+    return [_to_session(row) for row in rows]
+
+
+async def end_session(db: Database, actor: Actor, user_id: UUID, session_id: UUID) -> None:
+    """Ends one of a user's sessions by the id it is shown under. Raises NotFound."""
+    async with db.transaction() as tx:
+        ended = await tx.fetch_value(
+            "DELETE FROM sessions WHERE session_id = $1 AND user_id = $2 RETURNING true", session_id, user_id
+        )
+        if not ended:
+            raise NotFound("there is no such session: it may have ended")
+        await audit.record(tx, actor, Event.SESSION_ENDED, None, str(user_id), {})
+
+
+async def end_sessions(tx: Transaction, user_id: UUID, *, keep: bytes | None = None) -> int:
+    """Ends all of a user's sessions but the one of the digest `keep`, in the transaction of what calls for
+    it; that writes the audit row. Returns how many."""
+    ended: int = await tx.fetch_value(
+        """
+        WITH gone AS (
+             DELETE FROM sessions
+              WHERE user_id = $1 AND ($2::bytea IS NULL OR token_digest <> $2)
+             RETURNING 1)
+        SELECT count(*) FROM gone
+        """,
+        user_id,
+        keep,
+    )
+    return ended
+
+
+async def end_other_sessions(db: Database, actor: Actor, user_id: UUID, keep: bytes) -> int:
+    """Ends all of a user's sessions but one. Returns how many."""
+    async with db.transaction() as tx:
+        ended = await end_sessions(tx, user_id, keep=keep)
+        await audit.record(tx, actor, Event.SESSION_ENDED, None, str(user_id), {"sessions": ended})
+    return ended
+
+
+def _to_session(row: Record) -> Session:
+    return Session(
+        session_id=row["session_id"],
+        user_id=row["user_id"],
+        created_at=row["session_created_at"],
+        expires_at=row["expires_at"],
+        last_seen_at=row["last_seen_at"],
+        method=Method(row["method"]),
+        address=row["address"],
+        user_agent=row["user_agent"],
+        stepped_up=row["stepped_up"],
+    )

@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 from storage import audit
 from storage.audit import Event
-from storage.bridge import Database
+from storage.bridge import Database, Transaction
 from storage.errors import InvalidValue, NotFound
 from storage.model import Actor, Membership, Role, User
 from storage.queries import Queries, Record
@@ -23,20 +23,24 @@ _EMAIL = re.compile(r"[^\s@\x00-\x1f\x7f]{1,64}@[^\s@\x00-\x1f\x7f]{1,253}")
 async def create_user(db: Database, actor: Actor, *, email: str, password_digest: bytes) -> User:
     """A new user, in no organization yet. Raises Conflict when the address is taken, InvalidValue when it is
     none."""
-    user_id = uuid4()
-    email = normalize_email(email)
     async with db.transaction() as tx:
-        row = await tx.fetch_row(
-            """
-            INSERT INTO users (user_id, email, password_digest)
-            VALUES ($1, $2, $3)
-            RETURNING user_id, email, created_at
-            """,
-            user_id,
-            email,
-            password_digest,
-        )
-        await audit.record(tx, actor, Event.USER_CREATED, None, str(user_id), {"email": email})
+        return await insert_user(tx, actor, normalize_email(email), password_digest)
+
+
+async def insert_user(tx: Transaction, actor: Actor, email: str, password_digest: bytes) -> User:
+    """The same within a transaction, of an address that is normalized already."""
+    user_id = uuid4()
+    row = await tx.fetch_row(
+        """
+        INSERT INTO users (user_id, email, password_digest)
+        VALUES ($1, $2, $3)
+        RETURNING user_id, email, created_at
+        """,
+        user_id,
+        email,
+        password_digest,
+    )
+    await audit.record(tx, actor, Event.USER_CREATED, None, str(user_id), {"email": email})
     assert row is not None
     return to_user(row)
 
@@ -64,14 +68,21 @@ async def select_user_by_email(db: Queries, email: str) -> tuple[User, bytes] | 
 async def add_member(db: Database, actor: Actor, org_id: UUID, user_id: UUID, role: Role) -> Membership:
     """Raises Conflict when the user is a member already, InvalidReference when either does not exist."""
     async with db.transaction() as tx:
-        await tx.execute(
-            "INSERT INTO memberships (org_id, user_id, role) VALUES ($1, $2, $3)", org_id, user_id, role.value
-        )
-        await audit.record(tx, actor, Event.MEMBER_ADDED, org_id, str(user_id), {"role": role.value})
+        return await insert_member(tx, actor, org_id, user_id, role)
+
+
+async def insert_member(tx: Transaction, actor: Actor, org_id: UUID, user_id: UUID, role: Role) -> Membership:
+    """The same within a transaction."""
+    await tx.execute(
+        "INSERT INTO memberships (org_id, user_id, role) VALUES ($1, $2, $3)", org_id, user_id, role.value
+    )
+    await audit.record(tx, actor, Event.MEMBER_ADDED, org_id, str(user_id), {"role": role.value})
     return Membership(org_id=org_id, user_id=user_id, role=role)
 
 
-async def record_sign_in(db: Database, actor: Actor, user_id: UUID | None, ok: bool) -> None:
+async def record_sign_in(
+    db: Database, actor: Actor, user_id: UUID | None, ok: bool, by: str = "password"
+) -> None:
     """Tells the audit log of each of the user's organizations; the system's when there is none, or no such
     user.
 
@@ -86,7 +97,14 @@ async def record_sign_in(db: Database, actor: Actor, user_id: UUID | None, ok: b
             ORGANIZATIONS_PER_SIGN_IN_MAX,
         )
         for org_id in [row["org_id"] for row in rows] or [None]:
-            await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {})
+            await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {"by": by})
+
+
+async def record_failed_proof(db: Database, actor: Actor, user_id: UUID) -> None:
+    """Tells the audit log that somebody signed in could not prove who they are. (That they could is told by
+    `sessions.step_up`.)"""
+    async with db.transaction() as tx:
+        await audit.record(tx, actor, Event.PROOF_FAILED, None, str(user_id), {})
 
 
 def normalize_email(email: str) -> str:

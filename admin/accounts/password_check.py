@@ -1,5 +1,5 @@
-"""Checks a password without blocking the loop, a few at a time, and no more than can be answered in good
-time.
+"""Checks and digests passwords without blocking the loop, a few at a time, and no more than can be answered
+in good time.
 
 bcrypt fills a core for a quarter of a second. So at most `THREADS_MAX` run at once and `WAITING_MAX`
 wait; the next one is refused at once, which is what a flood of sign-ins meets. The gateway on the same
@@ -8,13 +8,18 @@ machine keeps the other cores.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import trio
 
-from storage.passwords import REFERENCE_DIGEST, verify_password
+from storage.passwords import REFERENCE_DIGEST, digest_password, verify_password
 
 THREADS_MAX = 2
 WAITING_MAX = 16
 """With two threads the last one waits some two seconds; longer, and people press the button again."""
+
+_Result = TypeVar("_Result")
 
 
 class TooManyChecks(Exception):
@@ -36,12 +41,20 @@ class PasswordCheck:
 
         Raises `TooManyChecks`.
         """
+        known = REFERENCE_DIGEST if digest is None else digest
+        matches = await self.run(verify_password, password, known)
+        return matches and digest is not None
+
+    async def digest(self, password: str) -> bytes:
+        """The digest to store. Raises `TooManyChecks`, and InvalidValue for an empty or overlong password."""
+        return await self.run(digest_password, password)
+
+    async def run(self, work: Callable[..., _Result], *args: object) -> _Result:
+        """Anything else that fills a core for a while, in the same few threads. Raises `TooManyChecks`."""
         if self._under_way >= self._under_way_max:
             raise TooManyChecks
         self._under_way += 1
         try:
-            known = REFERENCE_DIGEST if digest is None else digest
-            matches = await trio.to_thread.run_sync(verify_password, password, known, limiter=self._limiter)
+            return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
         finally:
             self._under_way -= 1
-        return matches and digest is not None

@@ -4,52 +4,69 @@ from __future__ import annotations
 
 from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
-from quart_trio.wrappers import TrioResponse
 
-from admin import web_session
+from admin import pending_sign_in, throttle, web_session
+from admin.local_path import local_path
+from admin.redirect import see
 from admin.services import services
+from storage.factors import has_factor
 from storage.passwords import PASSWORD_CHARS_MAX
+from storage.sessions import Method
 from storage.users import EMAIL_CHARS_MAX, record_sign_in, select_user_by_email
 
 REFUSED = "That email address and password do not match."
+REASONS = {
+    "new-password": "Your password was set. Sign in with it.",
+    "deleted": "Your account was deleted.",
+    "too-late": "That took too long. Sign in once more.",
+}
+"""Why somebody is here who has just done something else."""
 
 blueprint = Blueprint("accounts", __name__, template_folder="templates")
 
 
 @blueprint.get("/sign-in")
 async def show_sign_in() -> ResponseReturnValue:
+    then = local_path(request.args.get("next"))
     if web_session.current_user() is not None:
-        return _see(url_for("keys.show_home"))
-    return await render_template("accounts/sign_in.html")
+        return see(then)
+    reason = REASONS.get(request.args.get("reason", ""))
+    return await render_template("accounts/sign_in.html", then=then, reason=reason)
 
 
 @blueprint.post("/sign-in")
 async def sign_in() -> ResponseReturnValue:
+    await throttle.count_address(throttle.SIGN_IN_ADDRESS)
     form = await request.form
     email, password = form.get("email", ""), form.get("password", "")
+    then = local_path(form.get("next"))
     db = services().db
     sound = len(email) <= EMAIL_CHARS_MAX and len(password) <= PASSWORD_CHARS_MAX
+    account = email.strip().lower() if sound else ""
+    await throttle.count(throttle.SIGN_IN_ACCOUNT, account)
     found = await select_user_by_email(db, email) if sound else None
     user, digest = found or (None, None)
     ok = await services().passwords.verify(password, digest)
     user_id = None if user is None else user.user_id
-    await record_sign_in(db, web_session.actor(user_id if ok else None), user_id, ok)
     if not ok or user_id is None:
+        await record_sign_in(db, web_session.actor(None), user_id, False)
         # The address goes back into the form, the password does not.
         shown = email[:EMAIL_CHARS_MAX] if email.isprintable() else ""
-        return await render_template("accounts/sign_in.html", problem=REFUSED, email=shown), 422
-    response = _see(url_for("keys.show_home"))
-    await web_session.sign_in(response, user_id)
+        page = render_template("accounts/sign_in.html", problem=REFUSED, email=shown, then=then)
+        return await page, 422
+    await throttle.forgive(throttle.SIGN_IN_ACCOUNT, account)
+    if await has_factor(db, user_id):
+        response = see(url_for("second_factor.show", next=None if then == "/" else then))
+        await pending_sign_in.begin(response, user_id)
+        return response
+    await record_sign_in(db, web_session.actor(user_id), user_id, True)
+    response = see(then)
+    await web_session.sign_in(response, user_id, Method.PASSWORD)
     return response
 
 
 @blueprint.post("/sign-out")
 async def sign_out() -> ResponseReturnValue:
-    response = _see(url_for("accounts.show_sign_in"))
+    response = see(url_for("accounts.show_sign_in"))
     await web_session.sign_out(response)
     return response
-
-
-def _see(location: str) -> TrioResponse:
-    """What is at another place, now to be fetched by GET."""
-    return TrioResponse("", status=303, headers={"Location": location})

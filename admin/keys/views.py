@@ -1,21 +1,28 @@
-"""An organization's page: its plan, its keys, and what to do next."""
+"""An organization's keys: all of them, one of them, and the end of one."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from uuid import UUID
 
-from quart import Blueprint, abort, redirect, render_template, url_for
+from quart import Blueprint, abort, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import web_session
+from admin import authorization, web_session
+from admin.redirect import see
 from admin.services import services
-from storage.api_keys import select_keys
-from storage.model import APIKey, Organization, Role
+from storage.api_keys import revoke_key, select_key, select_keys
+from storage.errors import NotFound
+from storage.limits import select_limits
+from storage.model import APIKey
 from storage.organizations import select_organizations_by_user
 
 KEYS_SHOWN_MAX = 500
 """More would make a page nobody reads; the command line lists them all."""
+DONE = {
+    "minted": "That form was sent already: its key was made, and shown, then.",
+    "revoked": "The key was revoked. Gateways refuse it from now on.",
+}
 
 blueprint = Blueprint("keys", __name__, template_folder="templates")
 
@@ -23,7 +30,7 @@ blueprint = Blueprint("keys", __name__, template_folder="templates")
 @blueprint.get("/")
 async def show_home() -> ResponseReturnValue:
     """The user's first organization."""
-    memberships = await _memberships()
+    memberships = await select_organizations_by_user(services().db, web_session.require_user().user_id)
     if not memberships:
         return await render_template("keys/no_organization.html")
     first, _ = memberships[0]
@@ -32,26 +39,35 @@ async def show_home() -> ResponseReturnValue:
 
 @blueprint.get("/organizations/<uuid:org_id>")
 async def show_organization(org_id: UUID) -> ResponseReturnValue:
-    """404 for an organization the user is no member of, as for one that does not exist."""
-    memberships = await _memberships()
-    membership = next((found for found in memberships if found[0].org_id == org_id), None)
-    if membership is None:
-        abort(404)
-    organization, role = membership
     keys = await select_keys(services().db, org_id, KEYS_SHOWN_MAX)
     return await render_template(
         "keys/organization.html",
-        organization=organization,
-        role=role,
-        organizations=[other for other, _ in memberships],
+        role=authorization.current_membership().role,
         keys=list(reversed(keys)),
-        gateway_url=services().settings.public_url or "http://127.0.0.1:8080",
+        gateway_url=services().settings.gateway_url,
         never_used=all(key.last_used_at is None for key in keys),
+        done=DONE.get(request.args.get("done", "")),
     )
 
 
-async def _memberships() -> list[tuple[Organization, Role]]:
-    return await select_organizations_by_user(services().db, web_session.require_user().user_id)
+@blueprint.get("/organizations/<uuid:org_id>/keys/<key_id>")
+async def show_key(org_id: UUID, key_id: str) -> ResponseReturnValue:
+    try:
+        key = await select_key(services().db, org_id, key_id)
+    except NotFound:
+        abort(404)
+    standings = await select_limits(services().db, org_id, key_id)
+    return await render_template("keys/key.html", key=key, standings=standings)
+
+
+@blueprint.post("/organizations/<uuid:org_id>/keys/<key_id>/revoke")
+async def revoke(org_id: UUID, key_id: str) -> ResponseReturnValue:
+    user = web_session.require_user()
+    try:
+        await revoke_key(services().db, web_session.actor(user.user_id), key_id, org_id=org_id)
+    except NotFound:
+        abort(404)
+    return see(url_for("keys.show_organization", org_id=org_id, done="revoked"))
 
 
 @blueprint.app_template_filter("status")
@@ -60,9 +76,3 @@ def status(key: APIKey) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "expired" if key.expires_at is not None and key.expires_at <= datetime.now(UTC) else "active"
-
-
-@blueprint.app_template_filter("day")
-def day(moment: datetime) -> str:
-    """`23 Nov 2026`: no reader takes the month for the day."""
-    return f"{moment.day} {moment:%b %Y}"

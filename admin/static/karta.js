@@ -18,3 +18,6 @@ for (const block of document.querySelectorAll("pre")) {
   block.replaceWith(frame);
   frame.append(block, button);
 }
+
+// After a proof of who somebody is, what it interrupted goes on without another press.
+document.querySelector("form[data-go-on]")?.requestSubmit();

@@ -18,6 +18,7 @@ FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
     *("--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars"),
 )
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
 
@@ -32,7 +33,9 @@ class Browser:
     def look(self, *, dark: bool = False, size: tuple[int, int] = DESKTOP) -> None:
         """Theme and size from now on."""
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self._devtools("Emulation.setEmulatedMedia", features=[theme])
+        # Colours between two themes are nobody's.
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self._devtools("Emulation.setEmulatedMedia", features=[theme, still])
         width, height = size
         self._devtools(
             "Emulation.setDeviceMetricsOverride",
@@ -57,6 +60,31 @@ class Browser:
             "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
         )
         return found
+
+    def violations(self) -> list[str]:
+        """What axe-core finds wrong with this page for people who cannot see it well, or use no mouse."""
+        self.driver.execute_script(AXE.read_text())
+        found = self.driver.execute_async_script(
+            "const done = arguments[0]; axe.run(document).then(result => done(result.violations))"
+        )
+        return [
+            f"{violation['id']}: {node['target']}: {node['failureSummary']}"
+            for violation in found
+            for node in violation["nodes"]
+        ]
+
+    def inspect(self, name: str) -> None:
+        """Looks at the present page in both themes and sizes: it fits, and axe-core finds nothing."""
+        for size, told in ((DESKTOP, "desktop"), (PHONE, "phone")):
+            for dark in (False, True):
+                self.look(dark=dark, size=size)
+                self.photograph(f"{name}-{told}-{'dark' if dark else 'light'}")
+                assert not self.scrolls_sideways(), (name, told)
+                # Colours differ by theme, layout by size: two of the four show all that there is.
+                if dark == (told == "phone"):
+                    found = self.violations()
+                    assert found == [], (name, told, dark, found)
+        self.look()
 
     def complaints(self) -> list[str]:
         """What the console said since the last time: violations of the policy, and errors."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,12 +20,17 @@ from storage.bridge import Database
 from storage.model import Actor, ActorKind, Organization, Plan, Role, User
 from storage.organizations import create_organization
 from storage.passwords import digest_password
+from storage.sealing import MasterKeys
 from storage.settings import Bind
 from storage.users import add_member, create_user
+from tests.admin.browser import Browser, open_browser
 from tests.admin.browsing import Visitor
+from tests.karta.processes import Up
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
 PASSWORD = "correct horse battery staple"
+MASTER_KEYS_TEXT = MasterKeys.generate()
+MASTER_KEYS = MasterKeys.parse(MASTER_KEYS_TEXT)
 
 
 @cache
@@ -57,7 +63,8 @@ async def person(admin_db: Database) -> Person:
 @asynccontextmanager
 async def running_admin(database_url: str, **settings: Any) -> AsyncIterator[str]:
     """Yields the URL to open."""
-    loaded = AdminSettings.load(database_url=database_url, **settings)
+    given = {"master_keys": MASTER_KEYS_TEXT, **settings}
+    loaded = AdminSettings.load(database_url=database_url, **given)
     with listen(Bind("127.0.0.1", 0)) as listener:
         stop = trio.Event()
         ready = trio.Event()
@@ -83,6 +90,34 @@ async def visitor(admin_url: str) -> AsyncIterator[Visitor]:
     """Somebody with a browser, not signed in."""
     async with Visitor(admin_url) as visitor:
         yield visitor
+
+
+@pytest.fixture
+async def signed_in(visitor: Visitor, person: Person) -> Visitor:
+    """The same somebody, signed in as `person`."""
+    assert (await visitor.sign_in(person.email, person.password)).status_code == 303
+    return visitor
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A whole Karta, as its users start it."""
+    with Up(tmp_path_factory.mktemp("browser") / "data") as running:
+        running.wait_ready()
+        yield running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """A browser that must not have complained of anything at the end."""
+    with open_browser(tmp_path) as browser:
+        yield browser
+        assert browser.complaints() == []
+
+
+async def make_stale(db: Database) -> None:
+    """Nobody's proof is fresh any more."""
+    await db.execute("UPDATE sessions SET stepped_up_at = now() - interval '6 minutes'")
 
 
 def raw_exchange(url: str, request: bytes) -> bytes:

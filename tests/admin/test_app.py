@@ -6,7 +6,7 @@ import pytest
 
 from admin import web_session
 from admin.accounts.password_check import PasswordCheck, TooManyChecks
-from admin.app import ERRORS, FORM_BYTES_MAX
+from admin.app import ERRORS, FORM_BYTES_MAX, _describe_wait
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import Person, running_admin
 
@@ -69,3 +69,18 @@ async def test_a_bug_shows_nothing_of_itself(visitor: Visitor, monkeypatch: pyte
     assert "Something went wrong" in response.text
     assert "hunter2" not in response.text
     assert "content-security-policy" in response.headers
+
+
+async def test_without_a_master_key_it_says_what_to_set(database_url: str, person: Person) -> None:
+    async with running_admin(database_url, master_keys=None) as url, Visitor(url) as visitor:
+        response = await visitor.submit("/sign-up", {"email": "new@example.com"})
+        assert response.status_code == 503
+        assert "KARTA_MASTER_KEYS" in response.text
+        assert (await visitor.sign_in(person.email, person.password)).status_code == 303
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(1, "a few seconds"), (30, "30 seconds"), (60, "a minute"), (61, "2 minutes")]
+)
+def test_how_long_to_wait_is_said_in_words(seconds: int, said: str) -> None:
+    assert _describe_wait(seconds) == said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from admin.settings import AdminSettings
+from storage.sealing import MasterKeys
 from storage.settings import Bind, SettingsError
 
 URL = "postgresql://karta@127.0.0.1/karta"
@@ -25,3 +26,26 @@ def test_the_gateways_url_is_one() -> None:
 def test_a_session_has_an_end() -> None:
     with pytest.raises(SettingsError, match="KARTA_SESSION_HOURS"):
         AdminSettings.load(database_url=URL, session_hours=0)
+
+
+def test_the_pages_own_origin_is_one() -> None:
+    load = AdminSettings.load
+    assert (
+        load(database_url=URL, admin_url="https://Admin.example.com/").admin_url
+        == "https://admin.example.com"
+    )
+    for bad in ("admin.example.com", "https://", "https://a.example/path", "https://a.example?x", "ftp://a"):
+        with pytest.raises(SettingsError, match="KARTA_ADMIN_URL: write it as an origin"):
+            load(database_url=URL, admin_url=bad)
+
+
+@pytest.mark.parametrize("admin_url", [None, "http://admin.example.com"])
+def test_production_names_it_with_https(admin_url: str | None) -> None:
+    with pytest.raises(SettingsError, match="KARTA_ADMIN_URL"):
+        AdminSettings.load(
+            database_url=URL,
+            env="production",
+            trusted_proxies=["10.0.0.0/8"],
+            master_keys=MasterKeys.generate(),
+            admin_url=admin_url,
+        )

@@ -26,7 +26,11 @@ ANSWERS = [
     ("POST", REPORT_PATH, 204),
     ("OPTIONS", "/sign-in", 200),
 ]
-PRODUCTION = {"env": "production", "trusted_proxies": ["127.0.0.0/8"]}
+PRODUCTION = {
+    "env": "production",
+    "trusted_proxies": ["127.0.0.0/8"],
+    "admin_url": "https://admin.example.com",
+}
 
 
 @pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
@@ -82,6 +86,18 @@ async def test_production_speaks_https_only(database_url: str, production: dict[
         assert "strict-transport-security" not in sent.headers
         assert (await visitor.request("POST", "/sign-in", headers=http)).status_code == 403
         assert (await visitor.get("/healthz", headers=http)).status_code == 200
+
+
+async def test_it_answers_to_its_own_name_alone(
+    visitor: Visitor, database_url: str, production: dict[str, Any]
+) -> None:
+    assert (await visitor.get("/sign-in", headers={"Host": "evil.example"})).status_code == 421
+    assert (await visitor.get("/sign-in", headers={"Host": "localhost.evil.example"})).status_code == 421
+    async with running_admin(database_url, **production) as url, Visitor(url) as other:
+        https = {"X-Forwarded-Proto": "https"}
+        for host, status in (("ADMIN.example.com", 200), ("localhost", 421), ("admin.example.com.evil", 421)):
+            assert (await other.get("/sign-in", headers={**https, "Host": host})).status_code == status
+        assert (await other.get("/healthz")).status_code == 200
 
 
 async def test_loopback_has_one_name(visitor: Visitor) -> None:

@@ -16,6 +16,7 @@ from storage.api_keys import (
     rotate_key,
     select_gateway_key,
     select_gateway_keys,
+    select_key,
     select_keys,
 )
 from storage.audit import select_audit_rows
@@ -206,3 +207,13 @@ async def test_the_gateways_row_has_all_it_needs(
     await set_status(admin_db, actor, org.org_id, OrgStatus.SUSPENDED)
     seen = await look()
     assert (seen.plan, seen.org_status) == (Plan.ENTERPRISE, OrgStatus.SUSPENDED)
+
+
+async def test_one_key_is_found_in_its_organization_alone(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="One", mode=Mode.LIVE)
+    assert await select_key(admin_db, org.org_id, key.key_id) == key
+    for org_id, key_id in ((uuid4(), key.key_id), (org.org_id, "nonsense")):
+        with pytest.raises(NotFound):
+            await select_key(admin_db, org_id, key_id)

@@ -276,7 +276,7 @@ async def test_nothing_in_a_row_can_forge_another(admin_db: Database) -> None:
 
 @given(st.text(max_size=300), st.integers(1, 300))
 def test_shown_text_is_printable_and_bounded(text: str, chars_max: int) -> None:
-    shown = audit._printable(text, chars_max)
+    shown = audit.printable(text, chars_max)
     assert len(shown) <= chars_max
     assert shown.isprintable()
     shown.encode()

@@ -207,6 +207,8 @@ READABLE = {
         "users",
         "memberships",
         "sessions",
+        *("email_links", "outbox", "throttles", "pending_sign_ins", "invitations"),
+        *("totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
         "api_keys",
         "provider_credentials",
         "price_overrides",
@@ -248,7 +250,13 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
         assert not await owner_db.fetch_value(allowed, role, table, column)
 
 
-async def test_nothing_but_sessions_can_be_deleted_and_nothing_truncated_or_owned(owner_db: Database) -> None:
+DELETABLE = {
+    *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
+    *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
+}
+
+
+async def test_only_what_is_spent_can_be_deleted_and_nothing_truncated_or_owned(owner_db: Database) -> None:
     rows = await owner_db.fetch(
         """
         SELECT role, relname::text AS name, pg_get_userbyid(relowner)::text AS owner,
@@ -259,7 +267,8 @@ async def test_nothing_but_sessions_can_be_deleted_and_nothing_truncated_or_owne
         """,
         list(migrate.ROLES),
     )
-    assert {(row["role"], row["name"]) for row in rows if row["deletes"]} == {("karta_admin", "sessions")}
+    deletable = {(row["role"], row["name"]) for row in rows if row["deletes"]}
+    assert deletable == {("karta_admin", name) for name in DELETABLE}
     assert not any(row["more"] for row in rows)
     assert not {row["owner"] for row in rows} & set(migrate.ROLES)
 

@@ -10,6 +10,8 @@ from storage.errors import CheckFailed, NotFound
 from storage.model import Actor, Organization, OrgStatus, Plan, Role
 from storage.organizations import (
     create_organization,
+    rename,
+    require_mfa,
     select_organization,
     select_organizations,
     select_organizations_by_user,
@@ -79,3 +81,15 @@ async def test_the_organizations_of_a_user(admin_db: Database, actor: Actor, org
     assert await select_organizations_by_user(admin_db, user.user_id) == []
     await add_member(admin_db, actor, org.org_id, user.user_id, Role.BILLING)
     assert await select_organizations_by_user(admin_db, user.user_id) == [(org, Role.BILLING)]
+
+
+async def test_a_name_and_what_members_need_are_changed_and_told(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    assert (await rename(admin_db, actor, org.org_id, "Renamed")).name == "Renamed"
+    assert (await require_mfa(admin_db, actor, org.org_id, True)).mfa_required
+    await require_mfa(admin_db, actor, org.org_id, True)
+    rows = await select_audit_rows(admin_db, org.org_id)
+    assert [row.event for row in rows][-2:] == ["organization:renamed", "organization:mfa_changed"]
+    with pytest.raises(CheckFailed):
+        await rename(admin_db, actor, org.org_id, "")

@@ -8,10 +8,21 @@ import pytest
 
 from storage.audit import select_audit_rows
 from storage.bridge import Database
-from storage.errors import CheckFailed, Conflict, InvalidReference
+from storage.errors import CheckFailed, Conflict, InvalidReference, NotFound
 from storage.model import Actor, User
 from storage.passwords import REFERENCE_DIGEST
-from storage.sessions import create_session, delete_session, select_session
+from storage.sessions import (
+    create_session,
+    delete_session,
+    end_other_sessions,
+    end_session,
+    keep_interrupted,
+    select_interrupted,
+    select_session,
+    select_sessions,
+    step_up,
+    touch_session,
+)
 from storage.users import create_user
 
 TOKEN_DIGEST = hashlib.sha256(b"token").digest()
@@ -58,3 +69,71 @@ async def test_what_is_no_session(admin_db: Database, actor: Actor, user: User) 
     await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
     with pytest.raises(Conflict):
         await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
+
+
+async def test_an_idle_session_is_none(admin_db: Database, actor: Actor, user: User) -> None:
+    await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=9))
+    await admin_db.execute("UPDATE sessions SET last_seen_at = now() - interval '20 minutes'")
+    assert await select_session(admin_db, TOKEN_DIGEST, 600) is None
+    assert await select_sessions(admin_db, user.user_id, 600) == []
+    assert await select_session(admin_db, TOKEN_DIGEST, 1800) is not None
+    await touch_session(admin_db, TOKEN_DIGEST)
+    assert await select_session(admin_db, TOKEN_DIGEST, 600) is not None
+
+
+@pytest.mark.parametrize(
+    ("stepped_up_at", "fresh"),
+    [
+        ("now() - interval '299 seconds'", True),
+        ("now() - interval '301 seconds'", False),
+        ("now() + interval '1 minute'", False),
+        ("NULL", False),
+    ],
+)
+async def test_proof_is_fresh_for_five_minutes(
+    admin_db: Database, owner_db: Database, actor: Actor, user: User, stepped_up_at: str, fresh: bool
+) -> None:
+    assert (await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))).stepped_up
+    await owner_db.execute(f"UPDATE sessions SET stepped_up_at = {stepped_up_at}")
+    found = await select_session(admin_db, TOKEN_DIGEST)
+    assert found is not None
+    assert found[0].stepped_up is fresh
+
+
+async def test_proof_gives_the_session_a_new_token(admin_db: Database, actor: Actor, user: User) -> None:
+    await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
+    await admin_db.execute("UPDATE sessions SET stepped_up_at = NULL")
+    with pytest.raises(NotFound):
+        await step_up(admin_db, actor, uuid4(), TOKEN_DIGEST, bytes(32))
+    await step_up(admin_db, actor, user.user_id, TOKEN_DIGEST, bytes(32))
+    assert await select_session(admin_db, TOKEN_DIGEST) is None
+    found = await select_session(admin_db, bytes(32))
+    assert found is not None
+    assert found[0].stepped_up
+    assert (await select_audit_rows(admin_db, None))[-1].event == "session:stepped_up"
+
+
+async def test_what_was_interrupted_is_kept_with_the_session(
+    admin_db: Database, actor: Actor, user: User
+) -> None:
+    await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
+    assert await select_interrupted(admin_db, TOKEN_DIGEST) is None
+    await keep_interrupted(admin_db, TOKEN_DIGEST, "{}")
+    assert await select_interrupted(admin_db, TOKEN_DIGEST) == "{}"
+    await keep_interrupted(admin_db, TOKEN_DIGEST, None)
+    assert await select_interrupted(admin_db, TOKEN_DIGEST) is None
+
+
+async def test_sessions_are_listed_and_ended(admin_db: Database, actor: Actor, user: User) -> None:
+    digests = [bytes([number]) * 32 for number in range(4)]
+    made = [await create_session(admin_db, actor, user.user_id, digest, later(hours=1)) for digest in digests]
+    other = await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
+    assert {one.session_id for one in await select_sessions(admin_db, user.user_id)} == {
+        one.session_id for one in made
+    }
+    assert made[0].address == "192.0.2.7"
+    with pytest.raises(NotFound):
+        await end_session(admin_db, actor, other.user_id, made[0].session_id)
+    await end_session(admin_db, actor, user.user_id, made[0].session_id)
+    assert await end_other_sessions(admin_db, actor, user.user_id, digests[3]) == 2
+    assert [one.session_id for one in await select_sessions(admin_db, user.user_id)] == [made[3].session_id]

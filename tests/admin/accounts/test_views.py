@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from admin import csrf, web_session
+from admin import csrf, throttle, web_session
 from admin.accounts.views import REFUSED
 from storage.bridge import Database
+from storage.throttles import Rule
 from tests.admin.browsing import Visitor, token_of
 from tests.admin.conftest import Person
 
@@ -21,6 +22,7 @@ async def test_the_owner_signs_in_and_out(visitor: Visitor, person: Person) -> N
     assert (await visitor.get("/sign-in")).status_code == 303
     signed_out = await visitor.post("/sign-out", {csrf.FIELD: token_of(page.text)})
     assert (signed_out.status_code, signed_out.headers["location"]) == (303, "/sign-in")
+    assert web_session.COOKIE not in visitor.cookies
     assert (await visitor.get("/")).headers["location"] == "/sign-in"
 
 
@@ -80,3 +82,48 @@ async def test_a_session_of_before_ends_with_a_new_sign_in(visitor: Visitor, per
     assert visitor.cookies[web_session.COOKIE] != old[web_session.COOKIE]
     visitor.cookies = old
     assert (await visitor.get("/")).headers["location"] == "/sign-in"
+
+
+async def test_signing_in_leads_to_what_was_asked_for(visitor: Visitor, person: Person) -> None:
+    sent = await visitor.get("/account?x=1")
+    assert sent.headers["location"] == "/sign-in?next=/account?x%3D1"
+    page = await visitor.get(sent.headers["location"])
+    assert 'name="next" value="/account?x=1"' in page.text
+    form = {csrf.FIELD: token_of(page.text), "email": person.email, "password": person.password}
+    signed_in = await visitor.post("/sign-in", {**form, "next": "/account?x=1"})
+    assert signed_in.headers["location"] == "/account?x=1"
+
+
+async def test_and_never_to_another_site(visitor: Visitor, person: Person) -> None:
+    form = {"email": person.email, "password": person.password, "next": "//evil.example/"}
+    assert (await visitor.submit("/sign-in", form)).headers["location"] == "/"
+
+
+async def test_guessing_is_throttled_by_address_and_a_good_password_is_then_too(
+    visitor: Visitor, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SIGN_IN_ADDRESS", Rule("sign_in:address", 3, 300))
+    for number in range(3):
+        assert (await visitor.sign_in(f"user{number}@example.com", "wrong")).status_code == 422
+    response = await visitor.sign_in(person.email, person.password)
+    assert response.status_code == 429
+    assert 1 <= int(response.headers["retry-after"]) <= 100
+    assert "Too many tries" in response.text
+
+
+async def test_and_by_account_whatever_its_spelling_known_or_not(
+    visitor: Visitor, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SIGN_IN_ACCOUNT", Rule("sign_in:account", 2, 300))
+    for email in (person.email, "nobody@example.com"):
+        tries = [await visitor.sign_in(spelling, "wrong") for spelling in (email, f" {email.upper()}", email)]
+        assert [response.status_code for response in tries] == [422, 422, 429]
+
+
+async def test_a_success_begins_the_count_anew(
+    visitor: Visitor, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "SIGN_IN_ACCOUNT", Rule("sign_in:account", 2, 300))
+    for password in ("wrong", person.password, "wrong", "wrong"):
+        visitor.cookies.clear()
+        assert (await visitor.sign_in(person.email, password)).status_code in (303, 422)

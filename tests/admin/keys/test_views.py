@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from storage.api_keys import mint_key, revoke_key
+from storage.api_keys import mint_key, revoke_key, select_keys
 from storage.bridge import Database
 from storage.model import Mode, Role
 from storage.organizations import create_organization
 from storage.users import add_member
-from tests.admin.browsing import Visitor
+from tests.admin.browsing import Visitor, token_of
 from tests.admin.conftest import ACTOR, Person, make_person, running_admin
 
 
@@ -34,11 +34,11 @@ async def test_it_shows_the_organization_its_plan_and_its_keys(
     assert token.rpartition("_")[2] not in page
 
 
-async def test_without_keys_it_says_how_to_make_one(visitor: Visitor, person: Person) -> None:
+async def test_without_keys_it_leads_to_the_first(visitor: Visitor, person: Person) -> None:
     await visitor.sign_in(person.email, person.password)
     page = (await visitor.get(path(person))).text
     assert "No keys yet" in page
-    assert f"karta keys mint --org {person.organization.org_id}" in page
+    assert f'href="{path(person)}/keys/new"' in page
     assert "Send a first request" in page
 
 
@@ -96,7 +96,38 @@ async def test_a_member_of_none_is_told(visitor: Visitor, person: Person, owner_
 
 async def test_nobody_sees_it_signed_out(visitor: Visitor, person: Person) -> None:
     response = await visitor.get(path(person))
-    assert (response.status_code, response.headers["location"]) == (303, "/sign-in")
+    assert response.status_code == 303
+    assert response.headers["location"].startswith("/sign-in?next=/organizations/")
+
+
+async def test_a_key_has_a_page_and_an_end(signed_in: Visitor, person: Person, admin_db: Database) -> None:
+    org_id = person.organization.org_id
+    key, token = await mint_key(
+        admin_db, ACTOR, org_id=org_id, name="Web", mode=Mode.LIVE, allowed_models=["claude-sonnet-5-5"]
+    )
+    page = (await signed_in.get(f"{path(person)}/keys/{key.key_id}")).text
+    for shown in ("Web", "claude-sonnet-5-5", "Rotate", "Revoke"):
+        assert shown in page
+    assert token not in page
+    form = {"csrf_token": token_of(page)}
+    revoked = await signed_in.post(f"{path(person)}/keys/{key.key_id}/revoke", form)
+    assert "The key was revoked" in (await signed_in.get(revoked.headers["location"])).text
+    assert (await select_keys(admin_db, org_id))[0].revoked_at is not None
+    assert "/rotate" not in (await signed_in.get(f"{path(person)}/keys/{key.key_id}")).text
+
+
+async def test_a_key_of_another_organization_is_none(
+    signed_in: Visitor, person: Person, admin_db: Database
+) -> None:
+    eve = await make_person(admin_db, "eve@example.com")
+    theirs, _ = await mint_key(admin_db, ACTOR, org_id=eve.organization.org_id, name="Theirs", mode=Mode.LIVE)
+    form = {"csrf_token": await signed_in.token("/account")}
+    for page in ("", "/rotate", "/limits"):
+        assert (await signed_in.get(f"{path(person)}/keys/{theirs.key_id}{page}")).status_code == 404
+    for page in ("/revoke", "/rotate", "/limits"):
+        response = await signed_in.post(f"{path(person)}/keys/{theirs.key_id}{page}", form)
+        assert response.status_code == 404
+    assert (await select_keys(admin_db, eve.organization.org_id))[0].revoked_at is None
 
 
 def strip_nonce(page: str) -> str:

@@ -1,0 +1,104 @@
+"""Signing up: an address first, a link by mail, then a password and an organization's name.
+
+The page says the same of every address, after the same time; whether there is an account already is told by
+mail alone. No password is taken from somebody who has not shown that the address is theirs.
+"""
+
+from __future__ import annotations
+
+from quart import Blueprint, render_template, request, url_for
+from quart.typing import ResponseReturnValue
+
+from admin import password_rules, throttle, web_session
+from admin.accounts import letters, links
+from admin.accounts.steady_time import steady_time
+from admin.redirect import see
+from admin.services import services
+from storage.accounts import Letters, complete_sign_up, request_sign_up
+from storage.email_links import LinkPurpose
+from storage.errors import Conflict, InvalidValue, NotFound
+from storage.sessions import Method
+from storage.users import normalize_email
+
+NAME_CHARS_MAX = 200
+NO_ADDRESS = "That is not an email address."
+
+blueprint = Blueprint("sign_up", __name__, template_folder="templates")
+
+
+@blueprint.get("/sign-up")
+async def show() -> ResponseReturnValue:
+    return await render_template("accounts/sign_up.html")
+
+
+@blueprint.post("/sign-up")
+async def ask() -> ResponseReturnValue:
+    await throttle.count_address(throttle.SIGN_UP_ADDRESS)
+    try:
+        email = normalize_email((await request.form).get("email", ""))
+    except InvalidValue:
+        return await render_template("accounts/sign_up.html", problem=NO_ADDRESS), 422
+    async with steady_time():
+        await throttle.count(throttle.SIGN_UP_ACCOUNT, email)
+        token = web_session.new_token()
+        told = Letters(
+            known=letters.already_signed_up(email, services().origin + url_for("accounts.show_sign_in")),
+            unknown=letters.sign_up(email, links.make(LinkPurpose.SIGN_UP, token)),
+        )
+        await request_sign_up(
+            services().db,
+            web_session.actor(None),
+            services().master_keys,
+            email,
+            web_session.digest(token),
+            told,
+        )
+    return see(url_for("sign_up.show_sent"))
+
+
+@blueprint.get("/sign-up/sent")
+async def show_sent() -> ResponseReturnValue:
+    return await render_template("accounts/sent.html", again=url_for("sign_up.show"))
+
+
+@blueprint.get("/sign-up/confirm")
+async def show_confirm() -> ResponseReturnValue:
+    link = await links.find(LinkPurpose.SIGN_UP)
+    if link is None:
+        return await _render_spent()
+    return await render_template("accounts/sign_up_confirm.html", email=link.email)
+
+
+@blueprint.post("/sign-up/confirm")
+async def confirm() -> ResponseReturnValue:
+    await throttle.count_address(throttle.LINK_ADDRESS)
+    link = await links.find(LinkPurpose.SIGN_UP)
+    if link is None:
+        return await _render_spent()
+    form = await request.form
+    name, password = form.get("organization", "").strip(), form.get("password", "")
+    problems = {}
+    if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        problems["organization"] = f"A name has 1 to {NAME_CHARS_MAX} characters."
+    if problem := await password_rules.find_problem(services().passwords, password, (link.email, name)):
+        problems["password"] = problem
+    if problems:
+        page = render_template(
+            "accounts/sign_up_confirm.html", email=link.email, organization=name, problems=problems
+        )
+        return await page, 422
+    digest = await services().passwords.digest(password)
+    try:
+        user, _ = await complete_sign_up(
+            services().db, web_session.actor(None), links.token_digest(), digest, name
+        )
+    except (NotFound, Conflict):
+        return await _render_spent()
+    response = see(url_for("keys.show_home"))
+    web_session.delete_cookie(response, links.COOKIE)
+    await web_session.sign_in(response, user.user_id, Method.PASSWORD)
+    return response
+
+
+async def _render_spent() -> ResponseReturnValue:
+    return await render_template("accounts/link_spent.html", again=url_for("sign_up.show")), 410

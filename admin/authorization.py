@@ -1,0 +1,202 @@
+"""Who may do what: one table, and the one place where it is applied.
+
+Each endpoint of the app has its row. What has none is refused, and a test compares the table with the app's
+routes. A page of an organization is 404 to everybody who is no member, as if it did not exist, and 403 to a
+member whose role does not allow it. Roles are read anew for each request.
+
+Some acts need fresh proof besides (`proof=True`): the person must have proved who they are in the last five
+minutes, in this session.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple, cast
+from uuid import UUID
+
+from quart import g, request
+from werkzeug.exceptions import NotFound
+
+from admin import web_session
+from admin.services import services
+from storage.factors import has_factor
+from storage.model import Organization, Role
+from storage.organizations import select_organizations_by_user
+
+
+class Audience(Enum):
+    EVERYBODY = "everybody"
+    SIGNED_IN = "signed in"
+    MEMBER = "member"
+
+
+class Access(NamedTuple):
+    """Who may use one endpoint. `roles` are for members only."""
+
+    audience: Audience
+    roles: frozenset[Role] = frozenset()
+    proof: bool = False
+
+
+OWNERS = frozenset({Role.OWNER})
+ADMINS = frozenset({Role.OWNER, Role.ADMIN})
+DEVELOPERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
+BUDGETERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
+ALL_ROLES = frozenset(Role)
+
+EVERYBODY = Access(Audience.EVERYBODY)
+SIGNED_IN = Access(Audience.SIGNED_IN)
+PROVED = Access(Audience.SIGNED_IN, proof=True)
+MEMBERS = Access(Audience.MEMBER, ALL_ROLES)
+
+TABLE: dict[str, Access] = {
+    "static": EVERYBODY,
+    "transport.healthz": EVERYBODY,
+    "transport.report_violation": EVERYBODY,
+    "outbox.show": EVERYBODY,  # but only in development, and only on this machine
+    "accounts.show_sign_in": EVERYBODY,
+    "accounts.sign_in": EVERYBODY,
+    "accounts.sign_out": SIGNED_IN,
+    "links.follow": EVERYBODY,
+    "sign_up.show": EVERYBODY,
+    "sign_up.ask": EVERYBODY,
+    "sign_up.show_sent": EVERYBODY,
+    "sign_up.show_confirm": EVERYBODY,
+    "sign_up.confirm": EVERYBODY,
+    "reset.show": EVERYBODY,
+    "reset.ask": EVERYBODY,
+    "reset.show_sent": EVERYBODY,
+    "reset.show_confirm": EVERYBODY,
+    "reset.confirm": EVERYBODY,
+    "profile.show": SIGNED_IN,
+    "profile.show_password": PROVED,
+    "profile.change_password": PROVED,
+    "profile.show_email": PROVED,
+    "profile.change_email": PROVED,
+    "profile.show_confirm_email": EVERYBODY,
+    "profile.confirm_email": EVERYBODY,
+    "profile.end_session_by_id": SIGNED_IN,
+    "profile.end_others": SIGNED_IN,
+    "profile.show_delete": PROVED,
+    "profile.delete": PROVED,
+    "factors.show": SIGNED_IN,
+    "factors.begin_app": PROVED,
+    "factors.show_app": PROVED,
+    "factors.confirm_app": PROVED,
+    "factors.remove_app": PROVED,
+    "factors.show_passkey": PROVED,
+    "factors.add_passkey": PROVED,
+    "factors.remove_passkey_by_id": PROVED,
+    "factors.show_codes": PROVED,
+    "factors.make_codes": PROVED,
+    "second_factor.show": EVERYBODY,
+    "second_factor.by_code": EVERYBODY,
+    "second_factor.by_passkey": EVERYBODY,
+    "second_factor.show_recovery": EVERYBODY,
+    "second_factor.by_recovery_code": EVERYBODY,
+    "second_factor.show_passkey": EVERYBODY,
+    "second_factor.by_passkey_alone": EVERYBODY,
+    "proof.show": SIGNED_IN,
+    "proof.by_code": SIGNED_IN,
+    "proof.by_passkey": SIGNED_IN,
+    "proof.by_password": SIGNED_IN,
+    "proof.resume": SIGNED_IN,
+    "members.follow": EVERYBODY,
+    "members.show_invitation": EVERYBODY,
+    "members.accept": SIGNED_IN,
+    "members.sign_up": EVERYBODY,
+    "members.show": MEMBERS,
+    "members.invite_by_email": Access(Audience.MEMBER, ADMINS),
+    "members.withdraw": Access(Audience.MEMBER, ADMINS),
+    "members.change": Access(Audience.MEMBER, ADMINS),
+    "members.remove": MEMBERS,  # oneself; whom else is in storage.memberships
+    "organizations.show_new": SIGNED_IN,
+    "organizations.create": SIGNED_IN,
+    "organizations.show_settings": Access(Audience.MEMBER, ADMINS),
+    "organizations.change_name": Access(Audience.MEMBER, ADMINS),
+    "organizations.change_mfa": Access(Audience.MEMBER, OWNERS, proof=True),
+    "organizations.show_delete": Access(Audience.MEMBER, OWNERS, proof=True),
+    "organizations.delete": Access(Audience.MEMBER, OWNERS, proof=True),
+    "organizations.keep": Access(Audience.MEMBER, OWNERS),
+    "keys.show_home": SIGNED_IN,
+    "keys.show_organization": MEMBERS,
+    "keys.show_key": MEMBERS,
+    "keys.revoke": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.show_new": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.mint": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.show_rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "usage.show": MEMBERS,
+    "usage.download": MEMBERS,
+    "limits.show": MEMBERS,
+    "limits.change": Access(Audience.MEMBER, BUDGETERS),
+    "limits.show_of_key": MEMBERS,
+    "limits.change_of_key": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS),
+    "provider_keys.show": MEMBERS,
+    "provider_keys.show_new": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.add": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.show_rotate": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.rotate": Access(Audience.MEMBER, ADMINS, proof=True),
+    "provider_keys.revoke": Access(Audience.MEMBER, ADMINS, proof=True),
+}
+
+
+class Forbidden(Exception):
+    """A member's role does not allow it."""
+
+
+class ProofNeeded(Exception):
+    """The person must prove who they are first."""
+
+
+class FactorNeeded(Exception):
+    """The organization is for members who have a second factor."""
+
+
+class Membership(NamedTuple):
+    organization: Organization
+    role: Role
+
+
+async def require_access() -> None:
+    """Before each request. Raises `SignedOut`, `NotFound`, `Forbidden`, `FactorNeeded` or `ProofNeeded`."""
+    if request.endpoint is None:
+        return  # 404 or 405 follows
+    access = TABLE.get(request.endpoint)
+    if access is None:
+        raise NotFound
+    if access.audience is Audience.EVERYBODY:
+        return
+    db, user = services().db, web_session.require_user()
+    if access.audience is Audience.MEMBER:
+        g.membership = await _require_member(UUID(str((request.view_args or {})["org_id"])), user.user_id)
+        if current_membership().role not in access.roles:
+            raise Forbidden
+        if current_membership().organization.mfa_required and not await has_factor(db, user.user_id):
+            raise FactorNeeded
+    if access.proof and not web_session.current_session().stepped_up:
+        raise ProofNeeded
+
+
+def current_membership() -> Membership:
+    """The organization of this page and the signed-in user's role in it."""
+    return cast("Membership", g.membership)
+
+
+def allows(endpoint: str) -> bool:
+    """Whether the table lets the current member use an endpoint: what pages show follows from this."""
+    return current_membership().role in TABLE[endpoint].roles
+
+
+def memberships() -> list[Membership]:
+    """All of the signed-in user's, on a page of an organization."""
+    return cast("list[Membership]", g.memberships)
+
+
+async def _require_member(org_id: UUID, user_id: UUID) -> Membership:
+    found = await select_organizations_by_user(services().db, user_id)
+    g.memberships = [Membership(*one) for one in found]
+    membership = next((one for one in memberships() if one.organization.org_id == org_id), None)
+    if membership is None:
+        raise NotFound
+    return membership

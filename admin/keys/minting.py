@@ -1,0 +1,126 @@
+"""New keys: minted, or in place of an old one. A key is shown once, in the answer that makes it.
+
+Each form carries a number of its own that is used up with it, so that a form sent twice mints once: the
+second answer says so, and shows nothing.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from quart import Blueprint, abort, render_template, request, url_for
+from quart.typing import ResponseReturnValue
+
+from admin import throttle, web_session
+from admin.redirect import see
+from admin.services import services
+from storage import throttles
+from storage.api_keys import mint_key, rotate_key, select_key
+from storage.errors import Conflict, NotFound
+from storage.model import APIKey, Mode
+from storage.throttles import Rule
+
+NAME_CHARS_MAX = 200
+MODELS_MAX = 200
+MODEL_CHARS_MAX = 200
+EXPIRIES = {"": None, "30": 30, "90": 90, "365": 365}
+"""In days, as the form names them."""
+OVERLAPS = {"0": 0, "3600": 3600, "86400": 86400, "604800": 604800}
+"""How many seconds the old key lives on, as the form names them."""
+ONCE = Rule("mint:form", 1, throttle.DAY)
+
+blueprint = Blueprint("minting", __name__, template_folder="templates")
+
+
+@blueprint.get("/organizations/<uuid:org_id>/keys/new")
+async def show_new(org_id: UUID) -> ResponseReturnValue:  # noqa: ARG001
+    return await _render_new({}, {})
+
+
+@blueprint.post("/organizations/<uuid:org_id>/keys/new")
+async def mint(org_id: UUID) -> ResponseReturnValue:
+    user = web_session.require_user()
+    form = await request.form
+    name = form.get("name", "").strip()
+    models = _read_models(form.get("models", ""))
+    problems = {}
+    if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        problems["name"] = f"A name has 1 to {NAME_CHARS_MAX} characters."
+    if models is None:
+        problems["models"] = f"Name up to {MODELS_MAX} models, one a line."
+    if form.get("expiry", "") not in EXPIRIES or form.get("mode") not in list(Mode):
+        abort(400)
+    if problems:
+        return await _render_new(dict(form), problems), 422
+    await throttle.count(throttle.MINT_ACCOUNT, str(user.user_id))
+    if not await _is_first(form.get("once", "")):
+        return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
+    days = EXPIRIES[form.get("expiry", "")]
+    key, token = await mint_key(
+        services().db,
+        web_session.actor(user.user_id),
+        org_id=org_id,
+        name=name,
+        mode=Mode(form["mode"]),
+        expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
+        allowed_models=models or None,
+    )
+    return await _render_once(key, token)
+
+
+@blueprint.get("/organizations/<uuid:org_id>/keys/<key_id>/rotate")
+async def show_rotate(org_id: UUID, key_id: str) -> ResponseReturnValue:
+    return await render_template(
+        "keys/rotate.html", key=await _require(org_id, key_id), once=secrets.token_urlsafe(16)
+    )
+
+
+@blueprint.post("/organizations/<uuid:org_id>/keys/<key_id>/rotate")
+async def rotate(org_id: UUID, key_id: str) -> ResponseReturnValue:
+    user = web_session.require_user()
+    await _require(org_id, key_id)
+    form = await request.form
+    if form.get("overlap") not in OVERLAPS:
+        abort(400)
+    await throttle.count(throttle.MINT_ACCOUNT, str(user.user_id))
+    if not await _is_first(form.get("once", "")):
+        return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
+    actor = web_session.actor(user.user_id)
+    try:
+        key, token = await rotate_key(services().db, actor, key_id, OVERLAPS[form["overlap"]], org_id=org_id)
+    except Conflict:
+        return see(url_for("keys.show_key", org_id=org_id, key_id=key_id))
+    return await _render_once(key, token)
+
+
+async def _is_first(once: str) -> bool:
+    if not 10 < len(once) < 100:
+        abort(400)
+    return await throttles.use(services().db, ONCE, once) is None
+
+
+async def _require(org_id: UUID, key_id: str) -> APIKey:
+    try:
+        return await select_key(services().db, org_id, key_id)
+    except NotFound:
+        abort(404)
+
+
+def _read_models(text: str) -> list[str] | None:
+    """The models of a text with one a line, or with commas; None when it is none such."""
+    models = [part.strip() for part in text.replace(",", "\n").splitlines() if part.strip()]
+    sound = all(len(model) <= MODEL_CHARS_MAX and model.isprintable() for model in models)
+    return models if sound and len(models) <= MODELS_MAX else None
+
+
+async def _render_new(given: dict[str, str], problems: dict[str, str]) -> str:
+    once = secrets.token_urlsafe(16)
+    return await render_template("keys/new.html", given=given, problems=problems, once=once)
+
+
+async def _render_once(key: APIKey, token: str) -> str:
+    return await render_template(
+        "keys/once.html", key=key, token=token, gateway_url=services().settings.gateway_url
+    )

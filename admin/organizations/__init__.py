@@ -1,0 +1,1 @@
+"""Organizations: making one, its settings, its members and invitations, and its end."""

@@ -1,0 +1,46 @@
+"""The state between a right password and a second factor: a cookie of its own, and a row for some minutes."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from quart import Response
+
+from admin import web_session
+from admin.services import services
+from storage.errors import NotFound
+from storage.model import User
+from storage.pending_sign_ins import complete_pending_sign_in, create_pending_sign_in, select_pending_user
+from storage.sessions import Method
+
+COOKIE = "__Host-karta-pending"
+
+
+class NothingPending(Exception):
+    """No sign-in awaits its second factor here, or not any more."""
+
+
+async def begin(response: Response, user_id: UUID) -> None:
+    token = web_session.new_token()
+    await create_pending_sign_in(services().db, user_id, web_session.digest(token))
+    web_session.set_cookie(response, COOKIE, token)
+
+
+async def require_user() -> User:
+    """Whose second factor is awaited. Raises `NothingPending`."""
+    token = web_session.read_cookie(COOKIE)
+    user = None if token is None else await select_pending_user(services().db, web_session.digest(token))
+    if user is None:
+        raise NothingPending
+    return user
+
+
+async def complete(response: Response, user_id: UUID, method: Method) -> None:
+    """Signs in. Raises `NothingPending` when another request has done so already."""
+    token = web_session.read_cookie(COOKIE) or ""
+    try:
+        await complete_pending_sign_in(services().db, web_session.digest(token))
+    except NotFound:
+        raise NothingPending from None
+    web_session.delete_cookie(response, COOKIE)
+    await web_session.sign_in(response, user_id, method)

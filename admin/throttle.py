@@ -1,0 +1,78 @@
+"""How often strangers and users may try what costs something or can be guessed.
+
+Counting is shared by all processes (`storage.throttles`) and comes before anything expensive. An address is
+the client's own, taken from trusted proxies only; of IPv6 it is the network of 64 bits, since that is what
+one customer of a provider has. Where the database does not answer, nothing is allowed: the page says 503.
+
+A rule per account stops guessing from many addresses. It could keep the account's owner out as well, so it
+is wide, and a passkey is not subject to it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from quart import request
+
+from admin import client_address
+from admin.services import services
+from storage import throttles
+from storage.throttles import Rule
+
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+SIGN_IN_ADDRESS = Rule("sign_in:address", 30, 5 * MINUTE)
+"""An office shares an address, and people mistype; thirty guesses in five minutes are still none."""
+SIGN_IN_ACCOUNT = Rule("sign_in:account", 20, 15 * MINUTE)
+SIGN_UP_ADDRESS = Rule("sign_up:address", 10, HOUR)
+SIGN_UP_ACCOUNT = Rule("sign_up:account", 3, HOUR)
+"""Each is a mail to somebody who may not have asked for it."""
+RESET_ADDRESS = Rule("reset:address", 10, HOUR)
+RESET_ACCOUNT = Rule("reset:account", 5, DAY)
+LINK_ADDRESS = Rule("link:address", 60, HOUR)
+EMAIL_CHANGE_ACCOUNT = Rule("email_change:account", 5, DAY)
+MINT_ACCOUNT = Rule("mint:account", 30, HOUR)
+INVITE_ACCOUNT = Rule("invite:account", 50, DAY)
+NEW_ORGANIZATION_ACCOUNT = Rule("new_organization:account", 10, DAY)
+CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
+"""Each is a row, made by opening a page."""
+PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
+PROOF_ACCOUNT = Rule("proof:account", 10, 15 * MINUTE)
+
+
+class Throttled(Exception):
+    """Too often: come back in `retry_after_seconds`."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__(f"again in {retry_after_seconds} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+async def count_address(rule: Rule) -> None:
+    """Counts one use by the client's address. Raises `Throttled`."""
+    await count(rule, bucket(client_address.address(request, services().settings.trusted_proxies)))
+
+
+async def count(rule: Rule, subject: str) -> None:
+    """Counts one use by an account, however it is named. Raises `Throttled`."""
+    seconds = await throttles.use(services().db, rule, subject)
+    if seconds is not None:
+        raise Throttled(seconds)
+
+
+async def forgive(rule: Rule, subject: str) -> None:
+    """Begins anew for an account, after a success."""
+    await throttles.forgive(services().db, rule, subject)
+
+
+def bucket(address: str | None) -> str:
+    """What is counted together with an address."""
+    try:
+        parsed = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -1,0 +1,39 @@
+"""Usage as CSV, for spreadsheets: which take a cell that begins like a formula for one."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from decimal import Decimal
+
+from storage.usage_report import UsageTotal
+
+_FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\0")
+_PICODOLLARS = 10**12
+HEADER = ("group", "requests", "input_tokens", "output_tokens", "cost_usd", "unpriced_requests")
+
+
+def safe(cell: str) -> str:
+    """A cell as text, whatever it begins with."""
+    return f"'{cell}" if cell.startswith(_FORMULA_BEGINNINGS) else cell
+
+
+def write_csv(totals: Sequence[UsageTotal]) -> str:
+    """With a header, and money to its last digit."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(HEADER)
+    for total in totals:
+        cost = f"{Decimal(total.cost_picodollars) / _PICODOLLARS:f}"
+        writer.writerow(
+            (
+                safe(total.group or ""),
+                total.requests,
+                total.input_tokens,
+                total.output_tokens,
+                cost,
+                total.unpriced,
+            )
+        )
+    return out.getvalue()

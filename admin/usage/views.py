@@ -1,0 +1,80 @@
+"""What an organization used: a plot, tables by key and model, the newest requests, and all of it as CSV.
+
+Nothing here is a prompt or an answer: those are never stored.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from quart import Blueprint, Response, abort, render_template, request
+from quart.typing import ResponseReturnValue
+
+from admin.services import services
+from admin.usage.chart import HEIGHT, WIDTH, make_bars
+from admin.usage.spreadsheet import write_csv
+from storage.api_keys import select_keys
+from storage.usage_report import PAGE_ROWS_MAX, Grouping, UsageTotal, select_totals, select_usage
+
+SPANS = (7, 30, 90)
+"""In days, today included."""
+SPAN_DEFAULT = 30
+ROWS_SHOWN_MAX = 50
+NEWEST_SHOWN = 20
+
+blueprint = Blueprint("usage", __name__, template_folder="templates")
+
+
+@blueprint.get("/organizations/<uuid:org_id>/usage")
+async def show(org_id: UUID) -> ResponseReturnValue:
+    db, days = services().db, _read_days()
+    since = _since(days)
+    by_day = await select_totals(db, org_id, since=since, by=Grouping.DAY)
+    [whole] = await select_totals(db, org_id, since=since)
+    return await render_template(
+        "usage/usage.html",
+        days=days,
+        spans=SPANS,
+        whole=whole,
+        bars=make_bars(by_day, since.date(), days),
+        width=WIDTH,
+        height=HEIGHT,
+        by_key=await _dearest(org_id, since, Grouping.KEY),
+        by_model=await _dearest(org_id, since, Grouping.MODEL),
+        names={key.key_id: key.name for key in await select_keys(db, org_id)},
+        newest=await select_usage(db, org_id, limit=NEWEST_SHOWN),
+    )
+
+
+@blueprint.get("/organizations/<uuid:org_id>/usage.csv")
+async def download(org_id: UUID) -> ResponseReturnValue:
+    days = _read_days()
+    try:
+        by = Grouping(request.args.get("by", "day"))
+    except ValueError:
+        abort(404)
+    totals = await select_totals(services().db, org_id, since=_since(days), by=by)
+    name = f"usage-by-{by.value}-{days}-days.csv"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(write_csv(totals), content_type="text/csv; charset=utf-8", headers=headers)
+
+
+async def _dearest(org_id: UUID, since: datetime, by: Grouping) -> list[UsageTotal]:
+    """The groups that cost most, of at most `PAGE_ROWS_MAX`."""
+    totals = await select_totals(services().db, org_id, since=since, by=by)
+    assert len(totals) <= PAGE_ROWS_MAX
+    return sorted(totals, key=lambda total: (-total.cost_picodollars, -total.requests))[:ROWS_SHOWN_MAX]
+
+
+def _read_days() -> int:
+    text = request.args.get("days", str(SPAN_DEFAULT))
+    if text not in map(str, SPANS):
+        abort(404)
+    return int(text)
+
+
+def _since(days: int) -> datetime:
+    """The beginning of the first of so many days, today being the last."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return today - timedelta(days=days - 1)

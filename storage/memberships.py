@@ -1,0 +1,127 @@
+"""Who is in an organization, and what they may do there.
+
+An organization keeps an owner: the last one can neither leave nor become something else. Only owners change
+owners, or make one. These rules are checked in the transaction of the change, by the role the one who asks
+has at that moment.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from storage import audit
+from storage.accounts import require_other_owner
+from storage.audit import Event
+from storage.bridge import Database, Transaction
+from storage.errors import NotAllowed, NotFound
+from storage.model import Actor, Organization, Plan, Role
+from storage.organizations import insert_organization
+from storage.queries import Queries
+from storage.users import insert_member
+
+MEMBERS_MAX = 1000
+"""The most that one listing returns."""
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    user_id: UUID
+    email: str
+    role: Role
+    since: datetime
+    has_factor: bool
+
+
+async def create_owned_organization(db: Database, actor: Actor, user_id: UUID, name: str) -> Organization:
+    """A new organization on the Free plan, of which the user is the owner. Raises CheckFailed for a name that
+    is empty or over 200."""
+    async with db.transaction() as tx:
+        organization = await insert_organization(tx, actor, name, Plan.FREE)
+        await insert_member(tx, actor, organization.org_id, user_id, Role.OWNER)
+    return organization
+
+
+async def select_members(db: Queries, org_id: UUID) -> list[Member]:
+    """An organization's members, longest in it first."""
+    rows = await db.fetch(
+        """
+        SELECT m.user_id, u.email, m.role, m.created_at,
+               EXISTS (SELECT FROM totp_factors t WHERE t.user_id = m.user_id AND t.confirmed_at IS NOT NULL)
+               OR EXISTS (SELECT FROM passkeys p WHERE p.user_id = m.user_id) AS has_factor
+          FROM memberships m
+          JOIN users u USING (user_id)
+         WHERE m.org_id = $1
+         ORDER BY m.created_at, m.user_id
+         LIMIT $2
+        """,
+        org_id,
+        MEMBERS_MAX,
+    )
+    return [
+        Member(
+            user_id=row["user_id"],
+            email=row["email"],
+            role=Role(row["role"]),
+            since=row["created_at"],
+            has_factor=row["has_factor"],
+        )
+        for row in rows
+    ]
+
+
+async def change_role(
+    db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID, role: Role
+) -> None:
+    """Raises NotFound for no member, NotAllowed where only an owner may, Conflict for the last owner."""
+    async with db.transaction() as tx:
+        before = await _lock_pair(tx, org_id, by_user_id, user_id, role)
+        if before is role:
+            return
+        if before is Role.OWNER:
+            await require_other_owner(tx, org_id, user_id)
+        await tx.execute(
+            "UPDATE memberships SET role = $3 WHERE org_id = $1 AND user_id = $2", org_id, user_id, role.value
+        )
+        details = {"before": before.value, "after": role.value}
+        await audit.record(tx, actor, Event.MEMBER_ROLE_CHANGED, org_id, str(user_id), details)
+
+
+async def remove_member(db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID) -> None:
+    """Takes somebody, or oneself, out. Raises NotFound for no member, NotAllowed where only an owner may,
+    Conflict for the last owner."""
+    async with db.transaction() as tx:
+        before = await _lock_pair(tx, org_id, by_user_id, user_id, None)
+        if before is Role.OWNER:
+            await require_other_owner(tx, org_id, user_id)
+        await tx.execute("DELETE FROM memberships WHERE org_id = $1 AND user_id = $2", org_id, user_id)
+        await audit.record(tx, actor, Event.MEMBER_REMOVED, org_id, str(user_id), {"role": before.value})
+
+
+async def _lock_pair(
+    tx: Transaction, org_id: UUID, by_user_id: UUID, user_id: UUID, role: Role | None
+) -> Role:
+    """The role of whom it concerns, once it is clear that the one who asks may change it (to `role`; None:
+    to nothing)."""
+    # The organization before its members, as everywhere: two who change each other would wait for each other.
+    await tx.execute("SELECT FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org_id)
+    rows = await tx.fetch(
+        """
+        SELECT user_id, role FROM memberships
+         WHERE org_id = $1 AND user_id = ANY($2::uuid[])
+         ORDER BY user_id
+           FOR UPDATE
+        """,
+        org_id,
+        [by_user_id, user_id],
+    )
+    roles = {row["user_id"]: Role(row["role"]) for row in rows}
+    if user_id not in roles:
+        raise NotFound("there is no such member")
+    asking, before = roles.get(by_user_id), roles[user_id]
+    if asking is Role.OWNER or (user_id == by_user_id and role is None):
+        return before
+    if asking is not Role.ADMIN or Role.OWNER in (before, role):
+        raise NotAllowed("only an owner may do that")
+    return before

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+import trio.testing
+
+from admin import housekeeping
+from admin.housekeeping import do_round, keep_house
+from storage.bridge import Database
+from storage.errors import DatabaseUnavailable
+from storage.organization_end import request_end
+from storage.organizations import select_organization
+from tests.admin.conftest import ACTOR, make_person
+
+
+async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -> None:
+    people = [await make_person(admin_db, f"{name}@example.com") for name in ("ada", "eve")]
+    for person in people:
+        await request_end(admin_db, ACTOR, person.organization.org_id)
+    org_id = people[0].organization.org_id
+    assert await do_round(admin_db) == 0
+    await admin_db.execute("UPDATE organizations SET delete_after = now() WHERE org_id = $1", org_id)
+    assert await do_round(admin_db) == 1
+    assert await do_round(admin_db) == 0
+    assert (await select_organization(admin_db, org_id)).name == "Deleted organization"
+    assert (await select_organization(admin_db, people[1].organization.org_id)).name == "Acme"
+
+
+def test_a_round_that_fails_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = []
+
+    async def fail(_: object) -> int:
+        rounds.append(trio.current_time())
+        if len(rounds) == 2:
+            raise trio.TooSlowError
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(housekeeping, "do_round", fail)
+    with pytest.raises(trio.TooSlowError), caplog.at_level(logging.WARNING, "karta.admin"):
+        trio.run(keep_house, None, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert rounds[1] - rounds[0] == housekeeping.EVERY_SECONDS
+    assert "away" in caplog.text

@@ -1,0 +1,114 @@
+"""Members and their roles: an organization keeps an owner, and only owners change owners."""
+
+from __future__ import annotations
+
+from itertools import product
+from uuid import uuid4
+
+import pytest
+import trio
+
+from storage.audit import select_audit_rows
+from storage.bridge import Database
+from storage.errors import CheckFailed, Conflict, NotAllowed, NotFound
+from storage.memberships import change_role, create_owned_organization, remove_member, select_members
+from storage.model import Actor, Organization, Plan, Role, User
+from storage.passwords import REFERENCE_DIGEST
+from storage.users import add_member, create_user
+
+
+async def make_member(db: Database, actor: Actor, org: Organization, name: str, role: Role) -> User:
+    user = await create_user(db, actor, email=f"{name}@example.com", password_digest=REFERENCE_DIGEST)
+    await add_member(db, actor, org.org_id, user.user_id, role)
+    return user
+
+
+async def roles(db: Database, org: Organization) -> dict[str, Role]:
+    return {member.email.partition("@")[0]: member.role for member in await select_members(db, org.org_id)}
+
+
+def may(asking: Role, before: Role, after: Role | None) -> bool:
+    """The rule, said once more."""
+    if asking is Role.OWNER:
+        return True
+    return asking is Role.ADMIN and Role.OWNER not in (before, after)
+
+
+async def test_every_role_changes_and_removes_what_it_may(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    await make_member(admin_db, actor, org, "founder", Role.OWNER)
+    asking = {role: await make_member(admin_db, actor, org, f"asking-{role.value}", role) for role in Role}
+    for number, (by, before, after) in enumerate(product(Role, Role, (*Role, None))):
+        other = await make_member(admin_db, actor, org, f"other{number}", before)
+        ids = (org.org_id, asking[by].user_id, other.user_id)
+        allowed = may(by, before, after)
+        try:
+            if after is None:
+                await remove_member(admin_db, actor, *ids)
+            else:
+                await change_role(admin_db, actor, *ids, after)
+        except NotAllowed:
+            assert not allowed, (by, before, after)
+        else:
+            assert allowed, (by, before, after)
+        now = (await roles(admin_db, org)).get(f"other{number}")
+        assert now is (after if allowed else before)
+
+
+async def test_everybody_may_leave_but_the_last_owner(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    owner = await make_member(admin_db, actor, org, "owner", Role.OWNER)
+    for role in (Role.VIEWER, Role.ADMIN):
+        member = await make_member(admin_db, actor, org, role.value, role)
+        await remove_member(admin_db, actor, org.org_id, member.user_id, member.user_id)
+    with pytest.raises(Conflict):
+        await remove_member(admin_db, actor, org.org_id, owner.user_id, owner.user_id)
+    with pytest.raises(Conflict):
+        await change_role(admin_db, actor, org.org_id, owner.user_id, owner.user_id, Role.VIEWER)
+    assert await roles(admin_db, org) == {"owner": Role.OWNER}
+    assert (await select_audit_rows(admin_db, org.org_id))[-1].event == "member:removed"
+
+
+async def test_of_two_owners_that_step_down_at_once_one_stays(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    for number in range(8):
+        owners = [
+            await make_member(admin_db, actor, org, f"{name}{number}", Role.OWNER) for name in ("ada", "eve")
+        ]
+        refused: list[User] = []
+
+        async def step_down(user: User, refused: list[User] = refused) -> None:
+            try:
+                await change_role(admin_db, actor, org.org_id, user.user_id, user.user_id, Role.VIEWER)
+            except Conflict:
+                refused.append(user)
+
+        async with trio.open_nursery() as nursery:
+            for owner in owners:
+                nursery.start_soon(step_down, owner)
+        assert len(refused) == 1
+        await admin_db.execute("DELETE FROM memberships WHERE org_id = $1", org.org_id)
+
+
+async def test_who_makes_an_organization_owns_it(admin_db: Database, actor: Actor, org: Organization) -> None:
+    user = await make_member(admin_db, actor, org, "ada", Role.VIEWER)
+    made = await create_owned_organization(admin_db, actor, user.user_id, "Of her own")
+    assert made.plan is Plan.FREE
+    assert await roles(admin_db, made) == {"ada": Role.OWNER}
+    with pytest.raises(CheckFailed):
+        await create_owned_organization(admin_db, actor, user.user_id, "")
+
+
+async def test_who_is_no_member_is_none(admin_db: Database, actor: Actor, org: Organization) -> None:
+    owner = await make_member(admin_db, actor, org, "owner", Role.OWNER)
+    for org_id, user_id in ((org.org_id, uuid4()), (uuid4(), owner.user_id)):
+        with pytest.raises(NotFound):
+            await remove_member(admin_db, actor, org_id, owner.user_id, user_id)
+        with pytest.raises(NotFound):
+            await change_role(admin_db, actor, org_id, owner.user_id, user_id, Role.VIEWER)
+    stranger = await create_user(admin_db, actor, email="x@example.com", password_digest=REFERENCE_DIGEST)
+    with pytest.raises(NotAllowed):
+        await remove_member(admin_db, actor, org.org_id, stranger.user_id, owner.user_id)

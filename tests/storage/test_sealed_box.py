@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+
+from storage.errors import SealError
+from storage.sealed_box import CONTENT_BYTES_MAX, Purpose, open_box, seal_box
+from storage.sealing import MasterKeys
+
+TOTP, MAIL = Purpose.TOTP_SECRET, Purpose.OUTBOX_MESSAGE
+
+
+def test_a_box_opens_in_its_place_alone(master_keys: MasterKeys) -> None:
+    box = seal_box(master_keys, TOTP, b"ada", b"secret")
+    assert open_box(master_keys, TOTP, b"ada", box) == b"secret"
+    assert b"secret" not in box
+    for purpose, place in ((TOTP, b"eve"), (MAIL, b"ada"), (TOTP, b"")):
+        with pytest.raises(SealError):
+            open_box(master_keys, purpose, place, box)
+    with pytest.raises(SealError):
+        open_box(MasterKeys({1: bytes(32)}), TOTP, b"ada", box)
+
+
+def test_no_two_boxes_are_alike(master_keys: MasterKeys) -> None:
+    assert len({seal_box(master_keys, TOTP, b"ada", b"secret") for _ in range(20)}) == 20
+
+
+def test_older_versions_of_the_master_key_open_what_they_sealed(master_keys: MasterKeys) -> None:
+    box = seal_box(master_keys, TOTP, b"ada", b"secret")
+    newer = MasterKeys({1: bytes(range(32)), 2: bytes(32)})
+    assert open_box(newer, TOTP, b"ada", box) == b"secret"
+    with pytest.raises(SealError, match="version 2"):
+        open_box(master_keys, TOTP, b"ada", seal_box(newer, TOTP, b"ada", b"secret"))
+
+
+def test_every_changed_byte_and_every_cut_is_noticed(master_keys: MasterKeys) -> None:
+    box = seal_box(master_keys, TOTP, b"ada", b"secret")
+    for at in range(len(box)):
+        changed = bytearray(box)
+        changed[at] ^= 1
+        with pytest.raises(SealError):
+            open_box(master_keys, TOTP, b"ada", bytes(changed))
+        with pytest.raises(SealError):
+            open_box(master_keys, TOTP, b"ada", box[:at])
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * (CONTENT_BYTES_MAX + 1)])
+def test_what_does_not_fit(master_keys: MasterKeys, content: bytes) -> None:
+    with pytest.raises(SealError):
+        seal_box(master_keys, TOTP, b"ada", content)
