@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import trustme
@@ -16,6 +17,18 @@ from tests.support.postgres import PostgresServer, run_in_own_trio, running_serv
 
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
+
+# What is tested there hangs on programs, browsers and bytes, not on Python's version.
+_ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Before `-m` chooses."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in _ONE_PYTHON:
+            item.add_marker("one_python")
 
 
 @pytest.fixture
