@@ -90,9 +90,11 @@ async def well(line: Line) -> None:
             await line.answer(COMPLETION if chat else MESSAGE)
             continue
         await line.begin_stream()
-        for event in CHAT if chat else EVENTS:
+        *events, last = CHAT if chat else EVENTS
+        for event in events:
             await line.send_chunk(event)
-        await line.end_stream()
+        # With the end in one piece: a client that has read the last event may leave at once.
+        await line.send(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
 
 
 async def refusing(line: Line) -> None:
