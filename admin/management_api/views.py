@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from admin.management_api.problems import Fault, Problem
 
 CONTENT_TYPE = "application/json"
 _POINTER = re.compile(r" - at `(?:key in )?(\$[^`]*)`$")
+_NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
 _CONVERTERS = {"key_id": "", "limit_id": "int:"}
 """Of ids in the path; all others are UUIDs."""
 
@@ -82,15 +84,29 @@ def _read_body(form: type[msgspec.Struct], body: bytes) -> msgspec.Struct:
 
 
 def _read_query(form: type[msgspec.Struct]) -> msgspec.Struct:
-    given: dict[str, str] = {}
+    given: dict[str, str | int] = {}
     for name, values in request.args.lists():
         if len(values) > 1:
             raise Problem("invalid", errors=(Fault("It was given more than once.", f"$.{name[:100]}"),))
-        given[name] = values[0]
+        number = name in _numbers(form) and _NUMBER.fullmatch(values[0])
+        given[name] = int(values[0]) if number else values[0]
     try:
-        return msgspec.convert(given, form, strict=False)
+        # Strictly: else `null` would be nothing, and a number a time.
+        return msgspec.convert(given, form)
     except msgspec.ValidationError as error:
         raise Problem("invalid", errors=(_to_fault(error),)) from None
+
+
+@cache
+def _numbers(form: type[msgspec.Struct]) -> frozenset[str]:
+    """The fields that are whole numbers, which a query spells in digits."""
+    fields = msgspec.structs.fields(form)
+    kinds = {field.name: msgspec.inspect.type_info(field.type) for field in fields}
+    return frozenset(name for name, kind in kinds.items() if isinstance(_bare(kind), msgspec.inspect.IntType))
+
+
+def _bare(kind: msgspec.inspect.Type) -> msgspec.inspect.Type:
+    return kind.type if isinstance(kind, msgspec.inspect.Metadata) else kind
 
 
 def _to_fault(error: msgspec.ValidationError) -> Fault:

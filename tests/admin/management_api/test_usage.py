@@ -74,6 +74,8 @@ WHAT_IS_NOT_ASKED = [
     {"by": "hour"},
     {"since": "yesterday"},
     {"since": "2026-01-01T00:00:00"},
+    {"since": "null"},
+    {"since": "1767225600"},
     {"since": "0001-01-01T00:00:00+14:00"},
     {"until": "9999-12-31T23:59:59-14:00"},
     {"limit": "0"},
