@@ -14,9 +14,6 @@ import msgspec
 
 from admin.management_api.problems import Fault, Problem
 
-CURSOR_CHARS_MAX = 1000
-"""The longest names a model of 200 characters."""
-
 _Item = TypeVar("_Item")
 
 

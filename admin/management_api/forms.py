@@ -62,7 +62,11 @@ Dollars = Annotated[
     str, Meta(description="Dollars as a decimal number, nothing rounded.", examples=["12.50"])
 ]
 RoleName = Literal["admin", "developer", "billing", "viewer"]
-Cursor = Annotated[str, Meta(max_length=1000, description="The `next_cursor` of the page before.")]
+CURSOR_CHARS_MAX = 2000
+"""The longest names a model of 200 characters, each of which JSON may spell with six."""
+Cursor = Annotated[
+    str, Meta(max_length=CURSOR_CHARS_MAX, description="The `next_cursor` of the page before.")
+]
 Limit = Annotated[int, Meta(ge=1, le=PAGE_ITEMS_MAX, description="The most items of a page.")]
 NextCursor = Annotated[
     str | None, Meta(description="Ask with it as `cursor` for the next page; null on the last one.")
@@ -83,9 +87,7 @@ class ManagementKeyAnswer(Struct, frozen=True, kw_only=True):
     scopes: list[Scope]
     role: Annotated[
         Role,
-        Meta(
-            description="What it may at most: the lesser of the minter's role then and now decides each call."
-        ),
+        Meta(description="Its minter's, at minting. This and `current_role` must both allow a call."),
     ]
     current_role: Role
     created_at: datetime
