@@ -75,6 +75,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     """After SIGTERM, how long running answers may take to finish."""
 
+    drain_idle_seconds: float = 0.5
+    """After SIGTERM, how long an idle connection may bring one more request: one that was on its way."""
+
     retire_idle_seconds: float = 5.0
     """After a reload, how long an idle connection may bring one more request, which is told that it is the
     last. Clients under load all do; closing at once would meet some of them half way."""
