@@ -101,7 +101,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a wrong token is remembered: long enough to stop a tight loop, short enough not to matter."""
 
     failures_per_minute: int = 20
-    """Failed verifications of one address, or of one public id, before they are refused without bcrypt."""
+    """Failed verifications of one address before all of its others are refused without bcrypt; and of one
+    public id, before those of addresses that have failed are."""
+
+    verifications_each_max: int = 2
+    """Verifications of one public id at once, for one address: its secret, and the one before a rotation."""
 
     key_fresh_seconds: float = 60.0
     """A cached key older than this has missed its refresh: the database is away."""
