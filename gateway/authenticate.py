@@ -126,24 +126,33 @@ class Authenticator:
         """Start (or join) the verification of a token that is not recalled. Raises `Refusal` at once where
         it can.
         """
-        if not token:
-            raise unauthenticated()
         mac = self.mac(token)
         flight = self._flights.get(mac)
         if flight is not None:
             return flight
         parsed = key_format.parse(token)
-        if parsed is None:
-            raise unauthenticated()
-        if self._refused.get(mac, 0.0) > self._watchdog.now:
-            raise unauthenticated()
-        self.guesses.check(address, parsed.key_id)
+        refusal = self._dismissal(mac, parsed, address)
+        if refusal is not None:
+            raise refusal
+        assert parsed is not None
         if len(self._flights) >= self._limits.bcrypt_queue_max:
             raise Refusal(Kind.UNAVAILABLE, "Too many keys are being verified; try again.", retry_after=2)
         self.guesses.begin(address, parsed.key_id)
         flight = self._flights[mac] = Flight()
         self._nursery.start_soon(self._fly, mac, parsed, address, flight)
         return flight
+
+    def dismissal(self, token: bytes, address: str) -> Refusal | None:
+        """What a token is refused with that would not even be looked up; None for all others."""
+        mac = self.mac(token)
+        if mac in self._verified or mac in self._flights:
+            return None
+        return self._dismissal(mac, key_format.parse(token), address)
+
+    def _dismissal(self, mac: bytes, parsed: ParsedKey | None, address: str) -> Refusal | None:
+        if parsed is None or self._refused.get(mac, 0.0) > self._watchdog.now:
+            return unauthenticated()
+        return self.guesses.refusal(address, parsed.key_id)
 
     async def _fly(self, mac: bytes, parsed: ParsedKey, address: str, flight: Flight) -> None:
         wrong = False

@@ -3,8 +3,8 @@
 Verifying a key costs a quarter of a second, so whoever guesses is bounded: an address by its failures in a
 minute, a public id by those of everybody. An id's budget could be spent by a stranger to lock its owner out;
 so it counts only for addresses that have failed themselves. Whoever has not gets one try, and an owner needs
-no more. And one address has few verifications of one id under way, or it would fill the queue before the first
-of them failed.
+no more. And one address has few verifications of one id under way, or it would fill the queue before the
+first of them failed.
 
 Bounds: `_COUNTERS_MAX` counters, the oldest forgotten first; as many entries under way as verifications.
 """
@@ -32,18 +32,19 @@ class Guesses:
         """By `address …` and `key …`: since when, and how many."""
         self._under_way: dict[tuple[str, str], int] = {}
 
-    def check(self, address: str, key_id: str) -> None:
-        """Raises `Refusal` when no verification may begin."""
+    def refusal(self, address: str, key_id: str) -> Refusal | None:
+        """Why no verification may begin, if so."""
         spent_max = self._limits.failures_per_minute
         of_address = self._count(f"address {address}")
         if of_address >= spent_max or (of_address and self._count(f"key {key_id}") >= spent_max):
-            raise Refusal(
+            return Refusal(
                 Kind.RATE_LIMITED, "Too many invalid keys; wait a minute.", retry_after=int(MINUTE_SECONDS)
             )
         if self._under_way.get((address, key_id), 0) >= self._limits.verifications_each_max:
-            raise Refusal(
+            return Refusal(
                 Kind.RATE_LIMITED, "This key is being verified with other secrets; try again.", retry_after=1
             )
+        return None
 
     def begin(self, address: str, key_id: str) -> None:
         """A verification is under way."""

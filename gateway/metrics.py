@@ -54,16 +54,20 @@ class Metrics:
         snapshot: Snapshot,
     ) -> None:
         spool = meter.spool
+        dismissal = pipeline.dismissal
         self._figures = (
             _Figure(
-                "requests_total", "counter", "Requests received.", lambda: pipeline.requests + lane.requests
+                "requests_total",
+                "counter",
+                "Requests received.",
+                lambda: pipeline.requests + lane.requests + dismissal.refused,
             ),
             _Figure("lane_requests_total", "counter", "Of those, without a task.", lambda: lane.requests),
             _Figure(
                 "refusals_total",
                 "counter",
                 "Requests Karta itself refused.",
-                lambda: pipeline.refused + lane.refused,
+                lambda: pipeline.refused + lane.refused + dismissal.refused,
             ),
             _Figure("usage_records_total", "counter", "Requests metered.", lambda: meter.settled),
             _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),

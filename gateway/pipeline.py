@@ -34,6 +34,7 @@ from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Pools, Upstream
+from gateway.dismissal import Dismissal
 from gateway.ending import Cut, cut_by_provider, ending_of
 from gateway.forward import forward
 from gateway.known_heads import NEWS_MAX, KnownHeads
@@ -103,6 +104,14 @@ class Pipeline:
             admission=admission,
             new_request_id=self.new_request_id,
             trusted_proxies=trusted_proxies,
+        )
+        self.dismissal = Dismissal(
+            limits=limits,
+            operations=operations,
+            authenticator=authenticator,
+            meter=meter,
+            trusted_proxies=trusted_proxies,
+            new_request_id=self.new_request_id,
         )
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.trier = Trier(
@@ -232,6 +241,7 @@ class Pipeline:
     ) -> tuple[Caller, OpenedCredential | None, Upstream | None]:
         """Verify, and meanwhile do everything that can be done without trusting the caller."""
         counted = client_network(connection.address, request.inbound, self._trusted_proxies)
+        connection.dismiss = self.dismissal.take
         flight = self._authenticator.begin(request.token, counted)
         opened: OpenedCredential | None = None
         upstream: Upstream | None = None
@@ -281,7 +291,9 @@ class Pipeline:
                 self._observe("verified" if flight.caller is not None else "not verified")
             if problem is not None:
                 raise problem
-            return flight.verdict(), opened, upstream
+            caller = flight.verdict()
+            connection.dismiss = None
+            return caller, opened, upstream
         except BaseException:
             _dismiss(opened, upstream)
             raise
