@@ -1,8 +1,8 @@
 """What a flood of invalid keys takes from honest traffic: `python -m tests.reach.flood`, or `tox -e flood`.
 
-A closed loop of a verified key, alone and then beside an open loop of wrong keys: garbage, well-formed ones that
-nobody minted, and the honest key's own id with wrong secrets, thousands of each, from one address. The flood's
-answers are made on the same cores as everything else here, so before that the same number of requests goes, for
+A closed loop of a verified key, alone and then beside an open loop of wrong keys: garbage, well-formed ones
+that nobody minted, and the honest key's own id with wrong secrets, thousands of each, from one address. The
+flood is made on the same cores as everything else here, so before that the same number of requests goes, for
 comparison, to the provider itself: what the harness takes is no fault of Karta's.
 
 Meanwhile a key that no worker has seen is used from another address, and must get in.
