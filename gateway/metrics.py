@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from trio.lowlevel import current_statistics
+
 from gateway.accept import Acceptor
 from gateway.authenticate import Authenticator
 from gateway.connection import Connection
@@ -100,6 +102,7 @@ class Metrics:
             _Figure("bcrypt_total", "counter", "Key digests computed.", lambda: authenticator.bcrypt_runs),
             _Figure("vouched_total", "counter", "Keys others verified.", lambda: authenticator.vouched),
             _Figure("cuts_total", "counter", "Answers cut with their key.", lambda: cutter.cuts),
+            _Figure("tasks", "gauge", "Trio's tasks.", lambda: current_statistics().tasks_living),
             _Figure("in_flight", "gauge", "Requests in the register.", lambda: len(spool.in_flight)),
             _Figure("interrupted_total", "counter", "Rows after a kill.", lambda: spool.interrupted),
             _Figure("reserved", "gauge", "Requests that hold a limit.", lambda: _reserved(refill)),

@@ -85,8 +85,9 @@ async def hold_idle(made: Stand, given: argparse.Namespace) -> None:
 
 
 async def pace(made: Stand, given: argparse.Namespace) -> None:
+    tokens = min(200, int(given.seconds * 1000 / PACE_MS))
     plan = made.plan(
-        f"tokens=200,pace_ms={PACE_MS}",
+        f"tokens={tokens},pace_ms={PACE_MS}",
         stream=True,
         connections=min(given.paced, connections_max),
         # One after the other, so that not all of them end and begin together.
