@@ -85,7 +85,6 @@ class Connection:
         "answered",
         "cut_for",
         "deadline",
-        "dismiss",
         "exchange",
         "finished",
         "gone",
@@ -122,8 +121,6 @@ class Connection:
         self.take = take
         """Offered each read that begins a request; True when it sees to it, without this connection's
         task."""
-        self.dismiss: Take | None = None
-        """Offered what `take` did not want, once a key was not known here: True when it has refused it."""
         self.exchange: Ongoing | None = None
         """The answer on its way, while nobody but events moves it."""
         self.on_drain: Callable[[], None] | None = None
@@ -289,8 +286,6 @@ class Connection:
                 return
             assert self.take is not None
             if data and self.keep_alive and self.take(self, data):
-                return
-            if self.dismiss is not None and data and self.keep_alive and self.dismiss(self, data):
                 return
         except Exception as error:
             if not isinstance(error, OSError):

@@ -2,7 +2,7 @@
 
 A refusal by the task costs as much as a request that is served, most of it for the task itself; so a flood of
 invalid keys would cost honest traffic what as many honest requests do. A connection whose key was not known
-is watched from then on (`Connection.dismiss`): each read is parsed and recognised as ever, by the same
+is watched from then on: each read that the lane leaves is parsed and recognised as ever, by the same
 functions, and refused within the event that brought it if nothing has to be asked or waited for. Everything
 else is left to the task, as if nobody had looked.
 
@@ -17,7 +17,7 @@ from typing import Final
 from gateway.api_request import recognise
 from gateway.authenticate import Authenticator
 from gateway.client_address import Network, client_network
-from gateway.connection import Connection
+from gateway.connection import Connection, Take
 from gateway.limits import Limits
 from gateway.meter import Meter
 from gateway.operations import Operations
@@ -28,8 +28,22 @@ from gateway.wait import Waiting
 _REQUEST: Final = Waiting.REQUEST
 
 
+class _Guard:
+    """What a watched connection's `take` is."""
+
+    def __init__(self, take: Take, dismiss: Take) -> None:
+        self.take = take
+        self._dismiss = dismiss
+
+    def __call__(self, connection: Connection, data: bytes) -> bool:
+        return self.take(connection, data) or self._dismiss(connection, data)
+
+
 class Dismissal:
-    """`take` is what `Connection.dismiss` is; `refused` counts what it said no to."""
+    """`watch` connections whose key is not known, and no longer those whose key turned out right.
+
+    `refused` counts what was said no to.
+    """
 
     def __init__(
         self,
@@ -50,7 +64,17 @@ class Dismissal:
         self._reader = RequestReader()
         self.refused = 0
 
-    def take(self, connection: Connection, data: bytes) -> bool:
+    def watch(self, connection: Connection) -> None:
+        take = connection.take
+        if take is not None and not isinstance(take, _Guard):
+            connection.take = _Guard(take, self.dismiss)
+
+    def trust(self, connection: Connection) -> None:
+        take = connection.take
+        if isinstance(take, _Guard):
+            connection.take = take.take
+
+    def dismiss(self, connection: Connection, data: bytes) -> bool:
         """Refuse the request that `data` is; False leaves it to the task."""
         inbound = self._parse(data)
         if inbound is None or connection.last or self._meter.spool.full:

@@ -56,21 +56,10 @@ class Metrics:
         snapshot: Snapshot,
     ) -> None:
         spool = meter.spool
-        dismissal = pipeline.dismissal
         self._figures = (
-            _Figure(
-                "requests_total",
-                "counter",
-                "Requests received.",
-                lambda: pipeline.requests + lane.requests + dismissal.refused,
-            ),
+            _Figure("requests_total", "counter", "Requests received.", lambda: _requests(pipeline, lane)),
             _Figure("lane_requests_total", "counter", "Of those, without a task.", lambda: lane.requests),
-            _Figure(
-                "refusals_total",
-                "counter",
-                "Requests Karta itself refused.",
-                lambda: pipeline.refused + lane.refused + dismissal.refused,
-            ),
+            _Figure("refusals_total", "counter", "Refused by Karta.", lambda: _refusals(pipeline, lane)),
             _Figure("usage_records_total", "counter", "Requests metered.", lambda: meter.settled),
             _Figure("usage_shipped_total", "counter", "Usage records in Postgres.", lambda: shipper.shipped),
             _Figure("spool_bytes", "gauge", "Journal waiting to be shipped.", lambda: spool.bytes_waiting),
@@ -126,6 +115,14 @@ class Metrics:
     async def answer(self, connection: Connection, inbound: Inbound) -> None:
         """One scrape."""
         await answer(connection, inbound, self.render())
+
+
+def _requests(pipeline: Pipeline, lane: Lane) -> int:
+    return pipeline.requests + lane.requests + pipeline.dismissal.refused
+
+
+def _refusals(pipeline: Pipeline, lane: Lane) -> int:
+    return pipeline.refused + lane.refused + pipeline.dismissal.refused
 
 
 def _sum(pools: Pools, figure: str) -> int:

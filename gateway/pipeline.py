@@ -241,7 +241,7 @@ class Pipeline:
     ) -> tuple[Caller, OpenedCredential | None, Upstream | None]:
         """Verify, and meanwhile do everything that can be done without trusting the caller."""
         counted = client_network(connection.address, request.inbound, self._trusted_proxies)
-        connection.dismiss = self.dismissal.take
+        self.dismissal.watch(connection)
         flight = self._authenticator.begin(request.token, counted)
         opened: OpenedCredential | None = None
         upstream: Upstream | None = None
@@ -292,7 +292,7 @@ class Pipeline:
             if problem is not None:
                 raise problem
             caller = flight.verdict()
-            connection.dismiss = None
+            self.dismissal.trust(connection)
             return caller, opened, upstream
         except BaseException:
             _dismiss(opened, upstream)
