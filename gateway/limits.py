@@ -107,6 +107,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     verifications_each_max: int = 2
     """Verifications of one public id at once, for one address: its secret, and the one before a rotation."""
 
+    refusals_in_a_row: int = 10
+    """Wrong keys on one connection, with no right one between them, before it is read from more slowly."""
+
+    refusal_pause_seconds: float = 0.5
+    """How much more slowly: from one refusal to the next read."""
+
     key_fresh_seconds: float = 60.0
     """A cached key older than this has missed its refresh: the database is away."""
 

@@ -242,6 +242,7 @@ class Worker:
                 self._traffic = traffic
                 traffic.start_soon(accept)
                 traffic.start_soon(_keep_running, cutter.run)
+                traffic.start_soon(_keep_running, pipeline.dismissal.run)
                 if self.settings.metrics_bind is not None:
                     traffic.start_soon(serve_metrics, self.settings.metrics_bind)
                 traffic.start_soon(self._heed, signals)

@@ -102,9 +102,44 @@ async def test_a_body_may_come_later(stage: Stage, tenant: Tenant) -> None:
         assert (dismissed(gateway), await client.read_to_end()) == (0, b"")
 
 
+async def test_who_goes_on_and_on_is_not_read_from_for_a_while(stage: Stage, tenant: Tenant) -> None:
+    limits = {"refusals_in_a_row": 2, "refusal_pause_seconds": 3600.0}
+    async with stage(answering(ANSWER), limits=limits) as (gateway, _), gateway.client() as client:
+        for _ in range(3):
+            assert (await ask(client, post(GARBAGE[0]))).status == 401
+        # A right key in between is a new beginning.
+        assert (await ask(client, post(tenant.token))).status == 200
+        assert (await ask(client, post(tenant.token))).status == 200
+        for _ in range(3):
+            assert (await ask(client, post(GARBAGE[0]))).status == 401
+        await client.send(post(GARBAGE[0]))
+        paused = gateway.worker.pipeline.dismissal._paused
+        await poll(lambda: len(paused) == 1)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert dismissed(gateway) == 5
+        (until, transport, listener) = paused.pop()
+        paused.append((until - 3600, transport, listener))
+        assert (await client.read_answer()).status == 401
+        await poll(lambda: len(paused) == 1)
+        # It may leave, whatever it waits for.
+        await client.close()
+        await poll(lambda: not gateway.worker.acceptor.connections)
+
+
+async def test_trusted_proxies_are_read_from_as_ever(stage: Stage, tenant: Tenant) -> None:
+    limits = {"refusals_in_a_row": 2, "refusal_pause_seconds": 3600.0}
+    async with (
+        stage(answering(ANSWER), limits=limits, trusted_proxies="127.0.0.0/8") as (gateway, _),
+        gateway.client() as client,
+    ):
+        for _ in range(10):
+            assert (await ask(client, post(GARBAGE[0]))).status == 401
+        assert dismissed(gateway) == 9
+
+
 async def test_who_does_not_read_is_cut(stage: Stage, tenant: Tenant) -> None:
     async with (
-        stage(silent) as (gateway, _),
+        stage(silent, limits={"refusals_in_a_row": 10**6}) as (gateway, _),
         gateway.client(receive_buffer=2048) as client,
     ):
         assert (await ask(client, post(GARBAGE[0]))).status == 401

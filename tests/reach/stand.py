@@ -101,6 +101,8 @@ async def stand(tenant: Tenant, folder: Path, *, workers: int = 2, **variables: 
             made = Stand(tenant, gateway, provider, folder, f"http://127.0.0.1:{port}/metrics")
             await made.warm()
             yield made
+            # In order, or its workers would still ship what they have when the folder is gone.
+            assert await gateway.stop() == 0
 
 
 @contextmanager

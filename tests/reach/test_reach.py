@@ -19,7 +19,7 @@ pytestmark = pytest.mark.one_python
     ("program", "arguments"),
     [
         (streams, "--idle 100 --paced 10 --ramp 0.5 --seconds 1"),
-        (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30"),
+        (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30 --flood-connections 8 --lead 1"),
         (handover, "--keys 2 --seconds 3 --rate 20"),
         (soak, "--seconds 4"),
     ],
