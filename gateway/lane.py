@@ -133,7 +133,6 @@ class Lane:
         grant = opened.grant
         request = grant.request
         self.requests += 1
-        metering.verify_us = metering.elapsed_us()
         connection.request_id = metering.request_id
         add_usage_request(request, grant.provider)
         with opened:
@@ -152,6 +151,7 @@ class Lane:
         exchange.asked = data
         metering.sent = True
         sent = send_at_once(upstream, head)
+        metering.verify_us = metering.sent_us = metering.elapsed_us()
         if sent < len(head):
             connection.nursery.start_soon(self._send_rest, exchange, head, sent)
         else:

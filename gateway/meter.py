@@ -17,6 +17,7 @@ from gateway.quota import Ledger
 from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
 from gateway.spool import Spool
+from gateway.stages import AllStages
 from gateway.tally import Tally
 from gateway.usage_figures import Figures
 from gateway.usage_writer import EPOCH_US, UsageWriter
@@ -37,6 +38,7 @@ class Metering:
         "_grant",
         "_meter",
         "_slot",
+        "body_us",
         "dial_us",
         "first_byte_us",
         "late",
@@ -47,9 +49,11 @@ class Metering:
         "reservation",
         "response_bytes",
         "sent",
+        "sent_us",
         "settled",
         "started_us",
         "status",
+        "streaming",
         "tally",
         "verify_us",
     )
@@ -97,6 +101,12 @@ class Metering:
         self.verify_us = 0
         self.dial_us = 0
         self.first_byte_us = 0
+        self.body_us = 0
+        """How long the client took to send its body, where that had to be waited for."""
+        self.sent_us = 0
+        """When all of it had gone up (of a body that streams: when it began to)."""
+        self.streaming = False
+        """Its answer is a stream of events, which is open."""
 
     def turn_to(self, grant: Grant) -> None:
         """The provider before used nothing; from now on another one is asked."""
@@ -123,6 +133,9 @@ class Metering:
         if head.provider_request_id is not None:
             self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
         request = self._grant.request
+        if head.event_stream:
+            self.streaming = True
+            self._meter.streams += 1
         self.tally = Tally(self._grant.provider.usage_dialect, streamed=head.event_stream)
         if status == 200 and (not request.operation.metered or self._in_background):
             self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
@@ -153,13 +166,15 @@ class Metering:
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
         self._settle_limits(tally.tokens, charged)
         request = self._grant.request
+        ended = outcome.value
+        total_us = self.elapsed_us()
         self._meter.append(
             self._begin,
             (
                 request.model,
                 tally.model,
                 tally.service_tier,
-                outcome.value,
+                ended,
                 version,
                 self.provider_request_id,
             ),
@@ -178,10 +193,28 @@ class Metering:
                 self.verify_us,
                 self.dial_us,
                 self.first_byte_us,
-                self.elapsed_us(),
+                total_us,
             ),
         )
         self._meter.spool.in_flight.end(self._slot)
+        self._observe(ended, total_us)
+
+    def _observe(self, outcome: str, total_us: int) -> None:
+        """The figures of the metrics, from those of the row."""
+        meter = self._meter
+        if self.streaming:
+            meter.streams -= 1
+        meter.stages.observe(
+            self._grant.provider.name,
+            outcome,
+            self.status,
+            verify_us=self.verify_us,
+            queue_us=self.queue_us,
+            dial_us=self.dial_us,
+            added_us=self.sent_us - self.dial_us - self.body_us,
+            first_byte_us=self.first_byte_us,
+            total_us=total_us,
+        )
 
     def _settle_limits(self, tokens: int, charged: int) -> None:
         caller = self._grant.caller
@@ -249,6 +282,9 @@ class Meter:
         self.spool = spool
         self.prices = prices
         self.settled = 0
+        self.streams = 0
+        """Streams of events that are open."""
+        self.stages = AllStages()
         self.counted = Counted()
         """Answers that have told of earlier work, and need not be read again."""
         self.ledger = ledger

@@ -178,6 +178,8 @@ class Pipeline:
             self._learn(connection, request)
         metering = self._meter.begin(grants[0], request_id, began, started_us, reservation, len(request.body))
         metering.verify_us = verified_us
+        if request.inbound.body_at:
+            metering.body_us = int((request.inbound.body_at - began) * 1_000_000)
         metering.queue_us = metering.elapsed_us() - verified_us
         opened, upstream = self._use_or_dismiss(grants[0], opened, upstream)
         await self._relay(connection, Tries(grants, metering, began, opened, upstream, routed=routed))
@@ -224,6 +226,7 @@ class Pipeline:
         if request.buffered:
             while not inbound.complete:
                 await connection.read_body(inbound, self._limits.body_bytes_max)
+                inbound.body_at = time.perf_counter()
             self._observe("body read")
             take_body(request)
 

@@ -30,6 +30,7 @@ class Inbound:
 
     __slots__ = (
         "body",
+        "body_at",
         "body_bytes",
         "complete",
         "keep_alive",
@@ -51,6 +52,8 @@ class Inbound:
         self.upgrade = False
         self.body: list[bytes] = []
         self.body_bytes = 0
+        self.body_at = 0.0
+        """When its body had come, by `time.perf_counter()`, if that was waited for."""
         self.complete = False
         self.raw = b""
         """The read it came in, if that was this one request and nothing else."""

@@ -34,6 +34,7 @@ from gateway.fault import describe
 from gateway.journals import Leftovers
 from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
+from gateway.loop_lag import LoopLag
 from gateway.meter import Meter
 from gateway.metrics import Metrics
 from gateway.peers import Alone, Peers
@@ -112,6 +113,7 @@ class Worker:
         self.limits = settings.limits()
         self.watchdog = Watchdog()
         self.readiness = Readiness()
+        self.lag = LoopLag()
         self.pools = Pools(
             self.limits, self.watchdog, self.readiness, settings.retries(), settings.breakers()
         )
@@ -166,6 +168,7 @@ class Worker:
     def _services(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs behind the traffic, and starts again when it fails."""
         run = [self.pools.run, self.snapshot.run, self.shipper.run, self._refill, self.leftovers.run]
+        run.append(self.lag.run)
         return [*run, *([] if self.certificates is None else [self.certificates.run])]
 
     def retire(self) -> None:
@@ -223,6 +226,8 @@ class Worker:
             acceptor=acceptor,
             authenticator=authenticator,
             cutter=cutter,
+            heads=self.heads,
+            lag=self.lag,
             lane=lane,
             meter=self.meter,
             pipeline=pipeline,
@@ -317,7 +322,7 @@ class Worker:
             shared_account=settings.shared_account,
         )
         master_keys = settings.load_master_keys()
-        heads = KnownHeads()
+        heads = self.heads = KnownHeads()
         admission = Admission(self.refill, self.prices, settings.output_tokens_default)
         pipeline = self.pipeline = Pipeline(
             limits=self.limits,
