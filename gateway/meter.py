@@ -8,6 +8,7 @@ later ones do nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from gateway.authorize import Grant
@@ -198,6 +199,13 @@ class Metering:
         )
         self._meter.spool.in_flight.end(self._slot)
         self._observe(ended, total_us)
+        if self._meter.on_settled is not None:
+            self._meter.on_settled(self, self._grant, ended, tally, complete, cost, total_us)
+
+    @property
+    def added_us(self) -> int:
+        """Karta's own time before it was sent; 0 or less when it was not."""
+        return self.sent_us - self.dial_us - self.body_us
 
     def _observe(self, outcome: str, total_us: int) -> None:
         """The figures of the metrics, from those of the row."""
@@ -211,7 +219,7 @@ class Metering:
             verify_us=self.verify_us,
             queue_us=self.queue_us,
             dial_us=self.dial_us,
-            added_us=self.sent_us - self.dial_us - self.body_us,
+            added_us=self.added_us,
             first_byte_us=self.first_byte_us,
             total_us=total_us,
         )
@@ -275,6 +283,10 @@ class Metering:
         return cost, version, prices.charge(tally, cost, self.request_bytes)
 
 
+# The account, its grant, outcome, figures, whether those are whole, picodollars, microseconds in all.
+OnSettled = Callable[[Metering, Grant, str, Tally, bool, int | None, int], None]
+
+
 class Meter:
     """The meter of one worker."""
 
@@ -285,6 +297,8 @@ class Meter:
         self.streams = 0
         """Streams of events that are open."""
         self.stages = AllStages()
+        self.on_settled: OnSettled | None = None
+        """Told of each row, where somebody watches."""
         self.counted = Counted()
         """Answers that have told of earlier work, and need not be read again."""
         self.ledger = ledger

@@ -45,6 +45,7 @@ from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
 from gateway.tries import Trier, Tries
 from gateway.wait import Overdue
+from gateway.watch import Watch
 from gateway.websocket.serve import WebSockets
 from gateway.websocket.upgrade import recognise_socket
 from storage.model import Outcome
@@ -114,6 +115,7 @@ class Pipeline:
             admission=admission,
             new_request_id=self.new_request_id,
         )
+        self.watch: Watch | None = None
         self.requests = 0
         self.refused = 0
 
@@ -145,7 +147,11 @@ class Pipeline:
             if connection.answered and isinstance(error, Overdue):
                 raise
             if not connection.answered or isinstance(error, Refusal | Cut):
-                await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
+                refusal = ending_of(error).refusal
+                if self.watch is not None and not inbound.accounted:
+                    spent_us = int((time.perf_counter() - began) * 1_000_000)
+                    self.watch.refused(request_id, request, connection.grant, refusal, spent_us)
+                await self._refuse(connection, inbound, request, refusal, request_id)
         finally:
             connection.running = connection.grant = connection.cut_for = None
 
@@ -177,6 +183,7 @@ class Pipeline:
         if request.inbound.raw:
             self._learn(connection, request)
         metering = self._meter.begin(grants[0], request_id, began, started_us, reservation, len(request.body))
+        request.inbound.accounted = True
         metering.verify_us = verified_us
         if request.inbound.body_at:
             metering.body_us = int((request.inbound.body_at - began) * 1_000_000)
