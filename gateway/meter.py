@@ -207,6 +207,20 @@ class Metering:
         """Karta's own time before it was sent; 0 or less when it was not."""
         return self.sent_us - self.dial_us - self.body_us
 
+    def server_timing(self) -> bytes:
+        """The header line that says how long each stage took so far, in milliseconds (W3C Server Timing)."""
+        stages = (
+            ("verify", self.verify_us),
+            ("queue", self.queue_us),
+            ("dial", self.dial_us),
+            ("added", max(0, self.added_us)),
+            ("provider", self.elapsed_us() - self.sent_us),
+        )
+        return (
+            b"server-timing: "
+            + ", ".join([f"karta-{name};dur={us / 1000:.3f}" for name, us in stages]).encode()
+        )
+
     def _observe(self, outcome: str, total_us: int) -> None:
         """The figures of the metrics, from those of the row."""
         meter = self._meter

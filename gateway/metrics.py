@@ -19,7 +19,6 @@ from gateway.breaker import State
 from gateway.connection import Connection
 from gateway.cutting import Cutter
 from gateway.dial import Pool, Pools
-from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
 from gateway.loop_lag import LoopLag
 from gateway.meter import Meter
@@ -62,7 +61,6 @@ class Metrics:
         acceptor: Acceptor,
         authenticator: Authenticator,
         cutter: Cutter,
-        heads: KnownHeads,
         lag: LoopLag,
         lane: Lane,
         meter: Meter,
@@ -78,7 +76,7 @@ class Metrics:
             *_of_requests(pipeline, lane, meter, cutter),
             *_of_clients(acceptor, pipeline, meter, lag),
             *_of_providers(pools, pipeline),
-            *_of_keys(authenticator, heads, lane),
+            *_of_keys(authenticator, pipeline, lane),
             *_of_usage(meter, shipper),
             *_of_limits(refill),
             _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening, "min"),
@@ -220,7 +218,7 @@ def _of_providers(pools: Pools, pipeline: Pipeline) -> Iterable[_Figure]:
     )
 
 
-def _of_keys(authenticator: Authenticator, heads: KnownHeads, lane: Lane) -> Iterable[_Figure]:
+def _of_keys(authenticator: Authenticator, pipeline: Pipeline, lane: Lane) -> Iterable[_Figure]:
     return (
         _Figure("verified_keys", "gauge", "Keys remembered.", lambda: authenticator.verified),
         _Figure(
@@ -229,7 +227,7 @@ def _of_keys(authenticator: Authenticator, heads: KnownHeads, lane: Lane) -> Ite
             "Requests whose key was remembered.",
             lambda: authenticator.recalled + lane.requests,
         ),
-        _Figure("known_heads", "gauge", "Request heads remembered.", lambda: len(heads)),
+        _Figure("known_heads", "gauge", "Request heads remembered.", lambda: len(pipeline.heads)),
         _Figure("verifications", "gauge", "Keys being verified.", lambda: authenticator.in_flight),
         _Figure("bcrypt_running", "gauge", "Digests being computed.", lambda: authenticator.bcrypt_running),
         _Figure("bcrypt_queue", "gauge", "And waiting for that.", lambda: authenticator.bcrypt_waiting),

@@ -89,7 +89,7 @@ class Pipeline:
         self._master_keys = master_keys
         self._pools = pools
         self._meter = meter
-        self._heads = heads
+        self.heads = heads
         self._admission = admission
         self._observe = observe or _unobserved
         self._public_url = public_url
@@ -222,7 +222,7 @@ class Pipeline:
         if connection.news > NEWS_MAX:
             connection.take = None
         elif connection.take is not None:
-            self._heads.remember(raw, request, self._authenticator.mac(request.token))
+            self.heads.remember(raw, request, self._authenticator.mac(request.token))
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""

@@ -213,6 +213,8 @@ class Trier:
                         # Its traceback holds this frame, and the request in it, which must not hold it.
                         del last
                 response.head.lines += [line.encode("latin-1") for line in tries.lines(answered=True)]
+                if grant.caller.server_timing:
+                    response.head.lines.append(tries.metering.server_timing())
                 return response
             await self._turn(connection, tries, failure, response, delay)
 

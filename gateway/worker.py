@@ -233,7 +233,6 @@ class Worker:
             acceptor=acceptor,
             authenticator=authenticator,
             cutter=cutter,
-            heads=self.heads,
             lag=self.lag,
             lane=lane,
             meter=self.meter,
@@ -329,7 +328,7 @@ class Worker:
             shared_account=settings.shared_account,
         )
         master_keys = settings.load_master_keys()
-        heads = self.heads = KnownHeads()
+        heads = KnownHeads()
         admission = Admission(self.refill, self.prices, settings.output_tokens_default)
         pipeline = self.pipeline = Pipeline(
             limits=self.limits,
