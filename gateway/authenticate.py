@@ -96,6 +96,8 @@ class Authenticator:
         self.guesses = Guesses(limits, watchdog)
         self._threads = trio.CapacityLimiter(limits.bcrypt_threads)
         self.bcrypt_runs = 0
+        self.recalled = 0
+        """Requests of the task way whose key was known; all of the lane's are."""
         self.vouched = 0
         """Keys that another worker has verified."""
 
@@ -107,13 +109,25 @@ class Authenticator:
     def in_flight(self) -> int:
         return len(self._flights)
 
+    @property
+    def bcrypt_running(self) -> int:
+        return self._threads.borrowed_tokens
+
+    @property
+    def bcrypt_waiting(self) -> int:
+        """Verifications that wait for a thread."""
+        return self._threads.statistics().tasks_waiting
+
     def mac(self, token: bytes) -> bytes:
         """Keyed BLAKE2b (RFC 7693): a MAC by construction, in a third of HMAC-SHA256's time."""
         return blake2b(token, key=self._secret, digest_size=32).digest()
 
     def recall(self, token: bytes) -> Caller | None:
         """The caller, if this token was verified before. Never waits."""
-        return self.recall_mac(self.mac(token))
+        caller = self.recall_mac(self.mac(token))
+        if caller is not None:
+            self.recalled += 1
+        return caller
 
     def recall_mac(self, mac: bytes) -> Caller | None:
         """The same by the token's MAC, for those who do not keep tokens."""

@@ -51,6 +51,7 @@ class KeyRecord:
         "key",
         "limits_use",
         "routes",
+        "server_timing",
         "simulated",
         "valid_until",
     )
@@ -69,6 +70,7 @@ class KeyRecord:
         """Not by its time: what runs for it is to be cut."""
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.server_timing = key.server_timing
         self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
         """By the name that stands for them; None without any, and for who reaches no provider anyway."""
         self.hard_limits = tuple(limit for limit in key.limits if limit.hard)

@@ -32,6 +32,7 @@ from gateway.fault import describe
 from gateway.journals import Leftovers
 from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
+from gateway.loop_lag import LoopLag
 from gateway.meter import Meter
 from gateway.metrics import Metrics
 from gateway.peers import Alone, Peers
@@ -49,6 +50,7 @@ from gateway.settings import GatewaySettings
 from gateway.ship import Shipper
 from gateway.snapshot import KeyRecord, Snapshot
 from gateway.spool import Spool, held
+from gateway.watch import watching
 from gateway.watchdog import Watchdog
 from storage.bridge import Database, open_database
 from storage.errors import StorageError
@@ -57,6 +59,7 @@ from storage.settings import Bind
 ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
 _LAST_SHIPMENT_SECONDS = 5.0
+_LAST_WORD_SECONDS = 1.0
 # For answers that were cut by the drain limit to say so.
 _FAREWELL_SECONDS = 0.5
 # Between a background service's failure and its next start.
@@ -100,13 +103,15 @@ class Worker:
         self.limits = settings.limits()
         self.watchdog = Watchdog()
         self.readiness = Readiness()
-        self.pools = Pools(
-            self.limits, self.watchdog, self.readiness, settings.retries(), settings.breakers()
-        )
-        self.prices = Prices(Library(), settings.unknown_rate, _price_names(settings))
+        self.lag = LoopLag()
+        retries, breakers = settings.retries(), settings.breakers()
+        self.pools = Pools(self.limits, self.watchdog, self.readiness, retries, breakers)
+        self.prices = Prices(Library(), settings.unknown_rate, settings.price_names())
         self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
         self.refill = Refill(db, spool.owner)
         self.meter = Meter(spool, self.prices, self.refill.ledger)
+        self.watch = watching(settings, self.prices)
+        self.meter.on_settled = None if self.watch is None else self.watch.settled
         self.shipper = Shipper(spool, db)
         self.leftovers = Leftovers(settings.spool_dir, db)
         self._lent_is_known = False
@@ -152,10 +157,14 @@ class Worker:
             await self.shipper.ship_all()
             if await self.refill.give_back():
                 self.meter.spool.settle()
+        if self.watch is not None:
+            with trio.move_on_after(_LAST_WORD_SECONDS, shield=True):
+                await self.watch.finish()
 
     def _services(self) -> list[Callable[[], Awaitable[None]]]:
         """What runs behind the traffic, and starts again when it fails."""
         run = [self.pools.run, self.snapshot.run, self.shipper.run, self._refill, self.leftovers.run]
+        run += [self.lag.run, *(() if self.watch is None else self.watch.services)]
         return [*run, *([] if self.certificates is None else [self.certificates.run])]
 
     def retire(self) -> None:
@@ -213,6 +222,7 @@ class Worker:
             acceptor=acceptor,
             authenticator=authenticator,
             cutter=cutter,
+            lag=self.lag,
             lane=lane,
             meter=self.meter,
             pipeline=pipeline,
@@ -335,6 +345,7 @@ class Worker:
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
         )
+        pipeline.watch = self.watch
         lane = self.lane = Lane(
             limits=self.limits,
             heads=heads,
@@ -387,8 +398,3 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
         except* Exception as group:
             _log.error("%s failed and starts again: %s", service.__qualname__, describe(group))
         await trio.sleep(_RESTART_SECONDS)
-
-
-def _price_names(settings: GatewaySettings) -> dict[str, str]:
-    """What the price library calls the providers whose names differ."""
-    return {name: one.price_name for name, one in settings.providers().items() if one.price_name != name}

@@ -79,6 +79,7 @@ class Event(StrEnum):
     ORGANIZATION_END_CANCELLED = "organization:end_cancelled"
     ORGANIZATION_ENDED = "organization:ended"
     ORGANIZATION_MFA_CHANGED = "organization:mfa_changed"
+    ORGANIZATION_SERVER_TIMING_CHANGED = "organization:server_timing_changed"
     KEY_MINTED = "api_key:minted"
     KEY_REVOKED = "api_key:revoked"
     KEY_ROTATED = "api_key:rotated"

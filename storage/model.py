@@ -131,6 +131,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     """Those of the key and of its organization, for all models and for single ones."""
     routes: tuple[Route, ...] = ()
     """Those of its organization."""
+    server_timing: bool = False
+    """Answers tell how long each stage took."""
 
     def __repr__(self) -> str:
         return f"GatewayKey({self.key_id!r}, org_id={self.org_id!r})"
