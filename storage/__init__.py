@@ -16,6 +16,7 @@ How to read it
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
     api_keys, key_format                            the customer's keys and their shape
+    management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
     usage_rows, usage_tuple                         what was metered, and the form it travels in

@@ -84,6 +84,8 @@ class Event(StrEnum):
     KEY_REVOKED = "api_key:revoked"
     KEY_ROTATED = "api_key:rotated"
     KEY_SCOPE_CHANGED = "api_key:scope_changed"
+    MANAGEMENT_KEY_MINTED = "management_key:minted"
+    MANAGEMENT_KEY_REVOKED = "management_key:revoked"
     CREDENTIAL_SET = "credential:set"
     CREDENTIAL_REPLACED = "credential:replaced"
     CREDENTIAL_ROTATED = "credential:rotated"

@@ -143,6 +143,7 @@ class ActorKind(StrEnum):
     CLI = "cli"
     GATEWAY = "gateway"
     SYSTEM = "system"
+    MANAGEMENT_KEY = "management_key"
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +151,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: ActorKind
     actor_id: str
-    """A user id, the operating-system user of a command line, or a component's name."""
+    """A user id, the operating-system user of a command line, a component's name, a management key's id."""
     address: str | None = None
     user_agent: str | None = None
     request_id: str | None = None

@@ -9,6 +9,7 @@ from quart import Blueprint, abort, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
+from admin.providers import PROVIDERS
 from admin.redirect import see
 from admin.services import services
 from storage.credentials import (
@@ -21,26 +22,6 @@ from storage.credentials import (
 from storage.errors import Conflict, InvalidValue, NotFound, PlanRefused
 from storage.model import ProviderCredential
 
-PROVIDERS = {
-    "anthropic": "Anthropic",
-    "openai": "OpenAI",
-    "gemini": "Gemini",
-    "mistral": "Mistral",
-    "groq": "Groq",
-    "xai": "xAI",
-    "deepseek": "DeepSeek",
-    "deepseek_anthropic": "DeepSeek, Anthropic API",
-    "openrouter": "OpenRouter",
-    "azure_openai": "Azure OpenAI",
-    "bedrock_openai": "Bedrock, OpenAI API",
-    "vllm": "vLLM",
-    "vllm_anthropic": "vLLM, Anthropic API",
-    "ollama": "Ollama",
-    "ollama_anthropic": "Ollama, Anthropic API",
-    "openai_compatible": "Another with the OpenAI API",
-    "anthropic_compatible": "Another with the Anthropic API",
-}
-"""How people call those of `config/providers.toml`; a test compares the two."""
 PROBLEM = f"A provider key is {SECRET_BYTES_MIN} characters or more, without spaces."
 DONE = {
     "set": "The key is sealed and in use.",
