@@ -96,6 +96,8 @@ class ProviderCredential(msgspec.Struct, frozen=True, kw_only=True):
     last_four: str
     created_at: datetime
     revoked_at: datetime | None
+    verified_at: datetime | None = None
+    """When the provider let it in, where that was tried."""
 
 
 class SealedCredential(msgspec.Struct, frozen=True, kw_only=True):
