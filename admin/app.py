@@ -24,6 +24,7 @@ from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
 from admin.services import NoMasterKey, Services
 from admin.throttle import Throttled
+from admin.usage import requests
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
 
@@ -36,7 +37,7 @@ FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
-    *(provider_keys.blueprint, usage.blueprint),
+    *(provider_keys.blueprint, usage.blueprint, requests.blueprint),
 )
 
 ERRORS = {

@@ -128,6 +128,8 @@ TABLE: dict[str, Access] = {
     "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
     "usage.show": MEMBERS,
     "usage.download": MEMBERS,
+    "requests.show_newest": MEMBERS,
+    "requests.show": MEMBERS,
     "limits.show": MEMBERS,
     "limits.change": Access(Audience.MEMBER, BUDGETERS),
     "limits.show_of_key": MEMBERS,

@@ -40,6 +40,8 @@ ANONYMOUS_ENDPOINTS = frozenset({"static", "transport.healthz", "transport.repor
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64
 """No longer cookie is ours, so none is hashed or looked up."""
+LOOK_HEADER = "X-Karta-Look"
+"""A page that follows what happens asks again by itself (static/live.js): that is no sign of its reader."""
 TOUCH_SECONDS = 60
 """How coarsely it is noted that a session is used: not each page is a write."""
 
@@ -62,7 +64,8 @@ async def load_user() -> None:
     found = await select_session(services().db, digest(token), idle_seconds)
     if found is not None:
         g.session, g.user = found
-        if datetime.now(UTC) - found[0].last_seen_at > timedelta(seconds=TOUCH_SECONDS):
+        stale = datetime.now(UTC) - found[0].last_seen_at > timedelta(seconds=TOUCH_SECONDS)
+        if stale and LOOK_HEADER not in request.headers:
             await touch_session(services().db, digest(token))
 
 

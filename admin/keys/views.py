@@ -9,6 +9,7 @@ from quart import Blueprint, abort, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
+from admin.keys.checklist import make_checklist
 from admin.redirect import see
 from admin.services import services
 from storage.api_keys import revoke_key, select_key, select_keys
@@ -46,6 +47,7 @@ async def show_organization(org_id: UUID) -> ResponseReturnValue:
         keys=list(reversed(keys)),
         gateway_url=services().settings.gateway_url,
         never_used=all(key.last_used_at is None for key in keys),
+        checklist=await make_checklist(services().db, authorization.current_membership().organization, keys),
         done=DONE.get(request.args.get("done", "")),
     )
 

@@ -38,7 +38,7 @@ def register(commands: Commands) -> None:
         "known price and are not in the cost.",
     )
     report.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
-    report.add_argument("--by", choices=("day", "key", "model"), help="one row for each")
+    report.add_argument("--by", choices=("day", "key", "model", "provider"), help="one row for each")
     report.add_argument(
         "--since", type=moment, metavar="TIME", help="from then on: 2026-01-31, or with a time"
     )
