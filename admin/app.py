@@ -12,7 +12,7 @@ from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
-from admin.keys import minting
+from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
 from admin.mfa import factors, second_factor
@@ -36,8 +36,8 @@ STATIC_SECONDS = 3600
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
-    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
-    *(provider_keys.blueprint, usage.blueprint, requests.blueprint),
+    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
+    *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
 )
 
 ERRORS = {

@@ -126,6 +126,8 @@ TABLE: dict[str, Access] = {
     "minting.mint": Access(Audience.MEMBER, DEVELOPERS),
     "minting.show_rotate": Access(Audience.MEMBER, DEVELOPERS),
     "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "scopes.show": Access(Audience.MEMBER, DEVELOPERS),
+    "scopes.change": Access(Audience.MEMBER, DEVELOPERS),
     "usage.show": MEMBERS,
     "usage.download": MEMBERS,
     "requests.show_newest": MEMBERS,

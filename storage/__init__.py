@@ -15,7 +15,7 @@ How to read it
     factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
-    api_keys, key_format                            the customer's keys and their shape
+    api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
     usage_rows, usage_tuple                         what was metered, and the form it travels in

@@ -22,6 +22,7 @@ KEYS_SHOWN_MAX = 500
 """More would make a page nobody reads; the command line lists them all."""
 DONE = {
     "minted": "That form was sent already: its key was made, and shown, then.",
+    "scope": "It was set. Gateways keep to it from now on.",
     "revoked": "The key was revoked. Gateways refuse it from now on.",
 }
 
@@ -59,7 +60,8 @@ async def show_key(org_id: UUID, key_id: str) -> ResponseReturnValue:
     except NotFound:
         abort(404)
     standings = await select_limits(services().db, org_id, key_id)
-    return await render_template("keys/key.html", key=key, standings=standings)
+    done = DONE.get(request.args.get("done", ""))
+    return await render_template("keys/key.html", key=key, standings=standings, done=done)
 
 
 @blueprint.post("/organizations/<uuid:org_id>/keys/<key_id>/revoke")
