@@ -159,7 +159,8 @@ class Metering:
                 request.model,
                 tally.model,
                 tally.service_tier,
-                outcome.value,
+                # `value` is a property written in Python.
+                outcome._value_,
                 version,
                 self.provider_request_id,
             ),

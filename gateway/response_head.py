@@ -27,6 +27,9 @@ _LOCATION: Final = Rule.LOCATION
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
+_OK: Final = b"HTTP/1.1 200 OK"
+
+
 class ClientHead:
     """What was learnt of an answer's head while it was rewritten."""
 
@@ -35,10 +38,13 @@ class ClientHead:
     def __init__(self, reader: ResponseReader, provider: Provider, *, hide_account: bool) -> None:
         self.content_type = b""
         self.provider_request_id: bytes | None = None
-        reason = reader.reason if _REASON.match(reader.reason) else b""
-        self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
+        if reader.status == 200 and reader.reason == b"OK":
+            self.status_line = _OK
+        else:
+            reason = reader.reason if _REASON.match(reader.reason) else b""
+            self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
         lines = self.lines = reader.lines[:]
-        dropped: set[bytes] = set()
+        dropped: set[bytes] | None = None
         # From the end, so that what goes does not move what is looked at next.
         for index, begin, rule in reader.layout.special:
             if rule is _CONTENT_TYPE:
@@ -53,11 +59,11 @@ class ClientHead:
             elif rule is not _ACCOUNT or hide_account:
                 if rule is _CONNECTION:
                     value = lines[index][begin:].strip(b" \t")
+                    dropped = dropped or set()
                     dropped.update([one.strip().lower() for one in value.split(b",")])
                 del lines[index]
-        dropped -= {b"close", b"keep-alive"}
-        if dropped:
-            self.lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
+        if dropped is not None and (named := dropped - {b"close", b"keep-alive"}):
+            self.lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
 
     @property
     def event_stream(self) -> bool:

@@ -51,6 +51,7 @@ class ResponseReader:
         "chunked",
         "content_length",
         "done",
+        "head_bytes",
         "head_done",
         "interim",
         "layout",
@@ -85,6 +86,8 @@ class ResponseReader:
         self.reason = b""
         self.lines = []
         self.head_done = False
+        self.head_bytes = 0
+        """Where the head of an answer ends that came whole; 0 of another."""
         self.done = False
         self.surplus = False
         self.interim = 0
@@ -142,6 +145,9 @@ class ResponseReader:
         end = data.find(b"\r\n\r\n")
         if not _STATUS_LINE_BYTES <= end <= HEAD_BYTES_MAX or not _whole.read(data):
             return False
+        if data[:5] != b"HTTP/":
+            # llhttp skips empty lines here.
+            return False
         lines = data[:end].split(b"\r\n")
         status = data[9:12]
         if len(lines) > HEADER_COUNT_MAX + 1 or not b"200" <= status <= b"599":
@@ -152,6 +158,7 @@ class ResponseReader:
         self.lines = lines
         self._read_framing()
         self.head_done = True
+        self.head_bytes = end + 4
         self.pieces = _whole.body
         _whole.body = []
         self._keeps_open = _whole.keep_alive
