@@ -23,6 +23,7 @@ from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
 from admin.services import NoMasterKey, Services
+from admin.staff import views as staff
 from admin.throttle import Throttled
 from admin.usage import requests
 from admin.usage import views as usage
@@ -38,6 +39,7 @@ FEATURES = (
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
+    staff.blueprint,
 )
 
 ERRORS = {
@@ -77,6 +79,7 @@ def create_app(services: Services) -> QuartTrio:
         nonce=transport.nonce,
         form_token=web_session.form_token,
         current_user=web_session.current_user,
+        signed_in=web_session.current,
         outbox_is_shown=outbox.is_shown,
         membership=authorization.current_membership,
         memberships=authorization.memberships,

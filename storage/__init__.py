@@ -11,6 +11,8 @@ How to read it
 
     organizations, users, passwords, sessions       who there is
     memberships, invitations, organization_end      who is in an organization, and how it ends
+    signed_in                                       what a page asks of who looks at it
+    staff                                           the platform's operators, and what they do
     accounts, email_links, outbox                   what people do with their accounts, and the mail of it
     factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
     pending_sign_ins                                who has given the password, and not yet the rest

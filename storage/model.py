@@ -55,6 +55,8 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """Members without a second factor see nothing of it."""
     delete_after: datetime | None = None
     """When it goes, if its end was asked for."""
+    suspension_reason: str | None = None
+    """Why staff suspended it."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,6 @@ from storage import accounts
 from storage.accounts import Letters
 from storage.email_links import LinkPurpose
 from storage.errors import Conflict, InvalidValue, NotFound
-from storage.factors import has_factor
 from storage.sessions import end_other_sessions, end_session, select_sessions
 from storage.users import normalize_email
 
@@ -38,7 +37,7 @@ async def show() -> ResponseReturnValue:
     return await render_template(
         "accounts/profile.html",
         user=user,
-        has_factor=await has_factor(services().db, user.user_id),
+        has_factor=web_session.require().has_factor,
         here=web_session.current_session(),
         sessions=await select_sessions(services().db, user.user_id, idle_seconds),
         done=DONE.get(request.args.get("done", "")),

@@ -16,7 +16,6 @@ from storage.api_keys import revoke_key, select_key, select_keys
 from storage.errors import NotFound
 from storage.limits import select_limits
 from storage.model import APIKey
-from storage.organizations import select_organizations_by_user
 
 KEYS_SHOWN_MAX = 500
 """More would make a page nobody reads; the command line lists them all."""
@@ -32,10 +31,10 @@ blueprint = Blueprint("keys", __name__, template_folder="templates")
 @blueprint.get("/")
 async def show_home() -> ResponseReturnValue:
     """The user's first organization."""
-    memberships = await select_organizations_by_user(services().db, web_session.require_user().user_id)
+    memberships = authorization.memberships()
     if not memberships:
         return await render_template("keys/no_organization.html")
-    first, _ = memberships[0]
+    first = memberships[0].organization
     return redirect(url_for("keys.show_organization", org_id=first.org_id), code=303)
 
 
