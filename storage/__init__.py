@@ -20,6 +20,7 @@ How to read it
     api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
+    master_key_rotation                             all of it moved under a new master key
     usage_rows, usage_tuple                         what was metered, and the form it travels in
     usage_report, retention                         what it adds up to, and how it leaves
     limits, leases                                  what may be used, and what gateways hold of it

@@ -87,6 +87,7 @@ class Event(StrEnum):
     CREDENTIAL_REPLACED = "credential:replaced"
     CREDENTIAL_ROTATED = "credential:rotated"
     CREDENTIAL_REVOKED = "credential:revoked"
+    MASTER_KEY_ROTATED = "master_key:rotated"
     STAFF_GRANTED = "staff:granted"
     STAFF_REVOKED = "staff:revoked"
     STAFF_VIEWED = "staff:viewed"

@@ -89,12 +89,8 @@ async def set_credential(
                 ciphertext,
                 verified,
             )
-            details = {
-                "provider": provider,
-                "last_four": last_four,
-                "master_key_version": version,
-                "verified": verified,
-            }
+            details = {"provider": provider, "last_four": last_four, "verified": verified}
+            details["master_key_version"] = version
             if replaced is not None:
                 old = {"credential_id": str(replaced["credential_id"]), "last_four": replaced["last_four"]}
                 details["replaces"] = old

@@ -1,8 +1,8 @@
 """Who is in an organization, and what they may do there.
 
 An organization keeps an owner: the last one can neither leave nor become something else. Only owners change
-owners, or make one. These rules are checked in the transaction of the change, by the role the one who asks
-has at that moment.
+owners, or make one, and prove who they are for it. These rules are checked in the transaction of the change,
+by the role the one who asks has at that moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from storage import audit
 from storage.accounts import require_other_owner
 from storage.audit import Event
 from storage.bridge import Database, Transaction
-from storage.errors import NotAllowed, NotFound
+from storage.errors import NotAllowed, NotFound, ProofRequired
 from storage.model import Actor, Organization, Plan, Role
 from storage.organizations import insert_organization
 from storage.queries import Queries
@@ -72,11 +72,22 @@ async def select_members(db: Queries, org_id: UUID) -> list[Member]:
 
 
 async def change_role(
-    db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID, role: Role
+    db: Database,
+    actor: Actor,
+    org_id: UUID,
+    by_user_id: UUID,
+    user_id: UUID,
+    role: Role,
+    *,
+    proved: bool,
 ) -> None:
-    """Raises NotFound for no member, NotAllowed where only an owner may, Conflict for the last owner."""
+    """Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired where an owner is made
+    or unmade and `proved` (the one who asks has just proved who they are) is false, Conflict for the last
+    owner."""
     async with db.transaction() as tx:
         before = await _lock_pair(tx, org_id, by_user_id, user_id, role)
+        if Role.OWNER in (before, role) and before is not role and not proved:
+            raise ProofRequired("an owner is made or unmade with fresh proof only")
         if before is role:
             return
         if before is Role.OWNER:
@@ -88,11 +99,15 @@ async def change_role(
         await audit.record(tx, actor, Event.MEMBER_ROLE_CHANGED, org_id, str(user_id), details)
 
 
-async def remove_member(db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID) -> None:
+async def remove_member(
+    db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID, *, proved: bool
+) -> None:
     """Takes somebody, or oneself, out. Raises NotFound for no member, NotAllowed where only an owner may,
-    Conflict for the last owner."""
+    ProofRequired for an owner without `proved`, Conflict for the last owner."""
     async with db.transaction() as tx:
         before = await _lock_pair(tx, org_id, by_user_id, user_id, None)
+        if before is Role.OWNER and not proved:
+            raise ProofRequired("an owner is taken out with fresh proof only")
         if before is Role.OWNER:
             await require_other_owner(tx, org_id, user_id)
         await tx.execute("DELETE FROM memberships WHERE org_id = $1 AND user_id = $2", org_id, user_id)

@@ -10,7 +10,7 @@ from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
 from admin.accounts import letters, links
-from admin.accounts.sign_up import NO_ADDRESS
+from admin.accounts.asking import NO_ADDRESS
 from admin.redirect import see
 from admin.services import services
 from storage import accounts
