@@ -86,7 +86,7 @@ class Lane:
             return False
         try:
             caller = self._authenticator.recall_mac(known.token_mac)
-            if caller is None:
+            if caller is None or caller.scope is not None:
                 return False
             request = known.request.again(body, read_fields(known.request, body))
             if caller.server_timing or (caller.routes is not None and request.model in caller.routes):

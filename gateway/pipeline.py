@@ -183,7 +183,7 @@ class Pipeline:
             caller, opened, upstream = await self._admit_cold(connection, request)
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
-            grants, routed = self._authorize(caller, request)
+            grants, routed = self._authorize(caller, connection, request)
             connection.grant = grants[0]
             reservation = await self._admission.reserve(grants[0], started_us, grants[1:])
         except BaseException:
@@ -200,9 +200,14 @@ class Pipeline:
         opened, upstream = self._use_or_dismiss(grants[0], opened, upstream)
         await self._relay(connection, Tries(grants, metering, began, opened, upstream, routed=routed))
 
-    def _authorize(self, caller: Caller, request: APIRequest) -> tuple[list[Grant], bool]:
+    def _authorize(
+        self, caller: Caller, connection: Connection, request: APIRequest
+    ) -> tuple[list[Grant], bool]:
         """Where it may go, in the order of trying, and whether a route says so."""
         now = time.time()
+        if caller.scope is not None:
+            check_standing(caller, now)
+            caller.scope.check(request.operation, request.inbound, connection.address, self._trusted_proxies)
         if caller.routes is not None and request.model is not None:
             route = caller.routes.get(request.model)
             if route is not None:
