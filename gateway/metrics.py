@@ -105,7 +105,7 @@ class Metrics:
                 f'provider="{provider}",stage="{stage}"': numbers_of(histogram)
                 for provider, stages in self._meter.stages.by_provider.items()
                 for stage, histogram in stages.by_name().items()
-                if histogram.sum_us
+                if any(histogram.counts)
             },
         )
         yield Family(

@@ -27,6 +27,7 @@ _OPERATIONS = {
     "/v1/messages": "chat",
     "/v1/chat/completions": "chat",
     "/v1/responses": "chat",
+    "/v1/realtime": "chat",
     "/v1/completions": "text_completion",
     "/v1/complete": "text_completion",
     "/v1/embeddings": "embeddings",

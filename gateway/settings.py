@@ -242,6 +242,8 @@ class GatewaySettings(ServerSettings):
             self.simulated()
         except ProviderError as error:
             problems += str(error).splitlines()
+        if self.request_log not in (None, "stderr") and not Path(self.request_log).parent.is_dir():
+            problems.append(f"KARTA_REQUEST_LOG: there is no folder {Path(self.request_log).parent}")
         if self.traces_url is not None and not _can_export():
             problems.append(
                 "KARTA_TRACES_URL: OpenTelemetry is missing; install it by `pip install 'karta[otel]'`"

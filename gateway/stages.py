@@ -102,13 +102,13 @@ class AllStages:
         first_byte_us: int,
         total_us: int,
     ) -> None:
-        """One request has ended. What is 0 did not take place, but for `verify` and `total`, which always
-        do."""
+        """One request has ended. What is 0 did not take place, but for `total`, which always does."""
         stages = self.of(provider)
         end = (outcome, status)
         stages.ends[end] = stages.ends.get(end, 0) + 1
-        stages.verify.add(verify_us)
         stages.total.add(total_us)
+        if verify_us > 0:
+            stages.verify.add(verify_us)
         if queue_us > 0:
             stages.queue.add(queue_us)
         if dial_us > 0:
