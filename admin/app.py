@@ -7,7 +7,7 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import authorization, csrf, rendering, transport, web_session, wording
+from admin import api_path, authorization, csrf, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
@@ -15,6 +15,9 @@ from admin.connection import Connection
 from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
+from admin.management_api import problems
+from admin.management_api import views as management_api
+from admin.management_keys import views as management_keys
 from admin.mfa import factors, second_factor
 from admin.organizations import members
 from admin.organizations import views as organizations
@@ -40,7 +43,7 @@ FEATURES = (
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
-    staff.blueprint,
+    *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
 )
 
 ERRORS = {
@@ -65,6 +68,13 @@ ERRORS = {
 class _App(QuartTrio):
     asgi_http_class = Connection
     jinja_environment = rendering.Environment  # type: ignore[assignment]
+
+    async def handle_user_exception(
+        self, error: Exception | BaseExceptionGroup
+    ) -> HTTPException | ResponseReturnValue:
+        if api_path.is_api():
+            return problems.answer(error)
+        return await super().handle_user_exception(error)
 
 
 def create_app(services: Services) -> QuartTrio:
@@ -95,6 +105,7 @@ def create_app(services: Services) -> QuartTrio:
     app.before_request(authorization.require_access)
     app.after_request(web_session.keep_visitor)
     app.after_request(transport.add_headers)
+    app.after_request(problems.add_request_id)
     for feature in FEATURES:
         app.register_blueprint(feature)
     _register_errors(app)
@@ -102,6 +113,14 @@ def create_app(services: Services) -> QuartTrio:
 
 
 def _register_errors(app: QuartTrio) -> None:
+    @app.errorhandler(transport.Misdirected)
+    async def misdirected(_: Exception) -> ResponseReturnValue:
+        return "This server does not go by that name.\n", 421
+
+    @app.errorhandler(transport.PlainHTTP)
+    async def plain_http(_: Exception) -> ResponseReturnValue:
+        return "Use HTTPS.\n", 403
+
     @app.errorhandler(web_session.SignedOut)
     async def signed_out(_: Exception) -> ResponseReturnValue:
         wanted = request.full_path.rstrip("?") if request.method in csrf.SAFE_METHODS else "/"
@@ -149,7 +168,7 @@ def _register_errors(app: QuartTrio) -> None:
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> ResponseReturnValue:
         if isinstance(error, InternalServerError):
-            return await _render(500)
+            return problems.answer(error) if api_path.is_api() else await _render(500)
         response = error.get_response()
         kept = {name: value for name, value in response.headers.items() if name in ("Allow", "Location")}
         return *(await _render(error.code or 500)), kept

@@ -40,6 +40,16 @@ CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
 PROOF_ACCOUNT = Rule("proof:account", 10, 15 * MINUTE)
+MANAGEMENT_MINT_ACCOUNT = Rule("management_mint:account", 20, HOUR)
+API_ADDRESS = Rule("api:address", 1200, MINUTE)
+"""Counted before anything else is done with a call, so also for who has no key."""
+API_KEY = Rule("api:key", 600, MINUTE)
+API_UNPROVED_ADDRESS = Rule("api_unproved:address", 60, 5 * MINUTE)
+"""Secrets that this process has not verified lately: each costs a bcrypt, and the right one costs one."""
+API_MINT_KEY = Rule("api_mint:key", 120, HOUR)
+API_INVITE_KEY = Rule("api_invite:key", 50, DAY)
+API_IDEMPOTENT_KEY = Rule("api_idempotent:key", 10_000, DAY)
+"""Each is a row, with an answer of some kilobytes at most."""
 
 
 class Throttled(Exception):

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from quart import Request, Response, g, request
 
-from admin import client_address, csrf
+from admin import api_path, client_address, csrf
 from admin.services import services
 from storage.errors import NotFound
 from storage.model import Actor, ActorKind, User
@@ -58,7 +58,7 @@ async def load_user() -> None:
     """Before each request: puts the signed-in user, or None, where `current_user` finds it."""
     g.signed_in = None
     token = _cookie(request, COOKIE)
-    if token is None or request.endpoint in ANONYMOUS_ENDPOINTS:
+    if token is None or request.endpoint in ANONYMOUS_ENDPOINTS or api_path.is_api():
         return
     idle_seconds = services().settings.session_idle_minutes * 60
     found = g.signed_in = await select_signed_in(services().db, digest(token), idle_seconds)
@@ -106,6 +106,8 @@ async def require_proof() -> None:
     """Before each request that changes something. Raises `Forged`."""
     if request.method in csrf.SAFE_METHODS or request.endpoint == "transport.report_violation":
         return
+    if api_path.is_api():
+        return  # no cookie counts there, so no other site can use one
     scheme = client_address.scheme(request, services().settings.trusted_proxies)
     form = await request.form
     if not csrf.is_same_site(request.headers, scheme, request.host):

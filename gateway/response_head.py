@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.head_layout import Rule
+from gateway.head_template import Template
 from gateway.provider import Provider
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
@@ -38,11 +39,12 @@ class ClientHead:
     def __init__(self, reader: ResponseReader, provider: Provider, *, hide_account: bool) -> None:
         self.content_type = b""
         self.provider_request_id: bytes | None = None
-        if reader.status == 200 and reader.reason == b"OK":
-            self.status_line = _OK
-        else:
-            reason = reader.reason if _REASON.match(reader.reason) else b""
-            self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
+        template = reader.layout.template
+        if reader.match is not None and template is not None:
+            self._take(reader.match, template, hide_account)
+            return
+        reason = reader.reason if _REASON.match(reader.reason) else b""
+        self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
         lines = self.lines = reader.lines[:]
         dropped: set[bytes] | None = None
         # From the end, so that what goes does not move what is looked at next.
@@ -64,6 +66,16 @@ class ClientHead:
                 del lines[index]
         if dropped is not None and (named := dropped - {b"close", b"keep-alive"}):
             self.lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
+
+    def _take(self, match: re.Match[bytes], template: Template, hide_account: bool) -> None:
+        """The same, of a head that its layout's template knows: `lines` are runs of lines then."""
+        self.status_line = _OK
+        if template.content_type:
+            self.content_type = match[template.content_type].strip(b" \t")
+        if template.request_id:
+            self.provider_request_id = match[template.request_id].strip(b" \t")
+        passed = template.passed_hiding if hide_account else template.passed
+        self.lines = [match[group] for group in passed]
 
     @property
     def event_stream(self) -> bool:

@@ -53,6 +53,7 @@ class KeyRecord:
         "limits_use",
         "routes",
         "scope",
+        "server_timing",
         "simulated",
         "valid_until",
     )
@@ -71,6 +72,7 @@ class KeyRecord:
         """Not by its time: what runs for it is to be cut."""
         self.allows_byok = key.plan.allows_byok
         self.simulated = key.mode is Mode.TEST
+        self.server_timing = key.server_timing
         self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
         """By the name that stands for them; None without any, and for who reaches no provider anyway."""
         self.scope = make_scope(key)

@@ -33,7 +33,9 @@ class UpstreamResponse:
         """Head and first bytes have been rendered: an open stream has no more use for them, nor for the
         request."""
         self.start = b""
-        self.head.lines = self.upstream.reader.lines = []
+        reader = self.upstream.reader
+        self.head.lines = reader.lines = []
+        reader.match = None
         self.grant.request.forget()
 
 

@@ -18,6 +18,7 @@ How to read it
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
     api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
+    management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
     master_key_rotation                             all of it moved under a new master key

@@ -222,7 +222,7 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
         """
         SELECT k.key_id, k.org_id, k.mode, k.secret_digest, k.expires_at, k.revoked_at, k.allowed_models,
                k.allowed_endpoints, k.allowed_networks::text[] AS allowed_networks, k.billed_elsewhere,
-               o.plan, o.status, o.salt,
+               o.plan, o.status, o.salt, o.server_timing,
                c.credential_id, c.provider, c.master_key_version, c.wrapped_key, c.ciphertext,
                (SELECT json_agg(json_build_object(
                            'limit_id', l.limit_id, 'org_id', l.org_id, 'key_id', l.key_id, 'model', l.model,
@@ -381,4 +381,5 @@ def _to_gateway_key(rows: list[Record]) -> GatewayKey:
         credentials=credentials,
         limits=() if first["limits"] is None else _limits_decoder.decode(first["limits"]),
         routes=() if first["routes"] is None else _routes_decoder.decode(first["routes"]),
+        server_timing=first["server_timing"],
     )

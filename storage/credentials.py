@@ -191,18 +191,25 @@ async def revoke_credential(
     return _to_credential(row)
 
 
-async def select_credentials(db: Queries, org_id: UUID) -> list[ProviderCredential]:
-    """An organization's credentials as they may be shown, oldest first, revoked ones too."""
+async def select_credentials(
+    db: Queries, org_id: UUID, limit: int = CREDENTIALS_MAX, after: UUID | None = None
+) -> list[ProviderCredential]:
+    """An organization's credentials as they may be shown, oldest first, revoked ones too; `after` is the last
+    id of the page before."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS}
           FROM provider_credentials
          WHERE org_id = $1
+           AND ($3::uuid IS NULL
+                OR (created_at, credential_id)
+                   > (SELECT created_at, credential_id FROM provider_credentials WHERE credential_id = $3))
          ORDER BY created_at, credential_id
          LIMIT $2
         """,  # noqa: S608
         org_id,
-        CREDENTIALS_MAX,
+        min(limit, CREDENTIALS_MAX),
+        after,
     )
     return [_to_credential(row) for row in rows]
 

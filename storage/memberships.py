@@ -43,8 +43,14 @@ async def create_owned_organization(db: Database, actor: Actor, user_id: UUID, n
     return organization
 
 
-async def select_members(db: Queries, org_id: UUID) -> list[Member]:
-    """An organization's members, longest in it first."""
+async def select_members(
+    db: Queries,
+    org_id: UUID,
+    limit: int = MEMBERS_MAX,
+    after: tuple[datetime, UUID] | None = None,
+) -> list[Member]:
+    """An organization's members, longest in it first; `after` is since when, and the id, of the last one of
+    the page before."""
     rows = await db.fetch(
         """
         SELECT m.user_id, u.email, m.role, m.created_at,
@@ -52,12 +58,13 @@ async def select_members(db: Queries, org_id: UUID) -> list[Member]:
                OR EXISTS (SELECT FROM passkeys p WHERE p.user_id = m.user_id) AS has_factor
           FROM memberships m
           JOIN users u USING (user_id)
-         WHERE m.org_id = $1
+         WHERE m.org_id = $1 AND ($3::timestamptz IS NULL OR (m.created_at, m.user_id) > ($3, $4::uuid))
          ORDER BY m.created_at, m.user_id
          LIMIT $2
         """,
         org_id,
-        MEMBERS_MAX,
+        min(limit, MEMBERS_MAX),
+        *(after or (None, None)),
     )
     return [
         Member(
@@ -79,13 +86,17 @@ async def change_role(
     user_id: UUID,
     role: Role,
     *,
-    proved: bool,
+    proved: bool = False,
+    by_key: bool = False,
 ) -> None:
-    """Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired where an owner is made
-    or unmade and `proved` (the one who asks has just proved who they are) is false, Conflict for the last
-    owner."""
+    """`proved`: the one who asks has just proved who they are; `by_key`: it is a key that asks for them, and
+    no key has an owner's say.
+
+    Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired where an owner is made or
+    unmade without proof, Conflict for the last owner.
+    """
     async with db.transaction() as tx:
-        before = await _lock_pair(tx, org_id, by_user_id, user_id, role)
+        before = await _lock_pair(tx, org_id, by_user_id, user_id, role, by_key)
         if Role.OWNER in (before, role) and before is not role and not proved:
             raise ProofRequired("an owner is made or unmade with fresh proof only")
         if before is role:
@@ -100,12 +111,22 @@ async def change_role(
 
 
 async def remove_member(
-    db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID, *, proved: bool
+    db: Database,
+    actor: Actor,
+    org_id: UUID,
+    by_user_id: UUID,
+    user_id: UUID,
+    *,
+    proved: bool = False,
+    by_key: bool = False,
 ) -> None:
-    """Takes somebody, or oneself, out. Raises NotFound for no member, NotAllowed where only an owner may,
-    ProofRequired for an owner without `proved`, Conflict for the last owner."""
+    """Takes somebody, or oneself, out; `proved` and `by_key` as of `change_role`.
+
+    Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired for an owner without
+    proof, Conflict for the last owner.
+    """
     async with db.transaction() as tx:
-        before = await _lock_pair(tx, org_id, by_user_id, user_id, None)
+        before = await _lock_pair(tx, org_id, by_user_id, user_id, None, by_key)
         if before is Role.OWNER and not proved:
             raise ProofRequired("an owner is taken out with fresh proof only")
         if before is Role.OWNER:
@@ -115,7 +136,7 @@ async def remove_member(
 
 
 async def _lock_pair(
-    tx: Transaction, org_id: UUID, by_user_id: UUID, user_id: UUID, role: Role | None
+    tx: Transaction, org_id: UUID, by_user_id: UUID, user_id: UUID, role: Role | None, by_key: bool
 ) -> Role:
     """The role of whom it concerns, once it is clear that the one who asks may change it (to `role`; None:
     to nothing)."""
@@ -135,8 +156,8 @@ async def _lock_pair(
     if user_id not in roles:
         raise NotFound("there is no such member")
     asking, before = roles.get(by_user_id), roles[user_id]
-    if asking is Role.OWNER or (user_id == by_user_id and role is None):
+    if not by_key and (asking is Role.OWNER or (user_id == by_user_id and role is None)):
         return before
-    if asking is not Role.ADMIN or Role.OWNER in (before, role):
+    if asking not in (Role.ADMIN, Role.OWNER) or Role.OWNER in (before, role):
         raise NotAllowed("only an owner may do that")
     return before

@@ -154,6 +154,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     """Those of the key and of its organization, for all models and for single ones."""
     routes: tuple[Route, ...] = ()
     """Those of its organization."""
+    server_timing: bool = False
+    """Answers tell how long each stage took."""
     allowed_endpoints: tuple[str, ...] | None = None
     allowed_networks: tuple[str, ...] | None = None
 
@@ -166,6 +168,7 @@ class ActorKind(StrEnum):
     CLI = "cli"
     GATEWAY = "gateway"
     SYSTEM = "system"
+    MANAGEMENT_KEY = "management_key"
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,7 +176,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: ActorKind
     actor_id: str
-    """A user id, the operating-system user of a command line, or a component's name."""
+    """A user id, the operating-system user of a command line, a component's name, a management key's id."""
     address: str | None = None
     user_agent: str | None = None
     request_id: str | None = None

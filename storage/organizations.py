@@ -114,6 +114,11 @@ async def require_mfa(db: Database, actor: Actor, org_id: UUID, required: bool) 
     return await _set(db, actor, org_id, "mfa_required", required, Event.ORGANIZATION_MFA_CHANGED)
 
 
+async def set_server_timing(db: Database, actor: Actor, org_id: UUID, wanted: bool) -> Organization:
+    """Whether answers tell how long each stage took; gateways learn of it at once. Raises NotFound."""
+    return await _set(db, actor, org_id, "server_timing", wanted, Event.ORGANIZATION_SERVER_TIMING_CHANGED)
+
+
 async def _set(
     db: Database, actor: Actor, org_id: UUID, column: str, value: str | bool, event: Event
 ) -> Organization:

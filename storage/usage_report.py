@@ -89,9 +89,10 @@ async def select_totals(
     until: datetime | None = None,
     by: Grouping | None = None,
     after: str | None = None,
+    limit: int = PAGE_ROWS_MAX,
 ) -> list[UsageTotal]:
     """Sums of one organization's requests started in [since, until): one row for all, or one for each group,
-    in order, `PAGE_ROWS_MAX` at most, from behind the group `after`."""
+    in order, `limit` at most, from behind the group `after`."""
     spans = _split(since or _EVER, until or _FOREVER)
     of_hours, of_rows = _GROUPS[by]
     spelt = {None: "NULL::text", Grouping.DAY: "to_char(parts.\"group\", 'YYYY-MM-DD')"}.get(
@@ -114,11 +115,12 @@ async def select_totals(
          {'GROUP BY parts."group"' if by else ""}
         HAVING $8::text IS NULL OR {spelt} > $8
          ORDER BY 1
-         LIMIT {PAGE_ROWS_MAX}
+         LIMIT $9
         """,  # noqa: S608
         org_id,
         *spans,
         after,
+        min(limit, PAGE_ROWS_MAX),
     )
     return [_to_total(row) for row in rows]
 
@@ -130,20 +132,27 @@ def add_up(totals: Sequence[UsageTotal]) -> UsageTotal:
 
 
 async def select_usage(
-    db: Queries, org_id: UUID, *, before: UsageRecord | None = None, limit: int = PAGE_ROWS_MAX
+    db: Queries,
+    org_id: UUID,
+    *,
+    since: datetime | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int = PAGE_ROWS_MAX,
 ) -> list[UsageRecord]:
-    """An organization's requests, newest first, from behind `before`."""
+    """An organization's requests, newest first, from behind `before` (when one was started, and its id), down
+    to those started at `since`."""
     rows = await db.fetch(
         f"""
         SELECT {", ".join(COLUMNS)} FROM usage
-         WHERE org_id = $1 AND started_at <= $2 AND (started_at, request_id) < ($2, $3)
+         WHERE org_id = $1 AND started_at <= $2 AND (started_at, request_id) < ($2, $3) AND started_at >= $5
          ORDER BY started_at DESC, request_id DESC
          LIMIT $4
         """,  # noqa: S608
         org_id,
-        _FOREVER if before is None else before.started_at,
-        UUID(int=2**128 - 1) if before is None else UUID(before.request_id),
+        _FOREVER if before is None else before[0],
+        UUID(int=2**128 - 1) if before is None else UUID(before[1]),
         min(limit, PAGE_ROWS_MAX),
+        since or _EVER,
     )
     return [_to_record(row) for row in rows]
 

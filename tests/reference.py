@@ -17,6 +17,7 @@ from gateway.settings import GatewaySettings
 from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
 from storage.settings import PREFIX, CommonSettings, ServerSettings
+from tests.api_reference import management_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
@@ -34,7 +35,11 @@ OTHERS = (
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"command-line.md": "\n".join(command_line()), "settings.md": "\n".join(settings())}
+    return {
+        "command-line.md": "\n".join(command_line()),
+        "settings.md": "\n".join(settings()),
+        "management-api.md": "\n".join(management_api()),
+    }
 
 
 def command_line() -> Iterator[str]:

@@ -8,9 +8,8 @@ from uuid import UUID
 from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import authorization, password_rules, throttle, web_session
+from admin import authorization, inviting, password_rules, throttle, web_session
 from admin.authorization import Forbidden, ProofNeeded
-from admin.organizations import letters
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
@@ -18,7 +17,6 @@ from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, ProofRe
 from storage.invitations import (
     Invitation,
     accept_invitation,
-    invite,
     select_invitation,
     select_invitations,
     sign_up_invited,
@@ -57,20 +55,9 @@ async def invite_by_email(org_id: UUID) -> ResponseReturnValue:
     except InvalidValue:
         return await _render(org_id, {"email": "That is not an email address."}, typed), 422
     await throttle.count(throttle.INVITE_ACCOUNT, str(user.user_id))
-    token = web_session.new_token()
-    name = authorization.current_membership().organization.name
-    link = f"{services().origin}/invitation/{token}"
+    organization = authorization.current_membership().organization
     try:
-        await invite(
-            services().db,
-            web_session.actor(user.user_id),
-            services().master_keys,
-            org_id,
-            email,
-            role,
-            web_session.digest(token),
-            letters.invitation(email, name, role, link),
-        )
+        await inviting.send(web_session.actor(user.user_id), organization, email, role)
     except InvalidValue:
         abort(400)
     except Conflict as error:
@@ -213,7 +200,7 @@ async def _render(org_id: UUID, problems: dict[str, str] | None = None, email: s
         me=web_session.require_user(),
         roles=tuple(Role),
         invitable=INVITABLE,
-        what_roles_do=letters.WHAT_ROLES_DO,
+        what_roles_do=inviting.WHAT_ROLES_DO,
         problems=problems or {},
         email=email,
         done=DONE.get(request.args.get("done", "")),

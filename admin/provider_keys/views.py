@@ -14,6 +14,7 @@ from quart.typing import ResponseReturnValue
 
 from admin import authorization, provider_check, throttle, web_session
 from admin.provider_check import Verdict
+from admin.providers import PROVIDERS
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
@@ -28,26 +29,6 @@ from storage.errors import Conflict, InvalidValue, NotFound, PlanRefused
 from storage.model import ProviderCredential
 from storage.sealing import PLAINTEXT_BYTES_MAX, wipe
 
-PROVIDERS = {
-    "anthropic": "Anthropic",
-    "openai": "OpenAI",
-    "gemini": "Gemini",
-    "mistral": "Mistral",
-    "groq": "Groq",
-    "xai": "xAI",
-    "deepseek": "DeepSeek",
-    "deepseek_anthropic": "DeepSeek, Anthropic API",
-    "openrouter": "OpenRouter",
-    "azure_openai": "Azure OpenAI",
-    "bedrock_openai": "Bedrock, OpenAI API",
-    "vllm": "vLLM",
-    "vllm_anthropic": "vLLM, Anthropic API",
-    "ollama": "Ollama",
-    "ollama_anthropic": "Ollama, Anthropic API",
-    "openai_compatible": "Another with the OpenAI API",
-    "anthropic_compatible": "Another with the Anthropic API",
-}
-"""How people call those of `config/providers.toml`; a test compares the two."""
 PROBLEM = f"A provider key is {SECRET_BYTES_MIN} characters or more, without spaces."
 REFUSED = "The provider does not know that key. Look for a character too many or too few."
 UNTOLD = "The provider could not be asked, or did not say whether the key is good."

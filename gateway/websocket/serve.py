@@ -170,7 +170,7 @@ class WebSockets:
     ) -> None:
         """The provider will not: its answer goes down as any other, and has a usage row."""
         metering = self._meter.begin(grant, request_id, time.perf_counter(), time.time_ns() // 1000, None, 0)
-        metering.sent = True
+        metering.sent = grant.request.inbound.accounted = True
         try:
             upstream.reader.begin(head_only=False)
             upstream.reader.feed(raw)

@@ -56,6 +56,37 @@ async def test_every_role_changes_and_removes_what_it_may(
         assert now is (after if allowed else before)
 
 
+async def test_a_key_has_an_admins_say_at_most(admin_db: Database, actor: Actor, org: Organization) -> None:
+    for by in (Role.OWNER, Role.ADMIN, Role.DEVELOPER):
+        asking = await make_member(admin_db, actor, org, f"asking-{by.value}", by)
+        for number, (before, after) in enumerate(product(Role, (*Role, None))):
+            name = f"{by.value}{number}"
+            other = await make_member(admin_db, actor, org, name, before)
+            ids = (org.org_id, asking.user_id, other.user_id)
+            allowed = by is not Role.DEVELOPER and Role.OWNER not in (before, after)
+            try:
+                if after is None:
+                    await remove_member(admin_db, actor, *ids, by_key=True)
+                else:
+                    await change_role(admin_db, actor, *ids, after, by_key=True)
+            except NotAllowed:
+                assert not allowed, (by, before, after)
+            else:
+                assert allowed, (by, before, after)
+            assert (await roles(admin_db, org)).get(name) is (after if allowed else before)
+
+
+async def test_members_by_the_page(admin_db: Database, actor: Actor, org: Organization) -> None:
+    for number in range(5):
+        await make_member(admin_db, actor, org, f"m{number}", Role.VIEWER)
+    seen = await select_members(admin_db, org.org_id, 2)
+    # Who leaves between two pages takes nobody along.
+    await admin_db.execute("DELETE FROM memberships WHERE user_id = $1", seen[-1].user_id)
+    while page := await select_members(admin_db, org.org_id, 2, (seen[-1].since, seen[-1].user_id)):
+        seen += page
+    assert [member.email for member in seen] == [f"m{number}@example.com" for number in range(5)]
+
+
 async def test_everybody_may_leave_but_the_last_owner(
     admin_db: Database, actor: Actor, org: Organization
 ) -> None:

@@ -116,10 +116,15 @@ async def test_groups_by_the_page(
 
 async def test_requests_by_the_page(admin_db: Database, records: list[UsageRecord]) -> None:
     seen: list[UsageRecord] = []
-    while page := await select_usage(admin_db, ORG, before=seen[-1] if seen else None, limit=100):
+    place = None
+    while page := await select_usage(admin_db, ORG, before=place, limit=100):
         assert len(page) <= 100
         seen += page
+        place = (page[-1].started_at, page[-1].request_id)
     assert seen == sorted(records, key=lambda record: (record.started_at, record.request_id), reverse=True)
+    since = seen[50].started_at
+    recent = await select_usage(admin_db, ORG, since=since)
+    assert recent == [record for record in seen if record.started_at >= since]
 
 
 async def test_one_request_by_its_id(

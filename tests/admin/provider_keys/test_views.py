@@ -9,8 +9,6 @@ import pytest
 
 from admin import csrf
 from admin.provider_check import Endpoint
-from admin.provider_keys.views import PROVIDERS
-from gateway.provider import read_table
 from storage.bridge import Database
 from storage.credentials import select_credentials
 from storage.model import Plan
@@ -180,7 +178,3 @@ async def test_a_key_of_another_organization_is_none(
             path = at(eve, f"/{credential.credential_id}/{action}")
             assert (await other.post(path, form)).status_code == 404
     assert (await select_credentials(admin_db, person.organization.org_id))[0].revoked_at is None
-
-
-def test_the_providers_are_those_of_every_gateway() -> None:
-    assert set(PROVIDERS) == set(read_table())
