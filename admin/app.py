@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from quart import redirect, render_template, request, url_for
+from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import api_path, authorization, csrf, transport, web_session, wording
+from admin import api_path, authorization, csrf, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
-from admin.keys import minting
+from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
 from admin.management_api import problems
@@ -25,8 +25,11 @@ from admin.outbox import views as outbox
 from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
+from admin.rendering import render_template
 from admin.services import NoMasterKey, Services
+from admin.staff import views as staff
 from admin.throttle import Throttled
+from admin.usage import requests
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
 
@@ -38,8 +41,9 @@ STATIC_SECONDS = 3600
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
-    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
-    *(provider_keys.blueprint, usage.blueprint, management_keys.blueprint, management_api.blueprint),
+    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
+    *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
+    *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
 )
 
 ERRORS = {
@@ -63,6 +67,7 @@ ERRORS = {
 
 class _App(QuartTrio):
     asgi_http_class = Connection
+    jinja_environment = rendering.Environment  # type: ignore[assignment]
 
     async def handle_user_exception(
         self, error: Exception | BaseExceptionGroup
@@ -86,6 +91,7 @@ def create_app(services: Services) -> QuartTrio:
         nonce=transport.nonce,
         form_token=web_session.form_token,
         current_user=web_session.current_user,
+        signed_in=web_session.current,
         outbox_is_shown=outbox.is_shown,
         membership=authorization.current_membership,
         memberships=authorization.memberships,

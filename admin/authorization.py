@@ -2,7 +2,8 @@
 
 Each endpoint of the app has its row. What has none is refused, and a test compares the table with the app's
 routes. A page of an organization is 404 to everybody who is no member, as if it did not exist, and 403 to a
-member whose role does not allow it. Roles are read anew for each request.
+member whose role does not allow it. Roles are read anew for each request, with the session. The platform's
+staff have pages of their own, for which a second factor is compulsory; they are no members of what they see.
 
 The management API's operations have their rows too. Who calls them is a key: its scopes must have the row's,
 and the row must allow both the role that who minted it had then and the one they have now.
@@ -21,11 +22,8 @@ from quart import g, request
 from werkzeug.exceptions import NotFound
 
 from admin import bearer, web_session
-from admin.services import services
-from storage.factors import has_factor
 from storage.management_keys import Scope
 from storage.model import Organization, Role
-from storage.organizations import select_organizations_by_user
 
 
 class Audience(Enum):
@@ -33,6 +31,8 @@ class Audience(Enum):
     SIGNED_IN = "signed in"
     MEMBER = "member"
     KEY = "management key"
+    STAFF = "staff"
+    """Of the platform. To everybody else their pages do not exist."""
 
 
 class Access(NamedTuple):
@@ -54,6 +54,8 @@ EVERYBODY = Access(Audience.EVERYBODY)
 SIGNED_IN = Access(Audience.SIGNED_IN)
 PROVED = Access(Audience.SIGNED_IN, proof=True)
 MEMBERS = Access(Audience.MEMBER, ALL_ROLES)
+STAFF = Access(Audience.STAFF)
+STAFF_PROVED = Access(Audience.STAFF, proof=True)
 
 
 def _key(scope: Scope | None, roles: frozenset[Role] = ALL_ROLES) -> Access:
@@ -137,8 +139,12 @@ TABLE: dict[str, Access] = {
     "minting.mint": Access(Audience.MEMBER, DEVELOPERS),
     "minting.show_rotate": Access(Audience.MEMBER, DEVELOPERS),
     "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "scopes.show": Access(Audience.MEMBER, DEVELOPERS),
+    "scopes.change": Access(Audience.MEMBER, DEVELOPERS),
     "usage.show": MEMBERS,
     "usage.download": MEMBERS,
+    "requests.show_newest": MEMBERS,
+    "requests.show": MEMBERS,
     "limits.show": MEMBERS,
     "limits.change": Access(Audience.MEMBER, BUDGETERS),
     "limits.show_of_key": MEMBERS,
@@ -183,6 +189,11 @@ TABLE: dict[str, Access] = {
     "api.remove_route": _key(Scope.ROUTES_WRITE, ADMINS),
     "api.sum_usage": _key(Scope.USAGE_READ),
     "api.list_usage": _key(Scope.USAGE_READ),
+    "staff.show_organizations": STAFF,
+    "staff.show_organization": STAFF,
+    "staff.suspend_organization": STAFF_PROVED,
+    "staff.lift_suspension": STAFF_PROVED,
+    "staff.change_plan": STAFF_PROVED,
 }
 
 
@@ -223,14 +234,19 @@ async def require_access() -> None:
         return None
     if access.audience is Audience.KEY:
         return await _require_key(access)
-    db, user = services().db, web_session.require_user()
+    signed_in = web_session.require()
+    if access.audience is Audience.STAFF:
+        if not signed_in.is_staff:
+            raise NotFound
+        if not signed_in.has_factor:
+            raise FactorNeeded
     if access.audience is Audience.MEMBER:
-        g.membership = await _require_member(UUID(str((request.view_args or {})["org_id"])), user.user_id)
+        g.membership = _require_member(UUID(str((request.view_args or {})["org_id"])))
         if current_membership().role not in access.roles:
             raise Forbidden
-        if current_membership().organization.mfa_required and not await has_factor(db, user.user_id):
+        if current_membership().organization.mfa_required and not signed_in.has_factor:
             raise FactorNeeded
-    if access.proof and not web_session.current_session().stepped_up:
+    if access.proof and not signed_in.session.stepped_up:
         raise ProofNeeded
     return None
 
@@ -258,14 +274,12 @@ def allows(endpoint: str) -> bool:
 
 
 def memberships() -> list[Membership]:
-    """All of the signed-in user's, on a page of an organization."""
-    return cast("list[Membership]", g.memberships)
+    """All of the signed-in user's, the oldest organization first."""
+    return [Membership(*one) for one in web_session.require().memberships]
 
 
-async def _require_member(org_id: UUID, user_id: UUID) -> Membership:
-    found = await select_organizations_by_user(services().db, user_id)
-    g.memberships = [Membership(*one) for one in found]
-    membership = next((one for one in memberships() if one.organization.org_id == org_id), None)
-    if membership is None:
-        raise NotFound
-    return membership
+def _require_member(org_id: UUID) -> Membership:
+    for membership in memberships():
+        if membership.organization.org_id == org_id:
+            return membership
+    raise NotFound

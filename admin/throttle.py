@@ -32,6 +32,8 @@ RESET_ACCOUNT = Rule("reset:account", 5, DAY)
 LINK_ADDRESS = Rule("link:address", 60, HOUR)
 EMAIL_CHANGE_ACCOUNT = Rule("email_change:account", 5, DAY)
 MINT_ACCOUNT = Rule("mint:account", 30, HOUR)
+PROVIDER_TRIAL_ACCOUNT = Rule("provider_trial:account", 30, HOUR)
+"""Each asks a provider whether a key is good: nobody should sort stolen ones that way."""
 INVITE_ACCOUNT = Rule("invite:account", 50, DAY)
 NEW_ORGANIZATION_ACCOUNT = Rule("new_organization:account", 10, DAY)
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)

@@ -111,8 +111,8 @@ def _is_our_name(host: str) -> bool:
     return name in LOOPBACK_NAMES or origin.hostname not in LOOPBACK_NAMES
 
 
-def add_headers(response: Response) -> Response:
-    """After each request, errors and static files too."""
+async def add_headers(response: Response) -> Response:
+    """After each request, errors and static files too. Async, or Quart would run it in a thread."""
     for name, value in HEADERS.items():
         response.headers[name] = value
     response.headers["Content-Security-Policy"] = content_security_policy(nonce())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from decimal import Decimal
@@ -26,6 +27,13 @@ WORKERS_MAX = 256
 def count_workers(value: object) -> object:
     """`auto` as a number: the cores this process may use."""
     return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def _can_export() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _statuses(statuses: frozenset[int]) -> str:
@@ -174,6 +182,29 @@ class GatewaySettings(ServerSettings):
         le=1_000_000_000,
         description="Tokens of output reserved for a request that sets no limit of its own.",
     )
+    request_log: str | None = Field(
+        default=None,
+        description="Where a line of JSON is written for each request: `stderr`, or a file (unset: nowhere).",
+    )
+    request_log_percent: float = Field(
+        default=100.0,
+        ge=0,
+        le=100,
+        description="How many of the requests that ended well are in the request log; all others always are.",
+    )
+    traces_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]",
+        description="Where spans go, by OTLP over HTTP: a collector's whole URL, as "
+        "`http://127.0.0.1:4318/v1/traces` (unset: nowhere). Needs `pip install 'karta[otel]'`.",
+    )
+    traces_percent: float = Field(
+        default=100.0,
+        ge=0,
+        le=100,
+        description="How many of the requests that come without a `traceparent` have spans; of the others it "
+        "says itself.",
+    )
     provider_variables: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="KARTA_PROVIDER_<NAME>_BASE_URL, _API_KEY, _CA_FILE and _STREAM_USAGE (whether it may be "
@@ -211,6 +242,12 @@ class GatewaySettings(ServerSettings):
             self.simulated()
         except ProviderError as error:
             problems += str(error).splitlines()
+        if self.request_log not in (None, "stderr") and not Path(self.request_log).parent.is_dir():
+            problems.append(f"KARTA_REQUEST_LOG: there is no folder {Path(self.request_log).parent}")
+        if self.traces_url is not None and not _can_export():
+            problems.append(
+                "KARTA_TRACES_URL: OpenTelemetry is missing; install it by `pip install 'karta[otel]'`"
+            )
         return problems + self._tls_problems()
 
     def _tls_problems(self) -> list[str]:
@@ -261,6 +298,10 @@ class GatewaySettings(ServerSettings):
         """The upstream providers by name. Raises `ProviderError`."""
         environment = {name: value.get_secret_value() for name, value in self.provider_variables.items()}
         return load(environment, development=self.development)
+
+    def price_names(self) -> dict[str, str]:
+        """What the price library calls the providers whose names differ."""
+        return {name: one.price_name for name, one in self.providers().items() if one.price_name != name}
 
     def simulated(self) -> dict[Dialect, Provider]:
         """The simulated provider in both dialects, or nothing."""

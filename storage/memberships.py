@@ -1,8 +1,8 @@
 """Who is in an organization, and what they may do there.
 
 An organization keeps an owner: the last one can neither leave nor become something else. Only owners change
-owners, or make one. These rules are checked in the transaction of the change, by the role the one who asks
-has at that moment.
+owners, or make one, and prove who they are for it. These rules are checked in the transaction of the change,
+by the role the one who asks has at that moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from storage import audit
 from storage.accounts import require_other_owner
 from storage.audit import Event
 from storage.bridge import Database, Transaction
-from storage.errors import NotAllowed, NotFound
+from storage.errors import NotAllowed, NotFound, ProofRequired
 from storage.model import Actor, Organization, Plan, Role
 from storage.organizations import insert_organization
 from storage.queries import Queries
@@ -86,14 +86,19 @@ async def change_role(
     user_id: UUID,
     role: Role,
     *,
+    proved: bool = False,
     by_key: bool = False,
 ) -> None:
-    """`by_key`: it is a key that asks for a user, and no key has an owner's say.
+    """`proved`: the one who asks has just proved who they are; `by_key`: it is a key that asks for them, and
+    no key has an owner's say.
 
-    Raises NotFound for no member, NotAllowed where only an owner may, Conflict for the last owner.
+    Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired where an owner is made or
+    unmade without proof, Conflict for the last owner.
     """
     async with db.transaction() as tx:
         before = await _lock_pair(tx, org_id, by_user_id, user_id, role, by_key)
+        if Role.OWNER in (before, role) and before is not role and not proved:
+            raise ProofRequired("an owner is made or unmade with fresh proof only")
         if before is role:
             return
         if before is Role.OWNER:
@@ -106,14 +111,24 @@ async def change_role(
 
 
 async def remove_member(
-    db: Database, actor: Actor, org_id: UUID, by_user_id: UUID, user_id: UUID, *, by_key: bool = False
+    db: Database,
+    actor: Actor,
+    org_id: UUID,
+    by_user_id: UUID,
+    user_id: UUID,
+    *,
+    proved: bool = False,
+    by_key: bool = False,
 ) -> None:
-    """Takes somebody, or oneself, out; `by_key` as of `change_role`.
+    """Takes somebody, or oneself, out; `proved` and `by_key` as of `change_role`.
 
-    Raises NotFound for no member, NotAllowed where only an owner may, Conflict for the last owner.
+    Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired for an owner without
+    proof, Conflict for the last owner.
     """
     async with db.transaction() as tx:
         before = await _lock_pair(tx, org_id, by_user_id, user_id, None, by_key)
+        if before is Role.OWNER and not proved:
+            raise ProofRequired("an owner is taken out with fresh proof only")
         if before is Role.OWNER:
             await require_other_owner(tx, org_id, user_id)
         await tx.execute("DELETE FROM memberships WHERE org_id = $1 AND user_id = $2", org_id, user_id)

@@ -9,6 +9,7 @@ Bounds: pages, of groups and of rows, each going on after the last of the page b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -21,6 +22,10 @@ from storage.usage_tuple import COLUMNS
 
 PAGE_ROWS_MAX = 1000
 """The most groups, and the most requests, of one page."""
+
+SEARCHED_ROWS_MAX = 100_000
+"""How far back a request is looked for by its id alone: there is no index of ids, since it would cost every
+row something, and they are random."""
 
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
@@ -120,6 +125,12 @@ async def select_totals(
     return [_to_total(row) for row in rows]
 
 
+def add_up(totals: Sequence[UsageTotal]) -> UsageTotal:
+    """The sum of all groups, without asking again."""
+    sums = {name: sum(getattr(total, name) for total in totals) for name in _SUMMED}
+    return UsageTotal(group=None, **sums)
+
+
 async def select_usage(
     db: Queries,
     org_id: UUID,
@@ -144,6 +155,43 @@ async def select_usage(
         since or _EVER,
     )
     return [_to_record(row) for row in rows]
+
+
+async def select_request(
+    db: Queries, org_id: UUID, request_id: UUID, started_at: datetime | None = None
+) -> UsageRecord | None:
+    """One of an organization's requests: at once where its time is known, else among the newest
+    `SEARCHED_ROWS_MAX`."""
+    if started_at is not None:
+        row = await db.fetch_row(
+            f"SELECT {', '.join(COLUMNS)} FROM usage"  # noqa: S608
+            " WHERE started_at = $1 AND request_id = $2 AND org_id = $3",
+            started_at,
+            request_id,
+            org_id,
+        )
+    else:
+        row = await db.fetch_row(
+            f"""
+            SELECT {", ".join(COLUMNS)}
+              FROM (SELECT * FROM usage WHERE org_id = $1 ORDER BY started_at DESC LIMIT $3) newest
+             WHERE request_id = $2
+             LIMIT 1
+            """,  # noqa: S608
+            org_id,
+            request_id,
+            SEARCHED_ROWS_MAX,
+        )
+    return None if row is None else _to_record(row)
+
+
+async def select_first_usage(db: Queries, org_id: UUID) -> UsageRecord | None:
+    """The oldest request of an organization that is kept."""
+    row = await db.fetch_row(
+        f"SELECT {', '.join(COLUMNS)} FROM usage WHERE org_id = $1 ORDER BY started_at LIMIT 1",  # noqa: S608
+        org_id,
+    )
+    return None if row is None else _to_record(row)
 
 
 def _split(since: datetime, until: datetime) -> tuple[datetime, ...]:

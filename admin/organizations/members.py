@@ -5,14 +5,15 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, inviting, password_rules, throttle, web_session
 from admin.authorization import Forbidden, ProofNeeded
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
-from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound
+from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, ProofRequired
 from storage.invitations import (
     Invitation,
     accept_invitation,
@@ -78,12 +79,13 @@ async def withdraw(org_id: UUID, invitation_id: UUID) -> ResponseReturnValue:
 async def change(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
     user = web_session.require_user()
     role = _read_role((await request.form).get("role", ""))
-    if role is Role.OWNER and not web_session.current_session().stepped_up:
-        raise ProofNeeded
+    actor, proved = web_session.actor(user.user_id), web_session.current_session().stepped_up
     try:
-        await change_role(services().db, web_session.actor(user.user_id), org_id, user.user_id, user_id, role)
+        await change_role(services().db, actor, org_id, user.user_id, user_id, role, proved=proved)
     except NotFound:
         abort(404)
+    except ProofRequired:
+        raise ProofNeeded from None
     except NotAllowed:
         raise Forbidden from None
     except Conflict:
@@ -95,10 +97,13 @@ async def change(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
 async def remove(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
     """Somebody else, or oneself: that is leaving, and open to everybody."""
     user = web_session.require_user()
+    actor, proved = web_session.actor(user.user_id), web_session.current_session().stepped_up
     try:
-        await remove_member(services().db, web_session.actor(user.user_id), org_id, user.user_id, user_id)
+        await remove_member(services().db, actor, org_id, user.user_id, user_id, proved=proved)
     except NotFound:
         abort(404)
+    except ProofRequired:
+        raise ProofNeeded from None
     except NotAllowed:
         raise Forbidden from None
     except Conflict:

@@ -5,15 +5,16 @@ Whoever has a second factor proves it by that: a password that somebody found ou
 
 from __future__ import annotations
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import passkey_ceremony, throttle, web_session
 from admin.passkey_ceremony import CeremonyFailed
 from admin.proof import interrupted
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
-from storage.factors import has_factor, select_factors
+from storage.factors import select_factors
 from storage.model import User
 from storage.passkeys import ChallengePurpose
 from storage.totp import use_totp
@@ -44,7 +45,7 @@ async def by_password() -> ResponseReturnValue:
     user = await _count()
     found = await select_user_by_email(services().db, user.email)
     password = (await request.form).get("password", "")
-    if await has_factor(services().db, user.user_id):
+    if web_session.require().has_factor:
         return await _refuse(TOO_LITTLE)
     if not await services().passwords.verify(password, found[1] if found else None):
         return await _refuse(WRONG_PASSWORD)
