@@ -172,6 +172,7 @@ TABLE: dict[str, Access] = {
     "api.list_api_keys": _key(Scope.KEYS_READ),
     "api.mint_api_key": _key(Scope.KEYS_WRITE, DEVELOPERS),
     "api.get_api_key": _key(Scope.KEYS_READ),
+    "api.set_api_key_scope": _key(Scope.KEYS_WRITE, DEVELOPERS),
     "api.rotate_api_key": _key(Scope.KEYS_WRITE, DEVELOPERS),
     "api.revoke_api_key": _key(Scope.KEYS_WRITE, DEVELOPERS),
     "api.list_limits": _key(Scope.LIMITS_READ),

@@ -124,6 +124,15 @@ OPERATIONS: tuple[Operation, ...] = (
         APIKey,
     ),
     Operation(
+        "set_api_key_scope",
+        "PUT",
+        f"{_API_KEY}/scope",
+        "Set what an API key may be used for: models, endpoints, networks",
+        keys.set_api_key_scope,
+        APIKey,
+        body=f.NewScope,
+    ),
+    Operation(
         "rotate_api_key",
         "POST",
         f"{_API_KEY}/rotate",
