@@ -190,6 +190,7 @@ TABLE: dict[str, Access] = {
     "api.remove_route": _key(Scope.ROUTES_WRITE, ADMINS),
     "api.sum_usage": _key(Scope.USAGE_READ),
     "api.list_usage": _key(Scope.USAGE_READ),
+    "api.get_usage_request": _key(Scope.USAGE_READ),
     "staff.show_organizations": STAFF,
     "staff.show_organization": STAFF,
     "staff.suspend_organization": STAFF_PROVED,

@@ -200,7 +200,7 @@ class LimitAnswer(Struct, frozen=True, kw_only=True):
     kind: LimitKind
     period: Period
     amount: Amount
-    used: Annotated[Amount, Meta(description="Accounted for, or set apart by gateways.")]
+    used: Annotated[Amount, Meta(description="Accounted for, or set apart by gateways and perhaps used.")]
     hard: Annotated[bool, Meta(description="A soft one refuses nothing.")]
     thresholds: Annotated[list[int], Meta(description="At which percentages a budget tells.")]
 

@@ -284,4 +284,12 @@ OPERATIONS: tuple[Operation, ...] = (
         f.UsageRowPage,
         query=f.UsageRows,
     ),
+    Operation(
+        "get_usage_request",
+        "GET",
+        f"{_ORG}/usage/requests/{{request_id}}",
+        "Show one of the newest requests by its id",
+        usage.get_usage_request,
+        f.UsageRow,
+    ),
 )
