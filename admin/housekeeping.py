@@ -1,4 +1,5 @@
-"""What the control plane does by itself, now and then: lets organizations go whose time has come.
+"""What the control plane does by itself, now and then: lets organizations go whose time has come, makes the
+next months' partitions, and signs where the audit chains end.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -9,29 +10,38 @@ import logging
 
 import trio
 
+from storage.audit_chain import sign_heads
+from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.errors import StorageError
+from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
+from storage.sealing import MasterKeys
 
 EVERY_SECONDS = 600
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="housekeeping")
 _log = logging.getLogger("karta.admin")
 
 
-async def keep_house(db: Database) -> None:
-    """For ever; cancel it to stop."""
+async def keep_house(db: Database, master_keys: MasterKeys | None) -> None:
+    """For ever; cancel it to stop. Without master keys nothing is signed."""
     while True:
         try:
-            await do_round(db)
+            await do_round(db, master_keys)
         except StorageError as error:
             _log.warning("housekeeping was cut short: %s", error)
         await trio.sleep(EVERY_SECONDS)
 
 
-async def do_round(db: Database) -> int:
+async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
     """Returns how many organizations went."""
     gone = 0
     for org_id in await select_due(db):
         gone += await end_organization(db, ACTOR, org_id)
+    await db.fetch_value("SELECT make_partitions($1)", PARTITION_MONTHS_AHEAD)
+    if master_keys is not None:
+        _, problems = await sign_heads(db, await ensure_signing_key(db, ACTOR, master_keys))
+        for problem in problems:
+            _log.error("the audit log is not as it was written, see `karta audit verify`: %s", problem.text)
     return gone

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from karta.commands import (
+    audit,
     bench,
     budget,
     byok,
@@ -44,6 +45,7 @@ GROUPS = (
     routes,
     prices,
     usage,
+    audit,
     master_key,
     bench,
 )

@@ -16,6 +16,7 @@ from admin.settings import AdminSettings
 from gateway.settings import GatewaySettings
 from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
+from storage.audit_vocabulary import MEANINGS
 from storage.settings import PREFIX, CommonSettings, ServerSettings
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -34,7 +35,26 @@ OTHERS = (
 
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
-    return {"command-line.md": "\n".join(command_line()), "settings.md": "\n".join(settings())}
+    return {
+        "audit-events.md": "\n".join(audit_events()),
+        "command-line.md": "\n".join(command_line()),
+        "settings.md": "\n".join(settings()),
+    }
+
+
+def audit_events() -> Iterator[str]:
+    yield "# Audit events"
+    yield ""
+    yield "Everything that the audit log ever tells. Names do not change, and none is used again for another"
+    yield "thing. Each row has an actor, a subject, a time of the database's own, and where it is known the"
+    yield "address, the user agent and the id of the request; what was before and after is in its details,"
+    yield "which hold no secrets."
+    yield ""
+    yield "| Event | Meaning |"
+    yield "|---|---|"
+    for event in sorted(MEANINGS, key=lambda event: event.value):
+        yield f"| `{event.value}` | {MEANINGS[event]} |"
+    yield ""
 
 
 def command_line() -> Iterator[str]:

@@ -11,11 +11,19 @@ from uuid import UUID
 from quart import Blueprint, Response, abort, render_template, request
 from quart.typing import ResponseReturnValue
 
+from admin import web_session
 from admin.services import services
 from admin.usage.chart import HEIGHT, WIDTH, make_bars
 from admin.usage.spreadsheet import write_csv
 from storage.api_keys import select_keys
-from storage.usage_report import PAGE_ROWS_MAX, Grouping, UsageTotal, select_totals, select_usage
+from storage.usage_report import (
+    PAGE_ROWS_MAX,
+    Grouping,
+    UsageTotal,
+    record_export,
+    select_totals,
+    select_usage,
+)
 
 SPANS = (7, 30, 90)
 """In days, today included."""
@@ -54,6 +62,8 @@ async def download(org_id: UUID) -> ResponseReturnValue:
         by = Grouping(request.args.get("by", "day"))
     except ValueError:
         abort(404)
+    actor = web_session.actor(web_session.require_user().user_id)
+    await record_export(services().db, actor, org_id, by, _since(days))
     totals = await select_totals(services().db, org_id, since=_since(days), by=by)
     name = f"usage-by-{by.value}-{days}-days.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

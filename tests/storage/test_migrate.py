@@ -221,6 +221,7 @@ READABLE = {
         "route_targets",
         "audit_log",
         "audit_heads",
+        *("audit_checkpoints", "audit_signing_keys"),
         "schema_migrations",
     },
 }

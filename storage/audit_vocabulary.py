@@ -1,0 +1,62 @@
+"""What each event of the audit log means: for the pages, and for docs/reference/audit-events.md.
+
+Every event has its sentence here, or a test fails.
+"""
+
+from __future__ import annotations
+
+from storage.audit import Event
+
+MEANINGS: dict[Event, str] = {
+    Event.ORGANIZATION_CREATED: "An organization was made.",
+    Event.ORGANIZATION_PLAN_CHANGED: "An organization's plan was changed; before and after are told.",
+    Event.ORGANIZATION_STATUS_CHANGED: "An organization was suspended, or made active again.",
+    Event.ORGANIZATION_RENAMED: "An organization has another name.",
+    Event.ORGANIZATION_END_REQUESTED: "An organization is to be deleted, after days of grace.",
+    Event.ORGANIZATION_END_CANCELLED: "An organization is kept after all.",
+    Event.ORGANIZATION_ENDED: "An organization was deleted. Its audit log stays.",
+    Event.ORGANIZATION_MFA_CHANGED: "An organization began, or ceased, to require second factors.",
+    Event.USER_CREATED: "An account was made.",
+    Event.USER_DELETED: "A person deleted their account.",
+    Event.SIGN_UP_REQUESTED: "Somebody asked for a sign-up by mail.",
+    Event.PASSWORD_RESET_REQUESTED: "Somebody asked for a new password by mail.",
+    Event.PASSWORD_CHANGED: "A password was changed: by its owner, or by a link that came by mail.",
+    Event.EMAIL_CHANGE_REQUESTED: "A person asked to use another address.",
+    Event.EMAIL_CHANGED: "An account has another address.",
+    Event.MEMBER_ADDED: "Somebody became a member of an organization.",
+    Event.MEMBER_INVITED: "Somebody was invited to an organization.",
+    Event.INVITATION_WITHDRAWN: "An invitation was withdrawn.",
+    Event.MEMBER_REMOVED: "Somebody is no longer a member.",
+    Event.MEMBER_ROLE_CHANGED: "A member's role was changed; before and after are told.",
+    Event.SIGN_IN_SUCCEEDED: "Somebody signed in; `by` says with what.",
+    Event.SIGN_IN_FAILED: "A sign-in was refused: a wrong password, code or passkey, or no such account.",
+    Event.SESSION_CREATED: "A session began: its method and its end are told.",
+    Event.SESSION_ENDED: "A session ended: by signing out, or because its owner ended it.",
+    Event.SESSION_STEPPED_UP: "Somebody signed in proved once more who they are.",
+    Event.PROOF_FAILED: "Somebody signed in could not prove who they are.",
+    Event.FACTOR_ADDED: "A second factor was added: an authenticator app, or a passkey.",
+    Event.FACTOR_REMOVED: "A second factor was removed.",
+    Event.RECOVERY_CODES_MADE: "Recovery codes were made; older ones ended.",
+    Event.RECOVERY_CODE_USED: "A recovery code was used.",
+    Event.KEY_MINTED: "An API key was minted.",
+    Event.KEY_REVOKED: "An API key was revoked.",
+    Event.KEY_ROTATED: "An API key was replaced by a new one.",
+    Event.KEY_SCOPE_CHANGED: "What an API key may be used for was changed.",
+    Event.CREDENTIAL_SET: "A provider key was brought. Its last four characters are told.",
+    Event.CREDENTIAL_REPLACED: "A provider key was brought in place of another.",
+    Event.CREDENTIAL_ROTATED: "A provider key has new material.",
+    Event.CREDENTIAL_REVOKED: "A provider key was revoked, and its material shredded.",
+    Event.PRICE_SET: "A price was agreed, for an organization or for all.",
+    Event.PRICE_REMOVED: "An agreed price ended.",
+    Event.LIMIT_SET: "A limit or a budget was set or changed.",
+    Event.LIMIT_REMOVED: "A limit or a budget was removed.",
+    Event.ROUTE_SET: "A route was set or changed.",
+    Event.ROUTE_REMOVED: "A route was removed.",
+    Event.AUDIT_EXPORTED: "The audit log was exported: in what form, what was looked for, up to which row.",
+    Event.AUDIT_DROPPED: "Months of the audit log were dropped, being older than they are kept.",
+    Event.AUDIT_SIGNING_KEY_MADE: "A key for signing audit checkpoints was made; its public half is told.",
+    Event.USAGE_EXPORTED: "Usage was exported.",
+    Event.USAGE_DROPPED: "Months of usage were dropped, being older than they are kept.",
+    Event.USAGE_REBUILT: "Hourly sums of usage were made anew.",
+    Event.BUDGET_THRESHOLD_REACHED: "Spending passed a part of a budget, once in each of its periods.",
+}
