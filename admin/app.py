@@ -11,6 +11,7 @@ from admin import authorization, csrf, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
+from admin.audit import views as audit
 from admin.connection import Connection
 from admin.keys import minting
 from admin.keys import views as keys
@@ -36,7 +37,7 @@ FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
-    *(provider_keys.blueprint, usage.blueprint),
+    *(provider_keys.blueprint, usage.blueprint, audit.blueprint),
 )
 
 ERRORS = {

@@ -20,12 +20,15 @@ from storage.organization_end import end_organization, select_due
 from storage.sealing import MasterKeys
 
 EVERY_SECONDS = 600
+FIRST_AFTER_SECONDS = 60
+"""Nothing here is urgent, and a start is busy enough."""
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="housekeeping")
 _log = logging.getLogger("karta.admin")
 
 
 async def keep_house(db: Database, master_keys: MasterKeys | None) -> None:
     """For ever; cancel it to stop. Without master keys nothing is signed."""
+    await trio.sleep(FIRST_AFTER_SECONDS)
     while True:
         try:
             await do_round(db, master_keys)

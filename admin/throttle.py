@@ -34,6 +34,9 @@ EMAIL_CHANGE_ACCOUNT = Rule("email_change:account", 5, DAY)
 MINT_ACCOUNT = Rule("mint:account", 30, HOUR)
 INVITE_ACCOUNT = Rule("invite:account", 50, DAY)
 NEW_ORGANIZATION_ACCOUNT = Rule("new_organization:account", 10, DAY)
+EXPORT_ACCOUNT = Rule("export:account", 20, HOUR)
+AUDIT_PROOF_ACCOUNT = Rule("audit_proof:account", 20, HOUR)
+"""Each may take the database half a minute."""
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)

@@ -6,7 +6,7 @@ its stretch says where to go on. Nothing here needs a transaction, since rows ne
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from datetime import datetime
 from uuid import UUID
 
@@ -80,7 +80,7 @@ async def search(
 
 async def go_through(
     db: Queries, org_id: UUID | None, wanted: Wanted, until_seq: int
-) -> AsyncIterator[list[AuditRow]]:
+) -> AsyncGenerator[list[AuditRow], None]:
     """All rows that match up to number `until_seq`, oldest first, in batches that bound memory."""
     chain = org_id or SYSTEM_CHAIN
     start = await _select_first_seq(db, chain)

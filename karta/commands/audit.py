@@ -6,6 +6,7 @@ import argparse
 import base64
 import json
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -159,8 +160,9 @@ def run_export(given: argparse.Namespace) -> None:
         until = await record_export(db, database_choice.actor(), given.org, form.value, Wanted())
         out = sys.stdout.buffer
         out.write(encode_header(form))
-        async for rows in go_through(db, given.org, Wanted(), until):
-            out.write(encode_rows(form, rows))
+        async with aclosing(go_through(db, given.org, Wanted(), until)) as batches:
+            async for rows in batches:
+                out.write(encode_rows(form, rows))
         out.flush()
 
     database_choice.run(given, write)
