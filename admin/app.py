@@ -25,6 +25,8 @@ from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
 from admin.services import NoMasterKey, Services
 from admin.throttle import Throttled
+from admin.trust import abuse, subscribe
+from admin.trust import views as trust
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
 
@@ -38,6 +40,7 @@ FEATURES = (
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
     *(provider_keys.blueprint, usage.blueprint, audit.blueprint),
+    *(trust.blueprint, subscribe.blueprint, abuse.blueprint),
 )
 
 ERRORS = {

@@ -1,5 +1,5 @@
 """What the control plane does by itself, now and then: lets organizations go whose time has come, makes the
-next months' partitions, and signs where the audit chains end.
+next months' partitions, signs where the audit chains end, and tells subscribers of changed sub-processors.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -10,6 +10,8 @@ import logging
 
 import trio
 
+from admin.services import Services
+from admin.trust.subscribe import tell_changes
 from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
@@ -26,12 +28,13 @@ ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="housekeeping")
 _log = logging.getLogger("karta.admin")
 
 
-async def keep_house(db: Database, master_keys: MasterKeys | None) -> None:
-    """For ever; cancel it to stop. Without master keys nothing is signed."""
+async def keep_house(services: Services) -> None:
+    """For ever; cancel it to stop. Without master keys nothing is signed, and no mail is written."""
     await trio.sleep(FIRST_AFTER_SECONDS)
     while True:
         try:
-            await do_round(db, master_keys)
+            await do_round(services.db, services.loaded_master_keys)
+            await tell_changes(services, ACTOR)
         except StorageError as error:
             _log.warning("housekeeping was cut short: %s", error)
         await trio.sleep(EVERY_SECONDS)

@@ -2,7 +2,8 @@
 this host.
 
 The content security policy allows nothing by default; scripts run only with this answer's nonce, made of 128
-random bits. Violations are reported to `/csp-report`, which reads little, logs little and answers nothing.
+random bits. Violations are reported to `/csp-report`, which reads little, keeps one row for each kind
+(`storage.csp_violations`) and answers nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import secrets
 import time
 from urllib.parse import urlsplit
 
+import msgspec
 from quart import Blueprint, Response, g, redirect, request
 from quart.typing import ResponseReturnValue
 
 from admin import client_address
 from admin.services import services
+from storage.csp_violations import Violation, count_violation
+from storage.errors import StorageError
 
 NONCE_BYTES = 16
 HSTS = "max-age=31536000; includeSubDomains; preload"
@@ -43,12 +47,12 @@ blueprint = Blueprint("transport", __name__)
 _log = logging.getLogger("karta.admin")
 
 
-def content_security_policy(nonce: str) -> str:
-    """The policy for one answer."""
+def content_security_policy(nonce: str | None) -> str:
+    """The policy for one answer. Without a nonce there are no scripts: a page that caches keep has none."""
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src 'nonce-{nonce}'",
+            "script-src 'none'" if nonce is None else f"script-src 'nonce-{nonce}'",
             "style-src 'self'",
             "img-src 'self' data:",
             "connect-src 'self'",
@@ -60,6 +64,11 @@ def content_security_policy(nonce: str) -> str:
             "report-to csp",
         )
     )
+
+
+def make_public(seconds: int) -> None:
+    """Lets anybody's cache keep this answer: it is the same for all, and has neither script nor cookie."""
+    g.public_seconds = seconds
 
 
 def nonce() -> str:
@@ -103,8 +112,11 @@ def add_headers(response: Response) -> Response:
     """After each request, errors and static files too."""
     for name, value in HEADERS.items():
         response.headers[name] = value
-    response.headers["Content-Security-Policy"] = content_security_policy(nonce())
-    if request.endpoint != "static" or response.status_code not in (200, 206, 304):
+    public = g.get("public_seconds") if response.status_code in (200, 304) else None
+    response.headers["Content-Security-Policy"] = content_security_policy(nonce() if public is None else None)
+    if public is not None:
+        response.headers["Cache-Control"] = f"public, max-age={public}"
+    elif request.endpoint != "static" or response.status_code not in (200, 206, 304):
         response.headers["Cache-Control"] = "no-store"
     if client_address.scheme(request, services().settings.trusted_proxies) == "https":
         response.headers["Strict-Transport-Security"] = HSTS
@@ -133,29 +145,39 @@ async def report_violation() -> ResponseReturnValue:
         _Reports.minute, _Reports.logged = minute, 0
     if len(body) <= REPORT_BYTES_MAX and _Reports.logged < REPORTS_PER_MINUTE_MAX:
         _Reports.logged += 1
-        _log.warning("content security policy violated: %s", _describe(body))
+        violation = read_report(body)
+        if violation is None:
+            _log.warning("content security policy violated: unreadable report")
+            return "", 204
+        # As JSON, so that no control character reaches the log.
+        _log.warning("content security policy violated: %s", msgspec.json.encode(violation).decode())
+        try:
+            await count_violation(services().db, violation)
+        except StorageError as error:
+            _log.warning("the violation was not kept: %s", error)
     return "", 204
 
 
-def _describe(body: str | bytes) -> str:
-    """Directive and place, as JSON so that no control character reaches the log."""
+def read_report(body: str | bytes) -> Violation | None:
+    """A report of either form that browsers send. Of addresses the query is left out: it may hold secrets."""
     try:
         report = json.loads(body)
-    except ValueError:
-        return "unreadable report"
+    except (ValueError, RecursionError):
+        return None
     if isinstance(report, list):
-        report = report[0].get("body", {}) if report and isinstance(report[0], dict) else {}
+        report = report[0].get("body") if report and isinstance(report[0], dict) else None
     elif isinstance(report, dict):
-        report = report.get("csp-report", {})
+        report = report.get("csp-report")
     if not isinstance(report, dict):
-        return "unreadable report"
-    names = (
-        "effectiveDirective",
-        "effective-directive",
-        "blockedURL",
-        "blocked-uri",
-        "sourceFile",
-        "source-file",
+        return None
+
+    def find(*names: str) -> str:
+        text = next((str(report[name]) for name in names if report.get(name)), "")
+        return text.partition("?")[0].partition("#")[0][:LOGGED_CHARS_MAX]
+
+    return Violation(
+        directive=find("effectiveDirective", "effective-directive", "violated-directive"),
+        blocked=find("blockedURL", "blocked-uri"),
+        source=find("sourceFile", "source-file"),
+        page=find("documentURL", "document-uri"),
     )
-    told = {name: str(report[name])[:LOGGED_CHARS_MAX] for name in names if name in report}
-    return json.dumps(told)

@@ -35,7 +35,13 @@ from storage.sessions import (
 COOKIE = "__Host-karta-session"
 VISITOR_COOKIE = "__Host-karta-visitor"
 """Carries the form token's secret before sign-in; it identifies nobody and ends with the browser."""
-ANONYMOUS_ENDPOINTS = frozenset({"static", "transport.healthz", "transport.report_violation"})
+ANONYMOUS_ENDPOINTS = frozenset(
+    {
+        *("static", "transport.healthz", "transport.report_violation"),
+        *("trust.show_security", "trust.show_policy", "trust.show_compliance", "trust.show_sub_processors"),
+        *("trust.show_security_txt", "trust.follow_security_txt"),
+    }
+)
 """Nobody is looked up for these, so they answer without a database."""
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64

@@ -98,6 +98,12 @@ class Event(StrEnum):
     USAGE_EXPORTED = "usage:exported"
     USAGE_DROPPED = "usage:dropped"
     USAGE_REBUILT = "usage:rebuilt"
+    SUBSCRIPTION_REQUESTED = "subscription:requested"
+    SUBSCRIPTION_CONFIRMED = "subscription:confirmed"
+    SUBSCRIPTION_ENDED = "subscription:ended"
+    SUB_PROCESSORS_ANNOUNCED = "sub_processors:announced"
+    ABUSE_REPORTED = "abuse:reported"
+    ABUSE_CLOSED = "abuse:closed"
     BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
     """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 
@@ -164,7 +170,7 @@ async def select_audit_rows(
 
 def first_hash(org_id: UUID) -> bytes:
     """What row 1 of a chain follows."""
-    return hashlib.sha256(_field("karta audit log") + _field(str(org_id))).digest()
+    return hashlib.sha256(field("karta audit log") + field(str(org_id))).digest()
 
 
 def hash_row(row: AuditRow) -> bytes:
@@ -174,22 +180,23 @@ def hash_row(row: AuditRow) -> bytes:
     microseconds since 1970.
     """
     return hashlib.sha256(
-        _field(row.prev_hash)
-        + _field(str(row.org_id))
-        + _field(str(row.seq))
-        + _field(str((row.created_at - _EPOCH) // timedelta(microseconds=1)))
-        + _field(row.event)
-        + _field(row.actor_kind)
-        + _field(row.actor_id)
-        + _field(row.subject)
-        + _field(row.address)
-        + _field(row.user_agent)
-        + _field(row.request_id)
-        + _field(row.details)
+        field(row.prev_hash)
+        + field(str(row.org_id))
+        + field(str(row.seq))
+        + field(str((row.created_at - _EPOCH) // timedelta(microseconds=1)))
+        + field(row.event)
+        + field(row.actor_kind)
+        + field(row.actor_id)
+        + field(row.subject)
+        + field(row.address)
+        + field(row.user_agent)
+        + field(row.request_id)
+        + field(row.details)
     ).digest()
 
 
-def _field(value: str | bytes | None) -> bytes:
+def field(value: str | bytes | None) -> bytes:
+    """One value in canonical form."""
     if value is None:
         return b"\xff\xff\xff\xff"
     content = value.encode() if isinstance(value, str) else value

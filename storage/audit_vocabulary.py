@@ -58,5 +58,11 @@ MEANINGS: dict[Event, str] = {
     Event.USAGE_EXPORTED: "Usage was exported.",
     Event.USAGE_DROPPED: "Months of usage were dropped, being older than they are kept.",
     Event.USAGE_REBUILT: "Hourly sums of usage were made anew.",
+    Event.SUBSCRIPTION_REQUESTED: "Somebody asked to be told of changes by mail.",
+    Event.SUBSCRIPTION_CONFIRMED: "A subscription was confirmed by its link.",
+    Event.SUBSCRIPTION_ENDED: "A subscription was ended by its link.",
+    Event.SUB_PROCESSORS_ANNOUNCED: "Subscribers were told of changed sub-processors.",
+    Event.ABUSE_REPORTED: "Somebody reported abuse; the subject is the report's reference.",
+    Event.ABUSE_CLOSED: "A report of abuse was dealt with.",
     Event.BUDGET_THRESHOLD_REACHED: "Spending passed a part of a budget, once in each of its periods.",
 }

@@ -146,7 +146,8 @@ def show_details(details: str) -> list[tuple[str, str]]:
     found = msgspec.json.decode(details)
     if not isinstance(found, dict):
         return [("", str(found))]
-    return [(name.replace("_", " "), _show_value(value)) for name, value in found.items()]
+    told = {name: value for name, value in found.items() if value is not None}
+    return [(name.replace("_", " "), _show_value(value)) for name, value in told.items()]
 
 
 def _show_value(value: object) -> str:

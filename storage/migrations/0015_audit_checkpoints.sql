@@ -1,5 +1,14 @@
 -- The audit log holds under many writers, its ends are signed, and old months leave in an order that still proves.
 
+-- Hashes are over UTF-8, and the lengths in them are what the database counts.
+DO $$
+BEGIN
+    IF current_setting('server_encoding') <> 'UTF8' THEN
+        RAISE EXCEPTION 'Karta needs a database whose encoding is UTF8';
+    END IF;
+END
+$$;
+
 -- As in 0002, but waiting writers queue up behind one lock of the chain's own instead of behind the row of its head: with
 -- fifty of them that is two and a half times as many rows a second (docs/decisions/0100). The number is arbitrary, and
 -- only this function's.

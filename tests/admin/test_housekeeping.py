@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -62,7 +64,8 @@ def test_a_round_that_fails_is_told_and_tried_again(
         raise DatabaseUnavailable("away")
 
     monkeypatch.setattr(housekeeping, "do_round", fail)
+    nobody: Any = SimpleNamespace(db=None, loaded_master_keys=None)
     with pytest.raises(trio.TooSlowError), caplog.at_level(logging.WARNING, "karta.admin"):
-        trio.run(keep_house, None, None, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(keep_house, nobody, clock=trio.testing.MockClock(autojump_threshold=0))
     assert rounds[1] - rounds[0] == housekeeping.EVERY_SECONDS
     assert "away" in caplog.text

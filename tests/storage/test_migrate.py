@@ -222,6 +222,7 @@ READABLE = {
         "audit_log",
         "audit_heads",
         *("audit_checkpoints", "audit_signing_keys"),
+        *("subscriptions", "announcements", "abuse_reports", "csp_violations"),
         "schema_migrations",
     },
 }
@@ -253,6 +254,7 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
 
 DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
+    *("subscriptions", "csp_violations"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
 }
 
