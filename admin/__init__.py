@@ -13,9 +13,9 @@ A request goes through these, in order:
 Features: `accounts` (sign in and out, sign up, reset, a person's own page), `mfa` (second factors), `proof`
 (the prompt before what is sensitive), `outbox` (mail, in development), `organizations` (with members and
 invitations), `keys`, `limits`, `provider_keys`, `usage`, `audit`, `trust` (the public pages, subscriptions
-and reports of abuse). A feature is a folder with its views, its templates and whatever only it needs; it
-never imports another feature. What they share is beside this file: `services`, `throttle` (how often),
-`passkey_ceremony`, `pending_sign_in`, `wording`. There is no SQL here, and no state
+and reports of abuse), `status`. A feature is a folder with its views, its templates and whatever only it
+needs; it never imports another feature. What they share is beside this file: `services`, `throttle` (how
+often), `passkey_ceremony`, `pending_sign_in`, `wording`. There is no SQL here, and no state
 in the process beyond what bounds work.
 
 Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and

@@ -24,6 +24,7 @@ from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
 from admin.services import NoMasterKey, Services
+from admin.status import views as status
 from admin.throttle import Throttled
 from admin.trust import abuse, subscribe
 from admin.trust import views as trust
@@ -40,7 +41,7 @@ FEATURES = (
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
     *(provider_keys.blueprint, usage.blueprint, audit.blueprint),
-    *(trust.blueprint, subscribe.blueprint, abuse.blueprint),
+    *(trust.blueprint, subscribe.blueprint, abuse.blueprint, status.blueprint),
 )
 
 ERRORS = {

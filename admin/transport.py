@@ -83,6 +83,8 @@ async def require_transport() -> ResponseReturnValue | None:
     on."""
     settings = services().settings
     scheme = client_address.scheme(request, settings.trusted_proxies)
+    if _is_status_name(request.host):
+        return _only_status(scheme)
     if request.path in ("/healthz", REPORT_PATH):
         return None
     if not _is_our_name(request.host):
@@ -97,6 +99,26 @@ async def require_transport() -> ResponseReturnValue | None:
         # Browsers refuse secure cookies on http://127.0.0.1 and take them on http://localhost.
         return redirect(f"http://localhost{colon}{port}{request.full_path.rstrip('?')}", code=307)
     return None
+
+
+def _is_status_name(host: str) -> bool:
+    """Whether a request came for the status page's own name, where it has one."""
+    own = services().settings.status_url
+    return own is not None and own != services().origin and host.lower() == urlsplit(own).netloc
+
+
+def _only_status(scheme: str) -> ResponseReturnValue | None:
+    """Under the status page's name there is nothing else, so nobody signs in there."""
+    settings, endpoint = services().settings, request.endpoint or ""
+    if settings.env == "production" and scheme != "https":
+        return redirect(f"https://{request.host}{request.full_path.rstrip('?')}", code=308)
+    if request.path == "/":
+        return redirect("/status", code=302)
+    if endpoint.startswith("status.") or endpoint == "static":
+        return None
+    if request.method not in ("GET", "HEAD"):
+        return "There is only the status page here.\n", 404
+    return redirect(services().origin + request.full_path.rstrip("?"), code=302)
 
 
 def _is_our_name(host: str) -> bool:

@@ -40,6 +40,8 @@ ANONYMOUS_ENDPOINTS = frozenset(
         *("static", "transport.healthz", "transport.report_violation"),
         *("trust.show_security", "trust.show_policy", "trust.show_compliance", "trust.show_sub_processors"),
         *("trust.show_security_txt", "trust.follow_security_txt"),
+        *("status.show", "status.show_json", "status.show_atom", "status.show_badge"),
+        *("status.show_history", "status.show_incident"),
     }
 )
 """Nobody is looked up for these, so they answer without a database."""

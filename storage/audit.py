@@ -104,6 +104,11 @@ class Event(StrEnum):
     SUB_PROCESSORS_ANNOUNCED = "sub_processors:announced"
     ABUSE_REPORTED = "abuse:reported"
     ABUSE_CLOSED = "abuse:closed"
+    INCIDENT_OPENED = "incident:opened"
+    INCIDENT_UPDATED = "incident:updated"
+    INCIDENT_RESOLVED = "incident:resolved"
+    MAINTENANCE_PLANNED = "maintenance:planned"
+    MAINTENANCE_CANCELLED = "maintenance:cancelled"
     BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
     """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 

@@ -64,5 +64,10 @@ MEANINGS: dict[Event, str] = {
     Event.SUB_PROCESSORS_ANNOUNCED: "Subscribers were told of changed sub-processors.",
     Event.ABUSE_REPORTED: "Somebody reported abuse; the subject is the report's reference.",
     Event.ABUSE_CLOSED: "A report of abuse was dealt with.",
+    Event.INCIDENT_OPENED: "An incident was opened on the status page: by somebody, or by the health job.",
+    Event.INCIDENT_UPDATED: "More was told of an incident.",
+    Event.INCIDENT_RESOLVED: "An incident was resolved.",
+    Event.MAINTENANCE_PLANNED: "Maintenance was announced on the status page.",
+    Event.MAINTENANCE_CANCELLED: "Announced maintenance was cancelled.",
     Event.BUDGET_THRESHOLD_REACHED: "Spending passed a part of a budget, once in each of its periods.",
 }
