@@ -1,5 +1,6 @@
-"""What the control plane does by itself, now and then: lets organizations go whose time has come, makes the
-next months' partitions, signs where the audit chains end, and tells subscribers of changed sub-processors.
+"""What the control plane does by itself, now and then: lets organizations go whose time has come, forgets the
+answers that the management API kept for a day, makes the next months' partitions, signs where the audit
+chains end, and tells subscribers of changed sub-processors.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -16,6 +17,7 @@ from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.errors import StorageError
+from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
@@ -45,6 +47,8 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
     gone = 0
     for org_id in await select_due(db):
         gone += await end_organization(db, ACTOR, org_id)
+    while await sweep(db):
+        pass
     await db.fetch_value("SELECT make_partitions($1)", PARTITION_MONTHS_AHEAD)
     if master_keys is not None:
         _, problems = await sign_heads(db, await ensure_signing_key(db, ACTOR, master_keys))

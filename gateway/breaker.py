@@ -112,6 +112,10 @@ class Breakers:
         """How many let nothing through, or one request."""
         return sum(one.state in (State.OPEN, State.HALF_OPEN) for one in self.suspects.values())
 
+    def count(self, state: State) -> int:
+        """How many are in this state, which is not that of the trusted."""
+        return sum(one.state is state for one in self.suspects.values())
+
     def state(self, key: Key) -> State:
         breaker = self._known.get(key)
         return State.TRUSTED if breaker is None else breaker.state

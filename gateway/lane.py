@@ -76,19 +76,20 @@ class Lane:
     def take(self, connection: Connection, data: bytes) -> bool:
         """See to the request that `data` is; False leaves it to the pipeline."""
         began = time.perf_counter()
-        found = self._heads.find(data)
+        found = self._heads.find(data, connection.known)
         if found is None or self._meter.spool.full:
             return False
         connection.news = 0
         known, body = found
+        connection.known = known
         if len(body) > self._limits.body_bytes_max:
             return False
         try:
             caller = self._authenticator.recall_mac(known.token_mac)
-            if caller is None:
+            if caller is None or caller.scope is not None:
                 return False
             request = known.request.again(body, read_fields(known.request, body))
-            if caller.routes is not None and request.model in caller.routes:
+            if caller.server_timing or (caller.routes is not None and request.model in caller.routes):
                 return False
             started_us = time.time_ns() // 1000
             grant = authorize(caller, request, self._upstreams, started_us / 1_000_000)
@@ -133,7 +134,6 @@ class Lane:
         grant = opened.grant
         request = grant.request
         self.requests += 1
-        metering.verify_us = metering.elapsed_us()
         connection.request_id = metering.request_id
         add_usage_request(request, grant.provider)
         with opened:
@@ -152,6 +152,7 @@ class Lane:
         exchange.asked = data
         metering.sent = True
         sent = send_at_once(upstream, head)
+        metering.verify_us = metering.sent_us = metering.elapsed_us()
         if sent < len(head):
             connection.nursery.start_soon(self._send_rest, exchange, head, sent)
         else:

@@ -8,6 +8,7 @@ later ones do nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Final
 
 from gateway.authorize import Grant
@@ -17,6 +18,7 @@ from gateway.quota import Ledger
 from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
 from gateway.spool import Spool
+from gateway.stages import AllStages
 from gateway.tally import Tally
 from gateway.usage_figures import Figures
 from gateway.usage_writer import EPOCH_US, UsageWriter
@@ -37,6 +39,7 @@ class Metering:
         "_grant",
         "_meter",
         "_slot",
+        "body_us",
         "dial_us",
         "first_byte_us",
         "late",
@@ -47,9 +50,11 @@ class Metering:
         "reservation",
         "response_bytes",
         "sent",
+        "sent_us",
         "settled",
         "started_us",
         "status",
+        "streaming",
         "tally",
         "verify_us",
     )
@@ -97,6 +102,12 @@ class Metering:
         self.verify_us = 0
         self.dial_us = 0
         self.first_byte_us = 0
+        self.body_us = 0
+        """How long the client took to send its body, where that had to be waited for."""
+        self.sent_us = 0
+        """When all of it had gone up (of a body that streams: when it began to)."""
+        self.streaming = False
+        """Its answer is a stream of events, which is open."""
 
     def turn_to(self, grant: Grant) -> None:
         """The provider before used nothing; from now on another one is asked."""
@@ -123,6 +134,9 @@ class Metering:
         if head.provider_request_id is not None:
             self.provider_request_id = head.provider_request_id.decode("ascii", "replace")
         request = self._grant.request
+        if head.event_stream:
+            self.streaming = True
+            self._meter.streams += 1
         self.tally = Tally(self._grant.provider.usage_dialect, streamed=head.event_stream)
         if status == 200 and (not request.operation.metered or self._in_background):
             self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
@@ -153,13 +167,15 @@ class Metering:
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
         self._settle_limits(tally.tokens, charged)
         request = self._grant.request
+        ended = outcome._value_  # `value` is a property written in Python
+        total_us = self.elapsed_us()
         self._meter.append(
             self._begin,
             (
                 request.model,
                 tally.model,
                 tally.service_tier,
-                outcome.value,
+                ended,
                 version,
                 self.provider_request_id,
             ),
@@ -178,10 +194,49 @@ class Metering:
                 self.verify_us,
                 self.dial_us,
                 self.first_byte_us,
-                self.elapsed_us(),
+                total_us,
             ),
         )
         self._meter.spool.in_flight.end(self._slot)
+        self._observe(ended, total_us)
+        if self._meter.on_settled is not None:
+            self._meter.on_settled(self, self._grant, ended, tally, complete, cost, total_us)
+
+    @property
+    def added_us(self) -> int:
+        """Karta's own time before it was sent; 0 or less when it was not."""
+        return self.sent_us - self.dial_us - self.body_us
+
+    def server_timing(self) -> bytes:
+        """The header line that says how long each stage took so far, in milliseconds (W3C Server Timing)."""
+        stages = (
+            ("verify", self.verify_us),
+            ("queue", self.queue_us),
+            ("dial", self.dial_us),
+            ("added", max(0, self.added_us)),
+            ("provider", self.elapsed_us() - self.sent_us),
+        )
+        return (
+            b"server-timing: "
+            + ", ".join([f"karta-{name};dur={us / 1000:.3f}" for name, us in stages]).encode()
+        )
+
+    def _observe(self, outcome: str, total_us: int) -> None:
+        """The figures of the metrics, from those of the row."""
+        meter = self._meter
+        if self.streaming:
+            meter.streams -= 1
+        meter.stages.observe(
+            self._grant.provider.name,
+            outcome,
+            self.status,
+            verify_us=self.verify_us,
+            queue_us=self.queue_us,
+            dial_us=self.dial_us,
+            added_us=self.added_us,
+            first_byte_us=self.first_byte_us,
+            total_us=total_us,
+        )
 
     def _settle_limits(self, tokens: int, charged: int) -> None:
         caller = self._grant.caller
@@ -242,6 +297,10 @@ class Metering:
         return cost, version, prices.charge(tally, cost, self.request_bytes)
 
 
+# The account, its grant, outcome, figures, whether those are whole, picodollars, microseconds in all.
+OnSettled = Callable[[Metering, Grant, str, Tally, bool, int | None, int], None]
+
+
 class Meter:
     """The meter of one worker."""
 
@@ -249,6 +308,11 @@ class Meter:
         self.spool = spool
         self.prices = prices
         self.settled = 0
+        self.streams = 0
+        """Streams of events that are open."""
+        self.stages = AllStages()
+        self.on_settled: OnSettled | None = None
+        """Told of each row, where somebody watches."""
         self.counted = Counted()
         """Answers that have told of earlier work, and need not be read again."""
         self.ledger = ledger

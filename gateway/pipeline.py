@@ -34,6 +34,7 @@ from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Pools, Upstream
+from gateway.dismissal import Dismissal
 from gateway.ending import Cut, cut_by_provider, ending_of
 from gateway.forward import forward
 from gateway.known_heads import NEWS_MAX, KnownHeads
@@ -45,6 +46,7 @@ from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
 from gateway.tries import Trier, Tries
 from gateway.wait import Overdue
+from gateway.watch import Watch
 from gateway.websocket.serve import WebSockets
 from gateway.websocket.upgrade import recognise_socket
 from storage.model import Outcome
@@ -88,7 +90,7 @@ class Pipeline:
         self._master_keys = master_keys
         self._pools = pools
         self._meter = meter
-        self._heads = heads
+        self.heads = heads
         self._admission = admission
         self._observe = observe or _unobserved
         self._public_url = public_url
@@ -104,6 +106,14 @@ class Pipeline:
             new_request_id=self.new_request_id,
             trusted_proxies=trusted_proxies,
         )
+        self.dismissal = Dismissal(
+            limits=limits,
+            operations=operations,
+            authenticator=authenticator,
+            meter=meter,
+            trusted_proxies=trusted_proxies,
+            new_request_id=self.new_request_id,
+        )
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.trier = Trier(
             limits=limits,
@@ -114,6 +124,7 @@ class Pipeline:
             admission=admission,
             new_request_id=self.new_request_id,
         )
+        self.watch: Watch | None = None
         self.requests = 0
         self.refused = 0
 
@@ -145,7 +156,11 @@ class Pipeline:
             if connection.answered and isinstance(error, Overdue):
                 raise
             if not connection.answered or isinstance(error, Refusal | Cut):
-                await self._refuse(connection, inbound, request, ending_of(error).refusal, request_id)
+                refusal = ending_of(error).refusal
+                if self.watch is not None and not inbound.accounted:
+                    spent_us = int((time.perf_counter() - began) * 1_000_000)
+                    self.watch.refused(request_id, request, connection.grant, refusal, spent_us)
+                await self._refuse(connection, inbound, request, refusal, request_id)
         finally:
             connection.running = connection.grant = connection.cut_for = None
 
@@ -168,7 +183,7 @@ class Pipeline:
             caller, opened, upstream = await self._admit_cold(connection, request)
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
-            grants, routed = self._authorize(caller, request)
+            grants, routed = self._authorize(caller, connection, request)
             connection.grant = grants[0]
             reservation = await self._admission.reserve(grants[0], started_us, grants[1:])
         except BaseException:
@@ -177,14 +192,22 @@ class Pipeline:
         if request.inbound.raw:
             self._learn(connection, request)
         metering = self._meter.begin(grants[0], request_id, began, started_us, reservation, len(request.body))
+        request.inbound.accounted = True
         metering.verify_us = verified_us
+        if request.inbound.body_at:
+            metering.body_us = int((request.inbound.body_at - began) * 1_000_000)
         metering.queue_us = metering.elapsed_us() - verified_us
         opened, upstream = self._use_or_dismiss(grants[0], opened, upstream)
         await self._relay(connection, Tries(grants, metering, began, opened, upstream, routed=routed))
 
-    def _authorize(self, caller: Caller, request: APIRequest) -> tuple[list[Grant], bool]:
+    def _authorize(
+        self, caller: Caller, connection: Connection, request: APIRequest
+    ) -> tuple[list[Grant], bool]:
         """Where it may go, in the order of trying, and whether a route says so."""
         now = time.time()
+        if caller.scope is not None:
+            check_standing(caller, now)
+            caller.scope.check(request.operation, request.inbound, connection.address, self._trusted_proxies)
         if caller.routes is not None and request.model is not None:
             route = caller.routes.get(request.model)
             if route is not None:
@@ -213,7 +236,7 @@ class Pipeline:
         if connection.news > NEWS_MAX:
             connection.take = None
         elif connection.take is not None:
-            self._heads.remember(raw, request, self._authenticator.mac(request.token))
+            self.heads.remember(raw, request, self._authenticator.mac(request.token))
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""
@@ -224,6 +247,7 @@ class Pipeline:
         if request.buffered:
             while not inbound.complete:
                 await connection.read_body(inbound, self._limits.body_bytes_max)
+                inbound.body_at = time.perf_counter()
             self._observe("body read")
             take_body(request)
 
@@ -232,6 +256,7 @@ class Pipeline:
     ) -> tuple[Caller, OpenedCredential | None, Upstream | None]:
         """Verify, and meanwhile do everything that can be done without trusting the caller."""
         counted = client_network(connection.address, request.inbound, self._trusted_proxies)
+        self.dismissal.watch(connection)
         flight = self._authenticator.begin(request.token, counted)
         opened: OpenedCredential | None = None
         upstream: Upstream | None = None
@@ -281,7 +306,9 @@ class Pipeline:
                 self._observe("verified" if flight.caller is not None else "not verified")
             if problem is not None:
                 raise problem
-            return flight.verdict(), opened, upstream
+            caller = flight.verdict()
+            self.dismissal.trust(connection)
+            return caller, opened, upstream
         except BaseException:
             _dismiss(opened, upstream)
             raise

@@ -115,6 +115,7 @@ class Library:
             bands=tuple(zip(starts, rates[1:], strict=True)),
             version=self.version,
             source=f"genai-prices {self.version}: {owner.id} {info.id}",
+            model=info.id,
             context_tokens=info.context_window,
             valid_from=valid_from,
             valid_until=valid_until,

@@ -155,6 +155,8 @@ class PriceTable:
     """Short: `0.2.3` of the price library, `o17` for override 17."""
     source: str
     """For people: which entry of the library, or whose override."""
+    model: str | None = None
+    """The model's own name there, however it was asked for."""
     context_tokens: int | None = None
     """The model's context window, where it is known."""
     valid_from: float = float("-inf")

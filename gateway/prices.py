@@ -144,6 +144,12 @@ class Prices:
         self._tables[key] = table
         return table
 
+    def name_of(self, provider: str, model: str | None, at: float) -> str | None:
+        """A model's name as the operator's overrides or the library have it; None if they do not know it."""
+        if model is None:
+            return None
+        return self.table(None, provider, None, model, Tier.STANDARD, at).model
+
     def _compile(self, key: Key, at: float) -> PriceTable:
         org_id, provider, asked, answered, tier = key
         names = [name[:_NAME_CHARACTERS_MAX] for name in dict.fromkeys((answered, asked)) if name is not None]
@@ -189,6 +195,7 @@ def _overlay(table: PriceTable, override: PriceOverride) -> PriceTable:
         bands=tuple((start, _with(rates, override.rates)) for start, rates in table.bands),
         version=f"o{override.override_id}",
         source=f"override {override.override_id} of {owner}",
+        model=table.model or override.model,
         context_tokens=table.context_tokens,
         valid_from=table.valid_from,
         valid_until=table.valid_until,
@@ -210,5 +217,6 @@ def _covered(table: PriceTable) -> PriceTable:
         rates=_with(rates, missing),
         version=table.version,
         source=table.source,
+        model=table.model,
         context_tokens=table.context_tokens,
     )

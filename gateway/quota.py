@@ -173,6 +173,13 @@ class Ledger:
             sums[account.limit.kind] += account.reserved
         return sums
 
+    def free(self) -> dict[LimitKind, int]:
+        """What could still be set apart without asking for more, over all accounts, for the metrics."""
+        sums = dict.fromkeys(LimitKind, 0)
+        for account in self._accounts.values():
+            sums[account.limit.kind] += max(0, account.balance)
+        return sums
+
     def __len__(self) -> int:
         return len(self._accounts)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import httptools
 
 from gateway.refusal import Kind, Refusal
+from gateway.trace_context import TraceParent
 from gateway.whole_message import WholeMessage, field_of
 
 # 32 KiB of head and 100 fields: SDKs send about 1 KiB in 20; the usual servers stop at 8 to 64 KiB.
@@ -29,7 +30,9 @@ class Inbound:
     """One request as it came: the head is complete, the body arrives in `body` until `complete`."""
 
     __slots__ = (
+        "accounted",
         "body",
+        "body_at",
         "body_bytes",
         "complete",
         "keep_alive",
@@ -37,6 +40,7 @@ class Inbound:
         "method",
         "raw",
         "target",
+        "trace",
         "upgrade",
         "version",
     )
@@ -51,7 +55,13 @@ class Inbound:
         self.upgrade = False
         self.body: list[bytes] = []
         self.body_bytes = 0
+        self.body_at = 0.0
+        """When its body had come, by `time.perf_counter()`, if that was waited for."""
         self.complete = False
+        self.accounted = False
+        """It has been admitted, and will have a usage row."""
+        self.trace: TraceParent | None = None
+        """The client's own trace, which is looked for only where spans are exported."""
         self.raw = b""
         """The read it came in, if that was this one request and nothing else."""
 

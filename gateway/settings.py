@@ -174,6 +174,16 @@ class GatewaySettings(ServerSettings):
         le=1_000_000_000,
         description="Tokens of output reserved for a request that sets no limit of its own.",
     )
+    request_log: str | None = Field(
+        default=None,
+        description="Where a line of JSON is written for each request: `stderr`, or a file (unset: nowhere).",
+    )
+    request_log_percent: float = Field(
+        default=100.0,
+        ge=0,
+        le=100,
+        description="How many of the requests that ended well are in the request log; all others always are.",
+    )
     provider_variables: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="KARTA_PROVIDER_<NAME>_BASE_URL, _API_KEY, _CA_FILE and _STREAM_USAGE (whether it may be "
@@ -261,6 +271,10 @@ class GatewaySettings(ServerSettings):
         """The upstream providers by name. Raises `ProviderError`."""
         environment = {name: value.get_secret_value() for name, value in self.provider_variables.items()}
         return load(environment, development=self.development)
+
+    def price_names(self) -> dict[str, str]:
+        """What the price library calls the providers whose names differ."""
+        return {name: one.price_name for name, one in self.providers().items() if one.price_name != name}
 
     def simulated(self) -> dict[Dialect, Provider]:
         """The simulated provider in both dialects, or nothing."""

@@ -34,6 +34,16 @@ class Shipper:
         self._segment = spool.current
         self._lock = trio.Lock()
         self.shipped = 0
+        self._whole_at = trio.current_time()
+        """When all there was had been shipped, and how many records had been appended by then."""
+        self._whole_of = 0
+
+    @property
+    def lag(self) -> float:
+        """For how many seconds at most the oldest record has waited to be shipped."""
+        if self._whole_of == self._spool.appended and not self._spool.finished:
+            return 0.0
+        return trio.current_time() - self._whole_at
 
     async def run(self) -> None:
         """Ship until cancelled."""
@@ -50,7 +60,9 @@ class Shipper:
     async def ship_all(self) -> None:
         """Everything there is now. Raises `StorageError` where Postgres stops."""
         async with self._lock:
+            began, appended = trio.current_time(), self._spool.appended
             await self._ship_all()
+            self._whole_at, self._whole_of = began, appended
 
     async def _ship_all(self) -> None:
         self._spool.retry()

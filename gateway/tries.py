@@ -213,6 +213,8 @@ class Trier:
                         # Its traceback holds this frame, and the request in it, which must not hold it.
                         del last
                 response.head.lines += [line.encode("latin-1") for line in tries.lines(answered=True)]
+                if grant.caller.server_timing:
+                    response.head.lines.append(tries.metering.server_timing())
                 return response
             await self._turn(connection, tries, failure, response, delay)
 
@@ -270,6 +272,7 @@ class Trier:
             tries.metering = self._meter.begin(
                 grant, request_id, tries.began, metering.started_us, reservation, metering.request_bytes
             )
+            tries.metering.body_us, tries.metering.sent_us = metering.body_us, metering.sent_us
         else:
             metering.turn_to(grant)
         if delay:
@@ -333,6 +336,7 @@ class Trier:
             if not request.inbound.complete:
                 length = None if request.content_length < 0 else request.content_length
                 head = request_head(opened, length)
+                metering.sent_us = metering.elapsed_us()
                 return await upload(
                     connection, upstream, head, grant, metering, limits, hide_account=hide_account
                 )
@@ -342,6 +346,8 @@ class Trier:
             sent = send_at_once(upstream, head)
             if sent < len(head) or not joined:
                 await send_request(connection, upstream, head, b"" if joined else body, limits, sent)
+            # Of several tries the first: from then on it is the provider's time.
+            metering.sent_us = metering.sent_us or metering.elapsed_us()
             try:
                 return await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
             except NothingReceived:

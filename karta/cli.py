@@ -27,6 +27,7 @@ from karta.commands import (
     prices,
     routes,
     servers,
+    staff,
     up,
     usage,
 )
@@ -40,6 +41,7 @@ GROUPS = (
     doctor,
     health,
     org,
+    staff,
     keys,
     byok,
     budget,

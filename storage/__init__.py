@@ -11,16 +11,25 @@ How to read it
 
     organizations, users, passwords, sessions       who there is
     memberships, invitations, organization_end      who is in an organization, and how it ends
+    signed_in                                       what a page asks of who looks at it
+    staff                                           the platform's operators, and what they do
     accounts, email_links, outbox                   what people do with their accounts, and the mail of it
     factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
-    api_keys, key_format                            the customer's keys and their shape
+    api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
+    management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
+    master_key_rotation                             all of it moved under a new master key
     usage_rows, usage_tuple                         what was metered, and the form it travels in
     usage_report, retention                         what it adds up to, and how it leaves
     limits, leases                                  what may be used, and what gateways hold of it
+    audit_chain, audit_checkpoints, audit_retention proof of the audit log, and how old rows leave it
+    audit_search, audit_export, audit_vocabulary    reading it, as pages and files; what its events mean
+    health, health_key, incidents                   how each part of Karta is, and what is told of it
+    subscriptions, abuse_reports, csp_violations    what the public pages take in
+    csv_cells                                       cells that are no formulas
     changes                                         what running gateways are told
 
 The life of a change

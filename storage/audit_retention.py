@@ -3,7 +3,7 @@
 Before a month goes, each chain that has rows in it is verified; and the last of them is signed as the chain's
 *base*, so that what follows still proves that nothing else is missing. A chain that does not verify keeps
 everything. The database itself refuses to drop what is younger than a year, or what has no signed base
-(migrations/0015_audit_checkpoints.sql).
+(migrations/0020_audit_checkpoints.sql).
 """
 
 from __future__ import annotations

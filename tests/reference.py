@@ -18,6 +18,7 @@ from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
 from storage.audit_vocabulary import MEANINGS
 from storage.settings import PREFIX, CommonSettings, ServerSettings
+from tests.api_reference import management_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
@@ -39,6 +40,7 @@ def pages() -> dict[str, str]:
         "audit-events.md": "\n".join(audit_events()),
         "command-line.md": "\n".join(command_line()),
         "settings.md": "\n".join(settings()),
+        "management-api.md": "\n".join(management_api()),
     }
 
 

@@ -1,4 +1,4 @@
-"""`karta org create | set-plan`."""
+"""`karta org create | set-plan | set-server-timing`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,14 @@ def register(commands: Commands) -> None:
     set_plan.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
     set_plan.add_argument("plan", choices=PLANS)
     set_plan.set_defaults(run=run_set_plan)
-    for action in (create, set_plan):
+    timing = actions.add_parser(
+        "set-server-timing",
+        help="whether the answers to an organization say how long each stage took",
+    )
+    timing.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
+    timing.add_argument("wanted", choices=("on", "off"))
+    timing.set_defaults(run=run_set_server_timing)
+    for action in (create, set_plan, timing):
         database_choice.add_arguments(action)
         action.add_argument(
             "--json", action="store_true", help="print {org_id, name, plan, status, created_at}"
@@ -56,6 +63,16 @@ def run_set_plan(given: argparse.Namespace) -> None:
     async def change(db: Database) -> Organization:
         await set_plan(db, database_choice.actor(), given.org, Plan(given.plan))
         return await select_organization(db, given.org)
+
+    _print(given, database_choice.run(given, change))
+
+
+def run_set_server_timing(given: argparse.Namespace) -> None:
+    from storage.bridge import Database
+    from storage.organizations import set_server_timing
+
+    async def change(db: Database) -> Organization:
+        return await set_server_timing(db, database_choice.actor(), given.org, given.wanted == "on")
 
     _print(given, database_choice.run(given, change))
 

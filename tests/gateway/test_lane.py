@@ -192,7 +192,7 @@ async def test_a_fault_in_the_lane_costs_one_connection(
         break_lane(gateway)
         await client.send(post(tenant.token))
         assert await client.read_to_end() == b""
-        gateway.worker.lane._heads = gateway.worker.pipeline._heads
+        gateway.worker.lane._heads = gateway.worker.pipeline.heads
         await other.send(post(tenant.token))
         assert (await other.read_answer()).body == ANSWER
     assert "AttributeError" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from storage.credentials import rotate_credential
+from storage.organizations import set_server_timing
 from storage.sealing import MasterKeys
 from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
 from tests.gateway.test_snapshot import CHANGES, Change, heard
@@ -127,3 +128,36 @@ async def test_a_body_that_is_refused_although_its_head_is_known(
         assert (await client.read_answer()).status == 400
         assert provider.received.count(b"POST") == asked
         await gateway.settled(2)
+
+
+def timings(lines: str) -> dict[str, float]:
+    """A `server-timing` header's names and milliseconds."""
+    parts = [one.strip().partition(";dur=") for one in lines.split(",")]
+    return {name: float(duration) for name, _, duration in parts}
+
+
+async def test_an_organization_that_wants_to_know_where_time_goes(stage: Stage, own_tenant: Tenant) -> None:
+    """Its answers say it from then on, and until it wants it no longer; nobody else's do."""
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, _), gateway.client() as client:
+        await heard(gateway)
+        (caller,) = gateway.authenticator._verified.values()
+        await ask_twice(gateway, client, own_tenant.token)
+        await set_server_timing(gateway.db, ACTOR, own_tenant.org_id, True)
+        await poll(lambda: caller.server_timing)
+        taken = gateway.worker.lane.requests
+        await client.send(post(own_tenant.token))
+        answer = await client.read_answer()
+        assert gateway.worker.lane.requests == taken
+        found = timings(answer.headers["server-timing"])
+        names = ("verify", "queue", "dial", "added", "provider")
+        assert list(found) == [f"karta-{name}" for name in names]
+        assert answer.body == ANSWER
+        (*_, row) = await gateway.settled(3)
+        assert found["karta-verify"] == row["verify_us"] / 1000
+        assert 0 < found["karta-added"] < row["first_byte_us"] / 1000
+        assert 0 < found["karta-provider"] < row["first_byte_us"] / 1000
+        await set_server_timing(gateway.db, ACTOR, own_tenant.org_id, False)
+        await poll(lambda: not caller.server_timing)
+        await client.send(post(own_tenant.token))
+        assert "server-timing" not in (await client.read_answer()).headers
+        assert gateway.worker.lane.requests == taken + 1

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from gateway.metric_page import Family, counters, merge, render
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.metric_page import Family, counters, merge, numbers_of, render
+from gateway.stages import BOUNDS_US, Histogram
 
 REQUESTS = Family("requests_total", "counter", "Requests.", "sum", {"": 3.0})
 LISTENING = Family("listening", "gauge", "Hears.", "min", {"": 1.0})
 FULL = Family("full", "gauge", "Full.", "max", {"": 0.0})
 MEMORY = Family("memory", "gauge", "Of each.", "each", {"": 10.0})
 LABELLED = Family("ends_total", "counter", "By end.", "sum", {'end="good"': 1.0, 'end="bad"': 2.0})
+
+
+TIMES = Histogram()
+for _us in (40, 60, 60, 10**12):
+    TIMES.add(_us)
+HISTOGRAM = Family("stage_seconds", "histogram", "Times.", "sum", {}, {'stage="total"': numbers_of(TIMES)})
 
 
 def of(family: Family, **samples: float) -> Family:
@@ -57,3 +67,24 @@ def test_what_a_worker_counted_outlives_it() -> None:
     assert last_word == [REQUESTS]
     retired = merge([("", last_word), ("", last_word)])
     assert merge([("0", [REQUESTS]), ("", retired)])[0].samples == {"": 9.0}
+
+
+def test_a_histogram_adds_up_as_its_readers_expect() -> None:
+    (family,) = text_string_to_metric_families(render([HISTOGRAM]).decode())
+    assert (family.name, family.type) == ("karta_gateway_stage_seconds", "histogram")
+    buckets = {float(one.labels["le"]): one.value for one in family.samples if one.name.endswith("_bucket")}
+    assert list(buckets) == [*(bound / 1_000_000 for bound in BOUNDS_US), float("inf")]
+    assert list(buckets.values()) == sorted(buckets.values())
+    assert (buckets[0.00005], buckets[0.0001], buckets[300.0], buckets[float("inf")]) == (1, 3, 3, 4)
+    others = {one.name.rpartition("_")[2]: one.value for one in family.samples if "le" not in one.labels}
+    assert others == {"sum": pytest.approx(1_000_000.00016), "count": 4}
+    assert all(one.labels["stage"] == "total" for one in family.samples)
+
+
+def test_histograms_of_several_workers_are_added_and_outlive_them() -> None:
+    other = Family("stage_seconds", "histogram", "Times.", "sum", {}, {'stage="dial"': numbers_of(TIMES)})
+    (merged,) = merge([("0", [HISTOGRAM]), ("1", counters([HISTOGRAM])), ("", [other])])
+    assert merged.counts['stage="total"'] == [2 * number for number in numbers_of(TIMES)]
+    assert merged.counts['stage="dial"'] == numbers_of(TIMES)
+    # What was merged is not changed by it.
+    assert HISTOGRAM.counts['stage="total"'] == numbers_of(TIMES)

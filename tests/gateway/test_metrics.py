@@ -7,11 +7,18 @@ import urllib.request
 
 import pytest
 import trio
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.control import BYTES_MAX, Figures, Line, pair
+from gateway.stages import PROVIDERS_MAX
 from storage.settings import Bind
-from tests.gateway.conftest import Stage
-from tests.support.gateway import poll
-from tests.support.scripted_provider import silent
+from tests.gateway.conftest import Stage, Tenant
+from tests.support.gateway import RunningGateway, poll
+from tests.support.requests import ANSWER, post
+from tests.support.scripted_provider import Line as ProviderLine
+from tests.support.scripted_provider import answering, silent
+from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk
 
 
 def scrape(url: str) -> dict[str, float]:
@@ -53,3 +60,124 @@ async def test_only_that_page_is_there(stage: Stage) -> None:
             await trio.to_thread.run_sync(scrape, url + "/v1/messages")
         caught.value.close()
     assert caught.value.code == 404
+
+
+def parse(page: bytes) -> dict[str, Metric]:
+    """The page as Prometheus' own library reads it; it knows counters without their `_total`."""
+    return {
+        family.name.removeprefix("karta_gateway_"): family
+        for family in text_string_to_metric_families(page.decode())
+    }
+
+
+def value(family: Metric, suffix: str = "", **labels: str) -> float:
+    """The sum of the samples with these labels."""
+    return sum(
+        one.value
+        for one in family.samples
+        if one.name == family.name + suffix and labels.items() <= one.labels.items()
+    )
+
+
+def counts(gateway: RunningGateway) -> dict[str, float]:
+    """How many requests are in each stage's histogram."""
+    family = parse(gateway.worker.metrics.render())["stage_seconds"]
+    stages = {one.labels["stage"] for one in family.samples}
+    return {stage: value(family, "_count", stage=stage, provider="anthropic") for stage in stages}
+
+
+async def test_every_stage_of_a_request_is_in_its_histogram(stage: Stage, tenant: Tenant) -> None:
+    """The first goes the task way and dials, the second takes the lane."""
+    async with stage(answering(ANSWER)) as (gateway, _), gateway.client() as client:
+        await client.send(post(tenant.token))
+        await client.read_answer()
+        first = counts(gateway)
+        await client.send(post(tenant.token))
+        await client.read_answer()
+        page = parse(gateway.worker.metrics.render())
+        assert value(page["lane_requests"], "_total") == 1
+        assert first.keys() - {"queue"} == {"verify", "dial", "added", "first_byte", "total"}
+        assert {first[name] for name in ("verify", "dial", "added", "first_byte", "total")} == {1}
+        second = counts(gateway)
+        assert second["dial"] == 1
+        assert {second[name] for name in ("verify", "added", "first_byte", "total")} == {2}
+        ends = {"provider": "anthropic", "outcome": "completed", "status": "200"}
+        assert value(page["ends"], "_total", **ends) == 2
+        seconds = page["stage_seconds"]
+        assert 0 < value(seconds, "_sum", stage="added") < value(seconds, "_sum", stage="first_byte")
+        origin = f"127.0.0.1:{next(iter(gateway.worker.pools.all())).origin.port}"
+        assert value(page["upstream_idle"], origin=origin) == 1
+        assert value(page["recalled"], "_total") == 2
+
+
+async def test_the_time_a_client_takes_to_send_is_not_karta_s(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(ANSWER)) as (gateway, _), gateway.client() as client:
+        request = post(tenant.token)
+        await client.send(request[:-1])
+        connection = await gateway.only_connection()
+        await poll(lambda: connection.inbound is not None)
+        began = trio.current_time()
+        await poll(lambda: trio.current_time() - began > 0.3)
+        await client.send(request[-1:])
+        await client.read_answer()
+        stages = gateway.worker.meter.stages.of("anthropic")
+        assert stages.verify.sum_us > 250_000
+        assert stages.added.sum_us < stages.verify.sum_us - 250_000
+
+
+async def test_an_open_stream_is_counted_until_its_end(stage: Stage, tenant: Tenant) -> None:
+    go_on = trio.Event()
+
+    async def provide(line: ProviderLine) -> None:
+        await line.read_request()
+        await line.send(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+            + chunk(ANTHROPIC[0])
+        )
+        await go_on.wait()
+        await line.send(b"".join(map(chunk, ANTHROPIC[1:])) + b"0\r\n\r\n")
+        await line.wait_closed()
+
+    async with stage(provide) as (gateway, _), gateway.client() as client:
+        await client.send(post(tenant.token, body=STREAM_BODY))
+        await client.read_until(b"message_start")
+        assert value(parse(gateway.worker.metrics.render())["streams"]) == 1
+        go_on.set()
+        await client.read_until(b"0\r\n\r\n")
+        assert value(parse(gateway.worker.metrics.render())["streams"]) == 0
+
+
+async def test_usage_that_cannot_be_shipped_is_seen_to_wait(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(ANSWER)) as (gateway, _):
+        worker = gateway.worker
+        await poll(lambda: worker.shipper.lag == 0)
+        async with worker.shipper._lock:
+            await gateway.ask(post(tenant.token))
+            waits = worker.shipper.lag
+            await poll(lambda: worker.shipper.lag > waits)
+            assert value(parse(worker.metrics.render())["spool_lag_seconds"]) > 0
+        await poll(lambda: worker.shipper.lag == 0)
+
+
+async def test_a_page_of_everything_fits_into_a_message(stage: Stage) -> None:
+    """To the supervisor, whose line breaks at one that is too long."""
+    async with stage(silent) as (gateway, _):
+        stages = gateway.worker.meter.stages
+        times = ("verify_us", "queue_us", "dial_us", "added_us", "first_byte_us", "total_us")
+        for number in range(PROVIDERS_MAX + 1):
+            for exponent in range(30):
+                stages.observe(f"provider-{number}", "completed", 200, **dict.fromkeys(times, 2**exponent))
+            for status in range(100, 600):
+                stages.observe(f"provider-{number}", "completed", status, **dict.fromkeys(times, 1))
+        ours, theirs = pair()
+        with theirs:
+            line = Line(ours)
+            line.send(Figures(1, gateway.worker.metrics.families()))
+            assert not line.broken, f"more than {BYTES_MAX} bytes"
+            line.close()
+
+
+async def test_no_two_families_have_one_name(stage: Stage) -> None:
+    async with stage(silent) as (gateway, _):
+        names = [family.name for family in gateway.worker.metrics.families()]
+    assert len(names) == len(set(names))

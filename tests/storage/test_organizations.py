@@ -16,6 +16,7 @@ from storage.organizations import (
     select_organizations,
     select_organizations_by_user,
     set_plan,
+    set_server_timing,
     set_status,
 )
 from storage.passwords import REFERENCE_DIGEST
@@ -91,5 +92,11 @@ async def test_a_name_and_what_members_need_are_changed_and_told(
     await require_mfa(admin_db, actor, org.org_id, True)
     rows = await select_audit_rows(admin_db, org.org_id)
     assert [row.event for row in rows][-2:] == ["organization:renamed", "organization:mfa_changed"]
+    await set_server_timing(admin_db, actor, org.org_id, True)
+    [*_, row] = await select_audit_rows(admin_db, org.org_id)
+    assert (row.event, row.details) == (
+        "organization:server_timing_changed",
+        '{"after": true, "before": false}',
+    )
     with pytest.raises(CheckFailed):
         await rename(admin_db, actor, org.org_id, "")

@@ -34,3 +34,12 @@ def test_an_unknown_plan_is_a_usage_error(karta: Karta) -> None:
 
 def test_the_plans_are_the_models() -> None:
     assert tuple(plan.value for plan in Plan) == PLANS
+
+
+def test_server_timing_is_turned_on_and_off(karta: Karta, database_url: str) -> None:
+    at = ("--json", "--database-url", database_url)
+    org_id = json.loads(karta("org", "create", "--name", "Acme", *at)[1])["org_id"]
+    for wanted in ("on", "off"):
+        code, out, _ = karta("org", "set-server-timing", "--org", org_id, wanted, *at)
+        assert (code, json.loads(out)["org_id"]) == (0, org_id)
+    assert karta("org", "set-server-timing", "--org", org_id, "sometimes", *at)[0] == 2

@@ -1,0 +1,119 @@
+"""How long requests take, stage by stage: histograms of plain numbers, of each provider.
+
+A request is observed once, when its usage row is made, from the times that the row tells; nothing is measured
+for the figures' sake but when the request had been sent. An observation is a bisection and two additions.
+
+The stages overlap where the work does:
+
+    verify       from a request's arrival until its key was known (on the lane, which has no more precise
+                 times: until it was sent)
+    queue        until its limits had room, where it had to wait for that
+    dial         waiting for a connection to the provider, where none was idle
+    added        Karta's own: from the moment the request was here until it had been sent, less `dial`
+    first_byte   from arrival until the answer's head was here, where one came
+    total        from arrival until the answer's end
+
+Bounds: `BOUNDS_US` buckets; providers are named by the configuration, and of more than `PROVIDERS_MAX` the
+rest are counted together. Statuses are three digits.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+BOUNDS_US: Final = (
+    *(50, 100, 200, 500),
+    *(1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000),
+    *(1_000_000, 2_000_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000, 300_000_000),
+)
+"""Upper bounds of the buckets, in microseconds; one more is without bound."""
+PROVIDERS_MAX: Final = 32
+OTHERS: Final = "other"
+
+
+class Histogram:
+    """Counts of durations."""
+
+    __slots__ = ("counts", "sum_us")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_US) + 1)
+        """By bucket, not added up."""
+        self.sum_us = 0
+
+    def add(self, us: int) -> None:
+        self.counts[bisect_left(BOUNDS_US, us)] += 1
+        self.sum_us += us
+
+
+class Stages:
+    """Of one provider."""
+
+    __slots__ = ("added", "dial", "ends", "first_byte", "queue", "total", "verify")
+
+    def __init__(self) -> None:
+        self.verify = Histogram()
+        self.queue = Histogram()
+        self.dial = Histogram()
+        self.added = Histogram()
+        self.first_byte = Histogram()
+        self.total = Histogram()
+        self.ends: dict[tuple[str, int], int] = {}
+        """Requests by outcome and status (0: there was no answer)."""
+
+    def by_name(self) -> dict[str, Histogram]:
+        return {
+            "verify": self.verify,
+            "queue": self.queue,
+            "dial": self.dial,
+            "added": self.added,
+            "first_byte": self.first_byte,
+            "total": self.total,
+        }
+
+
+class AllStages:
+    """Of all providers of one worker."""
+
+    def __init__(self) -> None:
+        self.by_provider: dict[str, Stages] = {}
+
+    def of(self, provider: str) -> Stages:
+        """Those of one provider, by its name."""
+        found = self.by_provider.get(provider)
+        return self._begin(provider) if found is None else found
+
+    def _begin(self, provider: str) -> Stages:
+        if len(self.by_provider) >= PROVIDERS_MAX:
+            provider = OTHERS
+        return self.by_provider.setdefault(provider, Stages())
+
+    def observe(
+        self,
+        provider: str,
+        outcome: str,
+        status: int,
+        *,
+        verify_us: int,
+        queue_us: int,
+        dial_us: int,
+        added_us: int,
+        first_byte_us: int,
+        total_us: int,
+    ) -> None:
+        """One request has ended. What is 0 did not take place, but for `verify` and `total`, which always
+        do."""
+        stages = self.of(provider)
+        end = (outcome, status)
+        stages.ends[end] = stages.ends.get(end, 0) + 1
+        stages.verify.add(verify_us)
+        stages.total.add(total_us)
+        if queue_us > 0:
+            stages.queue.add(queue_us)
+        if dial_us > 0:
+            stages.dial.add(dial_us)
+        if added_us > 0:
+            stages.added.add(added_us)
+        if first_byte_us > 0:
+            stages.first_byte.add(first_byte_us)

@@ -1,0 +1,90 @@
+"""Whoever watches requests end: the request log and the traces, where they are wanted.
+
+Where nobody watches there is no `Watch`, and all a request pays is to see that there is none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from gateway import ended
+from gateway.api_request import APIRequest
+from gateway.authorize import Grant
+from gateway.ended import Ended
+from gateway.fault import describe
+from gateway.meter import Metering
+from gateway.prices import Prices
+from gateway.refusal import Refusal
+from gateway.request_log import RequestLog
+from gateway.settings import GatewaySettings
+from gateway.tally import Tally
+
+_log = logging.getLogger("karta.gateway.watch")
+
+
+class Watch:
+    """What watches the requests of one worker."""
+
+    def __init__(self, prices: Prices, log: RequestLog | None) -> None:
+        self._prices = prices
+        self.log = log
+
+    @property
+    def services(self) -> list[Callable[[], Awaitable[None]]]:
+        """What has to run for it."""
+        return [] if self.log is None else [self.log.run]
+
+    def settled(
+        self,
+        metering: Metering,
+        grant: Grant,
+        outcome: str,
+        tally: Tally,
+        complete: bool,
+        cost: int | None,
+        total_us: int,
+    ) -> None:
+        """A request has its usage row."""
+        prices = self._prices
+        self._tell(
+            metering.request_id,
+            lambda: ended.settled(metering, grant, outcome, tally, complete, cost, total_us, prices),
+        )
+
+    def refused(
+        self,
+        request_id: str,
+        request: APIRequest | None,
+        grant: Grant | None,
+        refusal: Refusal,
+        total_us: int,
+    ) -> None:
+        """A request will have none."""
+        kind = refusal.kind
+        self._tell(
+            request_id, lambda: ended.refused(request_id, request, grant, kind, refusal.status, total_us)
+        )
+
+    def _tell(self, request_id: str, make: Callable[[], Ended]) -> None:
+        try:
+            one = make()
+            if self.log is not None:
+                self.log.take(one)
+        except Exception as error:
+            # A request's end is no place to fail for the sake of those who watch.
+            _log.error("request %s cannot be told of: %s", request_id, describe(error))
+
+    async def finish(self) -> None:
+        """Tell what has not been told yet, at the end of the worker."""
+        if self.log is not None:
+            await self.log.flush()
+            self.log.close()
+
+
+def watching(settings: GatewaySettings, prices: Prices) -> Watch | None:
+    """What the settings want."""
+    log = None
+    if settings.request_log is not None:
+        log = RequestLog(settings.request_log, settings.request_log_percent)
+    return None if log is None else Watch(prices, log)
