@@ -178,7 +178,8 @@ def metrics() -> Iterator[str]:
     yield "What `KARTA_METRICS_BIND` serves at `/metrics`, in the order of the page; a name is told with"
     yield "those around it. Counters and histograms are of all workers together, those that ended too; so are"
     yield "gauges, but for those that are said to be of each worker (with the label `worker`), or the"
-    yield "greatest or the least of any. All durations are in seconds. [How to use them](../how-to/observe.md)."
+    yield "greatest or the least of any. All durations are in seconds."
+    yield "[How to use them](../how-to/observe.md)."
     for title, families in (("A worker's", worker_families()), ("The supervisor's", own_families())):
         yield ""
         yield f"## {title}"
