@@ -11,7 +11,9 @@ from admin import api_path, authorization, csrf, rendering, transport, web_sessi
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
+from admin.audit import views as audit
 from admin.connection import Connection
+from admin.incidents import views as incidents
 from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
@@ -26,9 +28,13 @@ from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
 from admin.rendering import render_template
+from admin.reports import views as reports
 from admin.services import NoMasterKey, Services
 from admin.staff import views as staff
+from admin.status import views as status
 from admin.throttle import Throttled
+from admin.trust import abuse, subscribe
+from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
@@ -44,6 +50,8 @@ FEATURES = (
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
+    *(incidents.blueprint, reports.blueprint),
+    *(audit.blueprint, trust.blueprint, subscribe.blueprint, abuse.blueprint, status.blueprint),
 )
 
 ERRORS = {

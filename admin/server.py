@@ -88,9 +88,10 @@ async def serve(
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
-        app = create_app(Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {}))
+        services = Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {})
+        app = create_app(services)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(keep_house, db)
+            nursery.start_soon(keep_house, services)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

@@ -16,7 +16,10 @@ from uuid import UUID
 
 import msgspec
 
-from storage.model import CredentialKind, Outcome, UsageRecord
+from storage import audit
+from storage.audit import Event
+from storage.bridge import Database
+from storage.model import Actor, CredentialKind, Outcome, UsageRecord
 from storage.queries import Queries, Record
 from storage.usage_tuple import COLUMNS
 
@@ -216,3 +219,10 @@ def _to_record(row: Record) -> UsageRecord:
     values["credential_kind"] = CredentialKind(row["credential_kind"])
     values["outcome"] = Outcome(row["outcome"])
     return UsageRecord(**values)
+
+
+async def record_export(db: Database, actor: Actor, org_id: UUID, by: Grouping, since: datetime) -> None:
+    """Tells the audit log that usage is being exported."""
+    async with db.transaction() as tx:
+        details = {"by": by.value, "since": since.isoformat()}
+        await audit.record(tx, actor, Event.USAGE_EXPORTED, org_id, str(org_id), details)

@@ -1,4 +1,4 @@
-"""The table of the ASVS in docs/: each requirement has its row, each file and test that it names exists."""
+"""The table of the ASVS in docs/: each requirement has its row, and each file and test it names exists."""
 
 from __future__ import annotations
 

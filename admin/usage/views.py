@@ -12,6 +12,7 @@ from uuid import UUID
 from quart import Blueprint, Response, abort, request
 from quart.typing import ResponseReturnValue
 
+from admin import web_session
 from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
@@ -24,6 +25,7 @@ from storage.usage_report import (
     Grouping,
     UsageTotal,
     add_up,
+    record_export,
     select_totals,
     select_usage,
 )
@@ -68,6 +70,8 @@ async def download(org_id: UUID) -> ResponseReturnValue:
         by = Grouping(request.args.get("by", "day"))
     except ValueError:
         abort(404)
+    actor = web_session.actor(web_session.require_user().user_id)
+    await record_export(services().db, actor, org_id, by, _since(days))
     totals = await select_totals(services().db, org_id, since=_since(days), by=by)
     name = f"usage-by-{by.value}-{days}-days.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
