@@ -156,10 +156,11 @@ def describe_setting(field: str, info: Any) -> str:
 def metrics() -> Iterator[str]:
     yield "# Metrics"
     yield ""
-    yield "What `KARTA_METRICS_BIND` serves at `/metrics`, in the order of the page; a name is told with those"
-    yield "around it. Counters and histograms are of all workers together, those that ended too; so are gauges,"
-    yield "but for those that are said to be of each worker (with the label `worker`), or the greatest or the"
-    yield "least of any. All durations are in seconds. [How to use them](../how-to/observe.md)."
+    yield "What `KARTA_METRICS_BIND` serves at `/metrics`, in the order of the page; a name is told with"
+    yield "those around it. Counters and histograms are of all workers together, those that ended too; so"
+    yield "are gauges, but for those that are said to be of each worker (with the label `worker`), or the"
+    yield "greatest or the least of any. All durations are in seconds. [How to use them](../how-"
+    yield "to/observe.md)."
     for title, families in (("A worker's", worker_families()), ("The supervisor's", own_families())):
         yield ""
         yield f"## {title}"
