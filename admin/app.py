@@ -7,14 +7,17 @@ from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import authorization, csrf, transport, web_session, wording
+from admin import api_path, authorization, csrf, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.connection import Connection
-from admin.keys import minting
+from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
+from admin.management_api import problems
+from admin.management_api import views as management_api
+from admin.management_keys import views as management_keys
 from admin.mfa import factors, second_factor
 from admin.organizations import members
 from admin.organizations import views as organizations
@@ -23,7 +26,9 @@ from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
 from admin.services import NoMasterKey, Services
+from admin.staff import views as staff
 from admin.throttle import Throttled
+from admin.usage import requests
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
 
@@ -35,8 +40,9 @@ STATIC_SECONDS = 3600
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
-    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, limits.blueprint),
-    *(provider_keys.blueprint, usage.blueprint),
+    *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
+    *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
+    *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
 )
 
 ERRORS = {
@@ -61,6 +67,13 @@ ERRORS = {
 class _App(QuartTrio):
     asgi_http_class = Connection
 
+    async def handle_user_exception(
+        self, error: Exception | BaseExceptionGroup
+    ) -> HTTPException | ResponseReturnValue:
+        if api_path.is_api():
+            return problems.answer(error)
+        return await super().handle_user_exception(error)
+
 
 def create_app(services: Services) -> QuartTrio:
     """The ASGI app."""
@@ -76,6 +89,7 @@ def create_app(services: Services) -> QuartTrio:
         nonce=transport.nonce,
         form_token=web_session.form_token,
         current_user=web_session.current_user,
+        signed_in=web_session.current,
         outbox_is_shown=outbox.is_shown,
         membership=authorization.current_membership,
         memberships=authorization.memberships,
@@ -89,6 +103,7 @@ def create_app(services: Services) -> QuartTrio:
     app.before_request(authorization.require_access)
     app.after_request(web_session.keep_visitor)
     app.after_request(transport.add_headers)
+    app.after_request(problems.add_request_id)
     for feature in FEATURES:
         app.register_blueprint(feature)
     _register_errors(app)
@@ -96,6 +111,14 @@ def create_app(services: Services) -> QuartTrio:
 
 
 def _register_errors(app: QuartTrio) -> None:
+    @app.errorhandler(transport.Misdirected)
+    async def misdirected(_: Exception) -> ResponseReturnValue:
+        return "This server does not go by that name.\n", 421
+
+    @app.errorhandler(transport.PlainHTTP)
+    async def plain_http(_: Exception) -> ResponseReturnValue:
+        return "Use HTTPS.\n", 403
+
     @app.errorhandler(web_session.SignedOut)
     async def signed_out(_: Exception) -> ResponseReturnValue:
         wanted = request.full_path.rstrip("?") if request.method in csrf.SAFE_METHODS else "/"
@@ -143,7 +166,7 @@ def _register_errors(app: QuartTrio) -> None:
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> ResponseReturnValue:
         if isinstance(error, InternalServerError):
-            return await _render(500)
+            return problems.answer(error) if api_path.is_api() else await _render(500)
         response = error.get_response()
         kept = {name: value for name, value in response.headers.items() if name in ("Allow", "Location")}
         return *(await _render(error.code or 500)), kept

@@ -2,7 +2,11 @@
 
 Each endpoint of the app has its row. What has none is refused, and a test compares the table with the app's
 routes. A page of an organization is 404 to everybody who is no member, as if it did not exist, and 403 to a
-member whose role does not allow it. Roles are read anew for each request.
+member whose role does not allow it. Roles are read anew for each request, with the session. The platform's
+staff have pages of their own, for which a second factor is compulsory; they are no members of what they see.
+
+The management API's operations have their rows too. Who calls them is a key: its scopes must have the row's,
+and the row must allow both the role that who minted it had then and the one they have now.
 
 Some acts need fresh proof besides (`proof=True`): the person must have proved who they are in the last five
 minutes, in this session.
@@ -17,25 +21,27 @@ from uuid import UUID
 from quart import g, request
 from werkzeug.exceptions import NotFound
 
-from admin import web_session
-from admin.services import services
-from storage.factors import has_factor
+from admin import bearer, web_session
+from storage.management_keys import Scope
 from storage.model import Organization, Role
-from storage.organizations import select_organizations_by_user
 
 
 class Audience(Enum):
     EVERYBODY = "everybody"
     SIGNED_IN = "signed in"
     MEMBER = "member"
+    KEY = "management key"
+    STAFF = "staff"
+    """Of the platform. To everybody else their pages do not exist."""
 
 
 class Access(NamedTuple):
-    """Who may use one endpoint. `roles` are for members only."""
+    """Who may use one endpoint. `roles` are for members and keys, `scope` for keys."""
 
     audience: Audience
     roles: frozenset[Role] = frozenset()
     proof: bool = False
+    scope: Scope | None = None
 
 
 OWNERS = frozenset({Role.OWNER})
@@ -48,6 +54,13 @@ EVERYBODY = Access(Audience.EVERYBODY)
 SIGNED_IN = Access(Audience.SIGNED_IN)
 PROVED = Access(Audience.SIGNED_IN, proof=True)
 MEMBERS = Access(Audience.MEMBER, ALL_ROLES)
+STAFF = Access(Audience.STAFF)
+STAFF_PROVED = Access(Audience.STAFF, proof=True)
+
+
+def _key(scope: Scope | None, roles: frozenset[Role] = ALL_ROLES) -> Access:
+    return Access(Audience.KEY, roles, scope=scope)
+
 
 TABLE: dict[str, Access] = {
     "static": EVERYBODY,
@@ -126,8 +139,12 @@ TABLE: dict[str, Access] = {
     "minting.mint": Access(Audience.MEMBER, DEVELOPERS),
     "minting.show_rotate": Access(Audience.MEMBER, DEVELOPERS),
     "minting.rotate": Access(Audience.MEMBER, DEVELOPERS),
+    "scopes.show": Access(Audience.MEMBER, DEVELOPERS),
+    "scopes.change": Access(Audience.MEMBER, DEVELOPERS),
     "usage.show": MEMBERS,
     "usage.download": MEMBERS,
+    "requests.show_newest": MEMBERS,
+    "requests.show": MEMBERS,
     "limits.show": MEMBERS,
     "limits.change": Access(Audience.MEMBER, BUDGETERS),
     "limits.show_of_key": MEMBERS,
@@ -138,11 +155,58 @@ TABLE: dict[str, Access] = {
     "provider_keys.show_rotate": Access(Audience.MEMBER, ADMINS, proof=True),
     "provider_keys.rotate": Access(Audience.MEMBER, ADMINS, proof=True),
     "provider_keys.revoke": Access(Audience.MEMBER, ADMINS, proof=True),
+    "management_keys.show": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS),
+    "management_keys.show_new": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS, proof=True),
+    "management_keys.mint": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS, proof=True),
+    "management_keys.revoke": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS),  # whose: in the view
+    "api.openapi": EVERYBODY,
+    "api.get_management_key": _key(None),
+    "api.get_organization": _key(Scope.ORGANIZATION_READ),
+    "api.rename_organization": _key(Scope.ORGANIZATION_WRITE, ADMINS),
+    "api.list_members": _key(Scope.MEMBERS_READ),
+    "api.change_member_role": _key(Scope.MEMBERS_WRITE, ADMINS),
+    "api.remove_member": _key(Scope.MEMBERS_WRITE, ADMINS),
+    "api.list_invitations": _key(Scope.MEMBERS_READ),
+    "api.create_invitation": _key(Scope.MEMBERS_WRITE, ADMINS),
+    "api.withdraw_invitation": _key(Scope.MEMBERS_WRITE, ADMINS),
+    "api.list_api_keys": _key(Scope.KEYS_READ),
+    "api.mint_api_key": _key(Scope.KEYS_WRITE, DEVELOPERS),
+    "api.get_api_key": _key(Scope.KEYS_READ),
+    "api.rotate_api_key": _key(Scope.KEYS_WRITE, DEVELOPERS),
+    "api.revoke_api_key": _key(Scope.KEYS_WRITE, DEVELOPERS),
+    "api.list_limits": _key(Scope.LIMITS_READ),
+    "api.set_limit": _key(Scope.LIMITS_WRITE, BUDGETERS),
+    "api.remove_limit": _key(Scope.LIMITS_WRITE, BUDGETERS),
+    "api.list_api_key_limits": _key(Scope.LIMITS_READ),
+    "api.set_api_key_limit": _key(Scope.LIMITS_WRITE, DEVELOPERS | BUDGETERS),
+    "api.remove_api_key_limit": _key(Scope.LIMITS_WRITE, DEVELOPERS | BUDGETERS),
+    "api.list_provider_keys": _key(Scope.PROVIDER_KEYS_READ),
+    "api.set_provider_key": _key(Scope.PROVIDER_KEYS_WRITE, ADMINS),
+    "api.rotate_provider_key": _key(Scope.PROVIDER_KEYS_WRITE, ADMINS),
+    "api.revoke_provider_key": _key(Scope.PROVIDER_KEYS_WRITE, ADMINS),
+    "api.list_routes": _key(Scope.ROUTES_READ),
+    "api.set_route": _key(Scope.ROUTES_WRITE, ADMINS),
+    "api.remove_route": _key(Scope.ROUTES_WRITE, ADMINS),
+    "api.sum_usage": _key(Scope.USAGE_READ),
+    "api.list_usage": _key(Scope.USAGE_READ),
+    "staff.show_organizations": STAFF,
+    "staff.show_organization": STAFF,
+    "staff.suspend_organization": STAFF_PROVED,
+    "staff.lift_suspension": STAFF_PROVED,
+    "staff.change_plan": STAFF_PROVED,
 }
 
 
 class Forbidden(Exception):
-    """A member's role does not allow it."""
+    """A member's role, or that of who minted a key, does not allow it."""
+
+
+class ScopeMissing(Exception):
+    """The management key is not for that."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__(scope.value)
+        self.scope = scope
 
 
 class ProofNeeded(Exception):
@@ -159,23 +223,44 @@ class Membership(NamedTuple):
 
 
 async def require_access() -> None:
-    """Before each request. Raises `SignedOut`, `NotFound`, `Forbidden`, `FactorNeeded` or `ProofNeeded`."""
+    """Before each request. Raises `SignedOut`, `NotFound`, `Forbidden`, `FactorNeeded` or `ProofNeeded`; of a
+    key `Unauthenticated`, `NotFound`, `ScopeMissing`, `Forbidden` or `FactorNeeded`."""
     if request.endpoint is None:
-        return  # 404 or 405 follows
+        return None  # 404 or 405 follows
     access = TABLE.get(request.endpoint)
     if access is None:
         raise NotFound
     if access.audience is Audience.EVERYBODY:
-        return
-    db, user = services().db, web_session.require_user()
+        return None
+    if access.audience is Audience.KEY:
+        return await _require_key(access)
+    signed_in = web_session.require()
+    if access.audience is Audience.STAFF:
+        if not signed_in.is_staff:
+            raise NotFound
+        if not signed_in.has_factor:
+            raise FactorNeeded
     if access.audience is Audience.MEMBER:
-        g.membership = await _require_member(UUID(str((request.view_args or {})["org_id"])), user.user_id)
+        g.membership = _require_member(UUID(str((request.view_args or {})["org_id"])))
         if current_membership().role not in access.roles:
             raise Forbidden
-        if current_membership().organization.mfa_required and not await has_factor(db, user.user_id):
+        if current_membership().organization.mfa_required and not signed_in.has_factor:
             raise FactorNeeded
-    if access.proof and not web_session.current_session().stepped_up:
+    if access.proof and not signed_in.session.stepped_up:
         raise ProofNeeded
+    return None
+
+
+async def _require_key(access: Access) -> None:
+    acting = await bearer.authenticate()
+    if (request.view_args or {}).get("org_id", acting.key.org_id) != acting.key.org_id:
+        raise NotFound
+    if access.scope is not None and access.scope not in acting.key.scopes:
+        raise ScopeMissing(access.scope)
+    if not {acting.key.role, acting.current_role} <= access.roles:
+        raise Forbidden
+    if acting.factor_missing:
+        raise FactorNeeded
 
 
 def current_membership() -> Membership:
@@ -189,14 +274,12 @@ def allows(endpoint: str) -> bool:
 
 
 def memberships() -> list[Membership]:
-    """All of the signed-in user's, on a page of an organization."""
-    return cast("list[Membership]", g.memberships)
+    """All of the signed-in user's, the oldest organization first."""
+    return [Membership(*one) for one in web_session.require().memberships]
 
 
-async def _require_member(org_id: UUID, user_id: UUID) -> Membership:
-    found = await select_organizations_by_user(services().db, user_id)
-    g.memberships = [Membership(*one) for one in found]
-    membership = next((one for one in memberships() if one.organization.org_id == org_id), None)
-    if membership is None:
-        raise NotFound
-    return membership
+def _require_member(org_id: UUID) -> Membership:
+    for membership in memberships():
+        if membership.organization.org_id == org_id:
+            return membership
+    raise NotFound

@@ -1,4 +1,5 @@
-"""What the control plane does by itself, now and then: lets organizations go whose time has come.
+"""What the control plane does by itself, now and then: lets organizations go whose time has come, and forgets
+the answers that the management API kept for a day.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -11,6 +12,7 @@ import trio
 
 from storage.bridge import Database
 from storage.errors import StorageError
+from storage.idempotency import sweep
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
 
@@ -34,4 +36,6 @@ async def do_round(db: Database) -> int:
     gone = 0
     for org_id in await select_due(db):
         gone += await end_organization(db, ACTOR, org_id)
+    while await sweep(db):
+        pass
     return gone

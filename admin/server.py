@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import h11
@@ -25,6 +25,7 @@ from hypercorn.trio import serve as hypercorn_serve
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
 from admin.housekeeping import keep_house
+from admin.provider_check import Endpoint
 from admin.services import Services
 from admin.settings import AdminSettings
 from storage.bridge import open_database
@@ -41,22 +42,29 @@ BACKLOG_MAX = 100
 """Connections the kernel holds ready; these are people's browsers, not programs."""
 
 
-def main(settings: AdminSettings, *, on_ready: Callable[[str], None]) -> None:
+def main(
+    settings: AdminSettings, endpoints: Mapping[str, Endpoint], *, on_ready: Callable[[str], None]
+) -> None:
     """Serve until SIGINT or SIGTERM. `on_ready` is called once with the URL to open in a browser.
 
     Raises `OSError` when the port is taken.
     """
     with listen(settings.admin_bind) as listener:
-        trio.run(_run, settings, listener, on_ready)
+        trio.run(_run, settings, endpoints, listener, on_ready)
 
 
-async def _run(settings: AdminSettings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+async def _run(
+    settings: AdminSettings,
+    endpoints: Mapping[str, Endpoint],
+    listener: socket.socket,
+    on_ready: Callable[[str], None],
+) -> None:
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
             async def serve_to_the_end() -> None:
-                await serve(settings, listener, on_ready=on_ready, stop=stop)
+                await serve(settings, listener, endpoints, on_ready=on_ready, stop=stop)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(serve_to_the_end)
@@ -68,15 +76,17 @@ async def _run(settings: AdminSettings, listener: socket.socket, on_ready: Calla
 async def serve(
     settings: AdminSettings,
     listener: socket.socket,
+    endpoints: Mapping[str, Endpoint] | None = None,
     *,
     on_ready: Callable[[str], None],
     stop: trio.Event,
 ) -> None:
-    """Serve inside a Trio run, until `stop`."""
+    """Serve inside a Trio run, until `stop`. `endpoints` are where providers' keys are tried."""
     url = settings.database_url.get_secret_value()
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
-        app = create_app(Services(db, settings, PasswordCheck(), origin, settings.load_master_keys()))
+        master_keys = settings.load_master_keys()
+        app = create_app(Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {}))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, db)
             async with trio.open_nursery() as serving:

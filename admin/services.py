@@ -1,14 +1,17 @@
-"""What views share: the database, the settings, the master keys, and the bounded password checks. Made once,
-by `server`."""
+"""What views share: the database, the settings, the master keys, and the bounded checks of passwords and
+keys. Made once, by `server`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from quart import current_app
 
 from admin.accounts.password_check import PasswordCheck
+from admin.key_check import KeyCheck
+from admin.provider_check import Endpoint
 from admin.settings import AdminSettings
 from storage.bridge import Database
 from storage.sealing import MasterKeys
@@ -28,6 +31,9 @@ class Services:
     origin: str
     """The pages' own, as browsers see it: `https://admin.example.com`. Never taken from a request."""
     loaded_master_keys: MasterKeys | None
+    provider_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    """Where keys of the providers can be tried, by the provider's name."""
+    management_keys: KeyCheck = field(default_factory=KeyCheck)
 
     @property
     def master_keys(self) -> MasterKeys:

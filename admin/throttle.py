@@ -32,12 +32,24 @@ RESET_ACCOUNT = Rule("reset:account", 5, DAY)
 LINK_ADDRESS = Rule("link:address", 60, HOUR)
 EMAIL_CHANGE_ACCOUNT = Rule("email_change:account", 5, DAY)
 MINT_ACCOUNT = Rule("mint:account", 30, HOUR)
+PROVIDER_TRIAL_ACCOUNT = Rule("provider_trial:account", 30, HOUR)
+"""Each asks a provider whether a key is good: nobody should sort stolen ones that way."""
 INVITE_ACCOUNT = Rule("invite:account", 50, DAY)
 NEW_ORGANIZATION_ACCOUNT = Rule("new_organization:account", 10, DAY)
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
 PROOF_ACCOUNT = Rule("proof:account", 10, 15 * MINUTE)
+MANAGEMENT_MINT_ACCOUNT = Rule("management_mint:account", 20, HOUR)
+API_ADDRESS = Rule("api:address", 1200, MINUTE)
+"""Counted before anything else is done with a call, so also for who has no key."""
+API_KEY = Rule("api:key", 600, MINUTE)
+API_UNPROVED_ADDRESS = Rule("api_unproved:address", 60, 5 * MINUTE)
+"""Secrets that this process has not verified lately: each costs a bcrypt, and the right one costs one."""
+API_MINT_KEY = Rule("api_mint:key", 120, HOUR)
+API_INVITE_KEY = Rule("api_invite:key", 50, DAY)
+API_IDEMPOTENT_KEY = Rule("api_idempotent:key", 10_000, DAY)
+"""Each is a row, with an answer of some kilobytes at most."""
 
 
 class Throttled(Exception):

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from quart import Blueprint, Response, g, redirect, request
 from quart.typing import ResponseReturnValue
 
-from admin import client_address
+from admin import api_path, client_address
 from admin.services import services
 
 NONCE_BYTES = 16
@@ -40,6 +40,16 @@ HEADERS = {
 }
 
 blueprint = Blueprint("transport", __name__)
+
+
+class Misdirected(Exception):
+    """The request is for a host that is not ours."""
+
+
+class PlainHTTP(Exception):
+    """What was sent was sent in the clear, and is not to be repeated by a redirect."""
+
+
 _log = logging.getLogger("karta.admin")
 
 
@@ -71,18 +81,20 @@ def nonce() -> str:
 
 async def require_transport() -> ResponseReturnValue | None:
     """Before each request: production speaks HTTPS only, and loopback has one name, the one cookies work
-    on."""
+    on. Raises `Misdirected` and `PlainHTTP`."""
     settings = services().settings
     scheme = client_address.scheme(request, settings.trusted_proxies)
     if request.path in ("/healthz", REPORT_PATH):
         return None
     if not _is_our_name(request.host):
         # A name that was made to point here (DNS rebinding) would make strangers' pages ours.
-        return "This server does not go by that name.\n", 421
+        raise Misdirected
     if settings.env == "production" and scheme != "https":
-        if request.method not in ("GET", "HEAD"):
-            return "Use HTTPS.\n", 403
+        if api_path.is_api() or request.method not in ("GET", "HEAD"):
+            raise PlainHTTP
         return redirect(f"https://{request.host}{request.full_path.rstrip('?')}", code=308)
+    if api_path.is_api():
+        return None
     name, colon, port = request.host.rpartition(":")
     if scheme == "http" and name in ("127.0.0.1", "[::1]") and request.method in ("GET", "HEAD"):
         # Browsers refuse secure cookies on http://127.0.0.1 and take them on http://localhost.

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from quart import Request, Response, g, request
 
-from admin import client_address, csrf
+from admin import api_path, client_address, csrf
 from admin.services import services
 from storage.errors import NotFound
 from storage.model import Actor, ActorKind, User
@@ -27,10 +27,10 @@ from storage.sessions import (
     Session,
     create_session,
     delete_session,
-    select_session,
     step_up,
     touch_session,
 )
+from storage.signed_in import SignedIn, select_signed_in
 
 COOKIE = "__Host-karta-session"
 VISITOR_COOKIE = "__Host-karta-visitor"
@@ -40,6 +40,8 @@ ANONYMOUS_ENDPOINTS = frozenset({"static", "transport.healthz", "transport.repor
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64
 """No longer cookie is ours, so none is hashed or looked up."""
+LOOK_HEADER = "X-Karta-Look"
+"""A page that follows what happens asks again by itself (static/live.js): that is no sign of its reader."""
 TOUCH_SECONDS = 60
 """How coarsely it is noted that a session is used: not each page is a write."""
 
@@ -54,28 +56,39 @@ class Forged(Exception):
 
 async def load_user() -> None:
     """Before each request: puts the signed-in user, or None, where `current_user` finds it."""
-    g.user = g.session = None
+    g.signed_in = None
     token = _cookie(request, COOKIE)
-    if token is None or request.endpoint in ANONYMOUS_ENDPOINTS:
+    if token is None or request.endpoint in ANONYMOUS_ENDPOINTS or api_path.is_api():
         return
     idle_seconds = services().settings.session_idle_minutes * 60
-    found = await select_session(services().db, digest(token), idle_seconds)
+    found = g.signed_in = await select_signed_in(services().db, digest(token), idle_seconds)
     if found is not None:
-        g.session, g.user = found
-        if datetime.now(UTC) - found[0].last_seen_at > timedelta(seconds=TOUCH_SECONDS):
+        stale = datetime.now(UTC) - found.session.last_seen_at > timedelta(seconds=TOUCH_SECONDS)
+        if stale and LOOK_HEADER not in request.headers:
             await touch_session(services().db, digest(token))
 
 
+def current() -> SignedIn | None:
+    """Who is signed in, with all that was asked about them."""
+    return cast("SignedIn | None", g.get("signed_in"))
+
+
+def require() -> SignedIn:
+    """The same. Raises `SignedOut`."""
+    signed_in = current()
+    if signed_in is None:
+        raise SignedOut
+    return signed_in
+
+
 def current_user() -> User | None:
-    return cast("User | None", g.get("user"))
+    signed_in = current()
+    return None if signed_in is None else signed_in.user
 
 
 def current_session() -> Session:
     """Raises `SignedOut`."""
-    session = cast("Session | None", g.get("session"))
-    if session is None:
-        raise SignedOut
-    return session
+    return require().session
 
 
 def session_digest() -> bytes:
@@ -86,16 +99,15 @@ def session_digest() -> bytes:
 
 def require_user() -> User:
     """The signed-in user. Raises `SignedOut`."""
-    user = current_user()
-    if user is None:
-        raise SignedOut
-    return user
+    return require().user
 
 
 async def require_proof() -> None:
     """Before each request that changes something. Raises `Forged`."""
     if request.method in csrf.SAFE_METHODS or request.endpoint == "transport.report_violation":
         return
+    if api_path.is_api():
+        return  # no cookie counts there, so no other site can use one
     scheme = client_address.scheme(request, services().settings.trusted_proxies)
     form = await request.form
     if not csrf.is_same_site(request.headers, scheme, request.host):

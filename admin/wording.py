@@ -35,6 +35,18 @@ def minute(moment: datetime) -> str:
     return f"{day(moment)}, {moment:%H:%M} UTC"
 
 
+def second(moment: datetime) -> str:
+    """`23 Nov 2026, 14:05:09 UTC`."""
+    return f"{day(moment)}, {moment:%H:%M:%S} UTC"
+
+
+def milliseconds(microseconds: int) -> str:
+    """`0.4 ms`, `12 ms`, `3.2 s`."""
+    if microseconds >= 1_000_000:
+        return f"{microseconds / 1_000_000:,.1f} s"
+    return f"{microseconds / 1000:.0f} ms" if microseconds >= 10_000 else f"{microseconds / 1000:.1f} ms"
+
+
 def dollars(picodollars: int) -> str:
     """`$1,234.50`; of less than a cent as many digits as tell something: `$0.000124`."""
     if picodollars == 0 or picodollars >= _CENT:
@@ -54,4 +66,11 @@ def browser(user_agent: str | None) -> str:
     return name or told[:40] or "Unknown"
 
 
-FILTERS = {"dollars": dollars, "day": day, "minute": minute, "browser": browser}
+FILTERS = {
+    "dollars": dollars,
+    "day": day,
+    "minute": minute,
+    "second": second,
+    "milliseconds": milliseconds,
+    "browser": browser,
+}

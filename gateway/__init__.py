@@ -28,7 +28,8 @@ Around the stages:
 - Before a connection's first request: `entrance`, with `certificates` for TLS and `proxy_protocol`.
 - Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, helped by `whole_message`; `sse`.
 - Heads: `request_head` and `response_head` decide what becomes of each field; `upstream_response` is an
-  answer whose head is complete; `client_address` tells who a proxy speaks for.
+  answer whose head is complete; `client_address` tells who a proxy speaks for, `scope` whether a key may
+  be used there.
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
 - The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
   says what each failure means to the client and to the record, and `refusal` how it is told.

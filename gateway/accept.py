@@ -76,8 +76,12 @@ class Acceptor:
         self._request_id = request_id
         self._take = take
         self.connections: set[Connection] = set()
-        self._draining = False
+        self._draining = self._retiring = False
         self._emptied = trio.Event()
+
+    @property
+    def _entering(self) -> int:
+        return 0 if self._entrance is None else len(self._entrance)
 
     @property
     def turned_away(self) -> int:
@@ -98,15 +102,22 @@ class Acceptor:
                     raise
                 await trio.sleep(_ACCEPT_PAUSE_SECONDS)
 
+    def accept_waiting(self, listener: socket.socket, nursery: trio.Nursery) -> None:
+        """Take what the kernel has accepted for a listener that is to be closed: closing it resets that."""
+        with contextlib.suppress(OSError):
+            listener.setblocking(False)
+            self._accept_all(listener, nursery)
+
     def retire(self) -> None:
         """Others accept from now on: answer one more request on each connection, and say that it was the
         last."""
+        self._retiring = True
         for connection in self.connections:
             connection.retire()
 
     async def emptied(self) -> None:
-        """Until all connections have ended."""
-        while self.connections:
+        """Until all connections have ended, those under way included."""
+        while self.connections or self._entering:
             self._emptied = trio.Event()
             await self._emptied.wait()
 
@@ -141,8 +152,7 @@ class Acceptor:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             entrance = self._entrance
-            entering = 0 if entrance is None else len(entrance)
-            if len(self.connections) + entering >= self._limits.connections_max:
+            if len(self.connections) + self._entering >= self._limits.connections_max:
                 sock.close()
                 continue
             with contextlib.suppress(OSError):
@@ -159,6 +169,8 @@ class Acceptor:
         """Counted from now on, not from when its task first runs."""
         connection = Connection(transport, peer, self._limits, self._watchdog, nursery, self._take)
         self.connections.add(connection)
+        if self._retiring:
+            connection.retire()
         return connection
 
     async def _let_in(
@@ -167,6 +179,8 @@ class Acceptor:
         entered = await entrance.enter(sock, peer)
         if entered is not None:
             await self._serve_connection(self._connection(*entered, nursery))
+        elif not self.connections:
+            self._emptied.set()
 
     async def _serve_connection(self, connection: Connection) -> None:
         self._watchdog.watched.add(connection)

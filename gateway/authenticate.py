@@ -3,9 +3,9 @@
 A key is verified once: checksum, look-up by public id, bcrypt in a thread. After that it is recalled by a
 MAC of the token under a key made at start-up and never kept, so memory holds no token and no fast digest
 outlives the process. Order of defence on a miss: checksum (garbage costs nothing), memory of wrong tokens,
-failure budgets of the address and of the public id, one flight a token however many ask, a bounded queue
-before bcrypt. None of these stands before the positive cache, so nobody can lock out a key that is already
-verified.
+failure budgets of the address and of the public id (`guessing`), one flight a token however many ask, a
+bounded queue before bcrypt. None of these stands before the positive cache, so nobody can lock out a key that
+is already verified.
 
 Workers of one host share what they verify (`peers`): the key of the MAC is the same in all of them, one of
 them runs bcrypt, and each reads the record for itself: what is shared says nothing about a key's standing.
@@ -19,11 +19,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Final, NewType
+from typing import NewType
 
 import trio
 
 from gateway.fault import describe
+from gateway.guessing import Guesses
 from gateway.limits import Limits
 from gateway.peers import Alone, Peers, Verdict
 from gateway.refusal import Kind, Refusal
@@ -35,10 +36,6 @@ from storage.key_format import ParsedKey
 
 Caller = NewType("Caller", KeyRecord)
 """A key record whose secret has been verified: only `Authenticator` makes one."""
-
-# Failure counters kept at once: an address or public id each. The oldest are forgotten first.
-_COUNTERS_MAX: Final = 20_000
-_MINUTE_SECONDS: Final = 60.0
 
 _log = logging.getLogger("karta.gateway.authenticate")
 
@@ -96,7 +93,7 @@ class Authenticator:
         self._verified: dict[bytes, Caller] = {}
         self._refused: dict[bytes, float] = {}
         self._flights: dict[bytes, Flight] = {}
-        self._failures: dict[str, tuple[float, int]] = {}
+        self.guesses = Guesses(limits, watchdog)
         self._threads = trio.CapacityLimiter(limits.bcrypt_threads)
         self.bcrypt_runs = 0
         self.recalled = 0
@@ -143,39 +140,43 @@ class Authenticator:
         """Start (or join) the verification of a token that is not recalled. Raises `Refusal` at once where
         it can.
         """
-        if not token:
-            raise unauthenticated()
         mac = self.mac(token)
         flight = self._flights.get(mac)
         if flight is not None:
             return flight
         parsed = key_format.parse(token)
-        if parsed is None:
-            raise unauthenticated()
-        now = self._watchdog.now
-        if self._refused.get(mac, 0.0) > now:
-            raise unauthenticated()
-        for counted in (f"address {address}", f"key {parsed.key_id}"):
-            since, failures = self._failures.get(counted, (now, 0))
-            if failures >= self._limits.failures_per_minute and now - since < _MINUTE_SECONDS:
-                raise Refusal(
-                    Kind.RATE_LIMITED,
-                    "Too many invalid keys; wait a minute.",
-                    retry_after=int(_MINUTE_SECONDS),
-                )
+        refusal = self._dismissal(mac, parsed, address)
+        if refusal is not None:
+            raise refusal
+        assert parsed is not None
         if len(self._flights) >= self._limits.bcrypt_queue_max:
             raise Refusal(Kind.UNAVAILABLE, "Too many keys are being verified; try again.", retry_after=2)
+        self.guesses.begin(address, parsed.key_id)
         flight = self._flights[mac] = Flight()
         self._nursery.start_soon(self._fly, mac, parsed, address, flight)
         return flight
 
+    def dismissal(self, token: bytes, address: str) -> Refusal | None:
+        """What a token is refused with that would not even be looked up; None for all others."""
+        mac = self.mac(token)
+        if mac in self._verified or mac in self._flights:
+            return None
+        return self._dismissal(mac, key_format.parse(token), address)
+
+    def _dismissal(self, mac: bytes, parsed: ParsedKey | None, address: str) -> Refusal | None:
+        if parsed is None or self._refused.get(mac, 0.0) > self._watchdog.now:
+            return unauthenticated()
+        return self.guesses.refusal(address, parsed.key_id)
+
     async def _fly(self, mac: bytes, parsed: ParsedKey, address: str, flight: Flight) -> None:
+        wrong = False
         try:
             await self._verify(mac, parsed, flight)
         except Refusal as refusal:
             flight.fail(refusal)
-            if refusal.kind is Kind.UNAUTHENTICATED:
-                self._remember_failure(mac, parsed.key_id, address)
+            wrong = refusal.kind is Kind.UNAUTHENTICATED
+            if wrong:
+                self._remember_wrong(mac)
         except StorageError:
             flight.fail(Refusal(Kind.UNAVAILABLE, "Karta's key database is away; try again.", retry_after=2))
         except Exception as error:
@@ -189,6 +190,7 @@ class Authenticator:
             if flight.caller is None and flight.refusal is None:
                 flight.fail(Refusal(Kind.UNAVAILABLE, "The gateway is stopping.", retry_after=1))
             del self._flights[mac]
+            self.guesses.end(address, parsed.key_id, wrong=wrong)
             flight.looked_up.set()
             flight.landed.set()
 
@@ -269,15 +271,7 @@ class Authenticator:
         self._snapshot.keep(record)
         return caller
 
-    def _remember_failure(self, mac: bytes, key_id: str, address: str) -> None:
-        now = self._watchdog.now
+    def _remember_wrong(self, mac: bytes) -> None:
         if len(self._refused) >= self._limits.refused_tokens_max:
             del self._refused[next(iter(self._refused))]
-        self._refused[mac] = now + self._limits.refused_seconds
-        for counted in (f"address {address}", f"key {key_id}"):
-            since, failures = self._failures.pop(counted, (now, 0))
-            if now - since >= _MINUTE_SECONDS:
-                since, failures = now, 0
-            if len(self._failures) >= _COUNTERS_MAX:
-                del self._failures[next(iter(self._failures))]
-            self._failures[counted] = (since, failures + 1)
+        self._refused[mac] = self._watchdog.now + self._limits.refused_seconds

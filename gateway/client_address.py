@@ -1,4 +1,5 @@
-"""Whose failures are counted: the client's network, as trusted proxies before Karta tell it.
+"""Where a client is, as trusted proxies before Karta tell it: its failures are counted there, and some
+keys may be used from some networks only.
 
 Behind a proxy all clients come from its address: one of them that tries out keys would use up the budget of
 all, and no new key of anybody would be verified. So `X-Forwarded-For` is believed from a peer that
@@ -6,7 +7,7 @@ KARTA_TRUSTED_PROXIES names, and of it only the last entry that is no such proxy
 left is whatever a client wrote. An IPv6 client is counted by its /64: every household has one and can use all
 of its addresses.
 
-Asked on a key's first use only.
+Asked on a key's first use, and for keys that may be used from some networks only.
 """
 
 from __future__ import annotations
@@ -24,12 +25,10 @@ HOPS_MAX = 16
 _V6_PREFIX = 64
 
 
-def client_network(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> str:
-    """The network to count the client of this request by; `peer` is its connection's other end."""
+def client_address(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> Address | None:
+    """The client's own address; `peer` is its connection's other end. None where that is none."""
     address = parse_address(peer)
-    if address is None:
-        return peer
-    if is_trusted(address, trusted):
+    if address is not None and is_trusted(address, trusted):
         for hop in reversed(_hops(inbound)):
             told = parse_address(hop)
             if told is None:
@@ -37,6 +36,14 @@ def client_network(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> s
             address = told
             if not is_trusted(address, trusted):
                 break
+    return address
+
+
+def client_network(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> str:
+    """The network to count the client of this request by."""
+    address = client_address(peer, inbound, trusted)
+    if address is None:
+        return peer
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((address, _V6_PREFIX), strict=False))
     return str(address)

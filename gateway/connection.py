@@ -27,6 +27,7 @@ from gateway.watchdog import NEVER, Watchdog
 if TYPE_CHECKING:
     from gateway.authorize import Grant
     from gateway.ending import Cut
+    from gateway.known_heads import KnownHead
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _REQUEST: Final = Waiting.REQUEST
@@ -34,8 +35,7 @@ _HEAD: Final = Waiting.HEAD
 _BODY: Final = Waiting.BODY
 _WRITE: Final = Waiting.WRITE
 
-# What is read and thrown away after a refusal, so that the client reads the answer before a reset: at most
-# this.
+# What is read and thrown away after a refusal at most, so that the client reads the answer before a reset.
 _LINGER_BYTES_MAX: Final = 1024 * 1024
 _LINGER_SECONDS: Final = 2.0
 
@@ -91,6 +91,7 @@ class Connection:
         "grant",
         "inbound",
         "keep_alive",
+        "known",
         "last",
         "news",
         "nursery",
@@ -130,6 +131,8 @@ class Connection:
         """Seconds after which the request is to be sent up once more, its provider having said "not now"."""
         self.news = 0
         """How many heads in a row were new on this connection (see `known_heads`)."""
+        self.known: KnownHead | None = None
+        """What the last request began with, if it is known: likely the next one does, too."""
         self.finished = False
         """There is nothing more to do: the task shall end."""
         self.scope = trio.CancelScope()

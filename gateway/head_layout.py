@@ -11,7 +11,10 @@ oldest is forgotten first.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from gateway.head_template import Template
 
 LAYOUTS_MAX: Final = 256
 NAMES_BYTES_MAX: Final = 4096
@@ -72,18 +75,26 @@ _RULES: Final[dict[bytes, Rule]] = {
 class Layout:
     """The fields of a head in their order."""
 
-    __slots__ = ("_beginnings", "special")
+    __slots__ = ("_beginnings", "names", "special", "template", "times")
 
     def __init__(self, names: tuple[bytes, ...]) -> None:
+        self.names = names
+        self.times = 0
+        """How many whole answers had it, until there are enough to make a template."""
+        self.template: Template | None = None
+        """Made of it when it is common (`head_template`)."""
         self._beginnings = [name + b":" for name in names]
         self.special: list[tuple[int, int, Rule]] = []
         """Of the fields that do not simply pass, the last first: the line's index, where its value begins,
         and the rule."""
         for index in range(len(names) - 1, -1, -1):
-            name = names[index]
-            rule = _RULES.get(name.lower(), Rule.PASS)
+            rule = self.rule(index)
             if rule is not Rule.PASS:
-                self.special.append((index, len(name) + 1, rule))
+                self.special.append((index, len(names[index]) + 1, rule))
+
+    def rule(self, index: int) -> Rule:
+        """What becomes of the line at `index`."""
+        return _RULES.get(self.names[index].lower(), Rule.PASS)
 
     def fits(self, lines: list[bytes]) -> bool:
         """Whether these are the lines of such a head."""

@@ -6,6 +6,10 @@ admitted, what was learnt is kept under a keyed BLAKE2b of the head's bytes with
 Content-Length; the next head with the same bytes has the same meaning. The key is made at start-up and never
 kept, so memory holds no customer's key, and nobody can make two heads meet.
 
+A connection mostly says what it said before. Where the key stands before the length, as the SDKs write it,
+the head is compared with the one before byte by byte, and only the key in it by its MAC. What is kept for
+that goes up to the provider anyway or tells nothing: a head with anything else, as a cookie, is not compared.
+
 Bounds: only heads of admitted requests are kept, `HEADS_MAX` of `HEAD_BYTES_MAX`, the oldest forgotten first;
 after `NEWS_MAX` new ones in a row a connection keeps and seeks no more. Whatever is not one whole request in
 one read is not looked for.
@@ -14,6 +18,7 @@ one read is not looked for.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import Final
 
@@ -33,15 +38,39 @@ NEWS_MAX: Final = 8
 # in the middle of another header's value is not this header.
 _LENGTH_NAMES: Final = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 
+_HEAD_END: Final = b"\r\n\r\n"
+# Said to Karta alone, and no secret: neither is what goes up to the provider.
+_HARMLESS: Final = {b"accept-encoding", b"connection", b"content-length", b"host"}
+# In place of the digits of the length: no head holds it, so that a head without them is another.
+_MARK: Final = b"\0"
+
 
 class KnownHead:
     """What a head means: a request without its body, and the MAC of its key."""
 
-    __slots__ = ("_prefix", "_provider", "request", "token_mac")
+    __slots__ = (
+        "_beginning",
+        "_end",
+        "_middle",
+        "_prefix",
+        "_provider",
+        "_token_bytes",
+        "_token_tag",
+        "request",
+        "token_mac",
+    )
 
     def __init__(self, request: APIRequest, token_mac: bytes) -> None:
         self.request = request
         self.token_mac = token_mac
+        self._beginning = b""
+        """The head up to its key; empty when it cannot be compared with another."""
+        self._token_bytes = 0
+        self._token_tag = b""
+        self._middle = b""
+        """From behind the key to the digits of the length."""
+        self._end = b""
+        """From behind those digits."""
         self._provider: Provider | None = None
         self._prefix = b""
 
@@ -51,6 +80,36 @@ class KnownHead:
             self._provider = provider
             self._prefix = self.request.upstream_prefix(provider)
         return self._prefix
+
+    def make_comparable(self, constant: bytes, token: bytes, token_tag: bytes) -> None:
+        """`constant` is the head with a mark for the digits of its length; `token_tag` is the MAC of its
+        key."""
+        beginning, _, rest = constant.partition(token)
+        middle, mark, end = rest.partition(_MARK)
+        if not mark:
+            return
+        self._beginning = beginning
+        self._token_bytes = len(token)
+        self._token_tag = token_tag
+        self._middle = middle
+        self._end = end + _HEAD_END
+
+    def body_of(self, data: bytes, mac: Callable[[bytes], bytes]) -> bytes | None:
+        """The body, if `data` is one whole request with this head."""
+        begin = len(self._beginning)
+        if not begin or not data.startswith(self._beginning):
+            return None
+        behind = begin + self._token_bytes
+        at = behind + len(self._middle)
+        if not data.startswith(self._middle, behind):
+            return None
+        after = data.find(b"\r\n", at)
+        if after < 0 or not data.startswith(self._end, after):
+            return None
+        body = data[after + len(self._end) :]
+        if data[at:after] != b"%d" % len(body) or mac(data[begin:behind]) != self._token_tag:
+            return None
+        return body
 
 
 class KnownHeads:
@@ -63,8 +122,13 @@ class KnownHeads:
     def __len__(self) -> int:
         return len(self._known)
 
-    def find(self, data: bytes) -> tuple[KnownHead, bytes] | None:
-        """The known head and the body, if `data` is one whole request whose head is known."""
+    def find(self, data: bytes, likely: KnownHead | None = None) -> tuple[KnownHead, bytes] | None:
+        """The known head and the body, if `data` is one whole request whose head is known; `likely` is the
+        head of the one before it."""
+        if likely is not None:
+            same = likely.body_of(data, self._mac)
+            if same is not None:
+                return likely, same
         found = _take_apart(data)
         if found is None:
             return None
@@ -81,18 +145,21 @@ class KnownHeads:
             return
         if len(self._known) >= HEADS_MAX:
             del self._known[next(iter(self._known))]
-        self._known[self._mac(found[0])] = KnownHead(request.without_body(), token_mac)
+        constant = found[0]
+        known = self._known[self._mac(constant)] = KnownHead(request.without_body(), token_mac)
+        if _tells_nothing(constant, request):
+            known.make_comparable(constant, request.token, self._mac(request.token))
 
-    def _mac(self, head: bytes) -> bytes:
+    def _mac(self, secret: bytes) -> bytes:
         # A copy of one that has taken in the key: the key's own block is not worked through each time.
         keyed = self._keyed.copy()
-        keyed.update(head)
+        keyed.update(secret)
         return keyed.digest()
 
 
 def _take_apart(data: bytes) -> tuple[bytes, bytes] | None:
     """The head without the digits of its length, and the body; None when `data` is not one whole request."""
-    end = data.find(b"\r\n\r\n")
+    end = data.find(_HEAD_END)
     if end < 0:
         return None
     for name in _LENGTH_NAMES:
@@ -108,8 +175,7 @@ def _take_apart(data: bytes) -> tuple[bytes, bytes] | None:
     # As every client writes it, and nothing that only amounts to the same: no sign, no zeros before it.
     if data[at:after] != b"%d" % len(body):
         return None
-    # The digits' place is marked by a byte that no head holds, so that a head without them is another.
-    return data[:at] + b"\0" + data[after:end], body
+    return data[:at] + _MARK + data[after:end], body
 
 
 def _is_plain(request: APIRequest) -> bool:
@@ -124,3 +190,15 @@ def _is_plain(request: APIRequest) -> bool:
         and (request.content_length >= 0 or not inbound.body_bytes)
         and not request.operation.path.startswith("/v1/messages/batches")
     )
+
+
+def _tells_nothing(constant: bytes, request: APIRequest) -> bool:
+    """Whether the head, but for its key, may be kept as it is."""
+    secrets_told = 0
+    for line in constant.split(b"\r\n")[1:]:
+        if line in request.lines or line.partition(b":")[0].lower() in _HARMLESS:
+            continue
+        if not line.endswith(request.token):
+            return False
+        secrets_told += 1
+    return secrets_told == 1 and constant.count(request.token) == 1

@@ -76,16 +76,17 @@ class Lane:
     def take(self, connection: Connection, data: bytes) -> bool:
         """See to the request that `data` is; False leaves it to the pipeline."""
         began = time.perf_counter()
-        found = self._heads.find(data)
+        found = self._heads.find(data, connection.known)
         if found is None or self._meter.spool.full:
             return False
         connection.news = 0
         known, body = found
+        connection.known = known
         if len(body) > self._limits.body_bytes_max:
             return False
         try:
             caller = self._authenticator.recall_mac(known.token_mac)
-            if caller is None:
+            if caller is None or caller.scope is not None:
                 return False
             request = known.request.again(body, read_fields(known.request, body))
             if caller.server_timing or (caller.routes is not None and request.model in caller.routes):

@@ -75,6 +75,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     drain_seconds: float = 30.0
     """After SIGTERM, how long running answers may take to finish."""
 
+    drain_idle_seconds: float = 0.5
+    """After SIGTERM, how long an idle connection may bring one more request: one that was on its way."""
+
     retire_idle_seconds: float = 5.0
     """After a reload, how long an idle connection may bring one more request, which is told that it is the
     last. Clients under load all do; closing at once would meet some of them half way."""
@@ -98,7 +101,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """How long a wrong token is remembered: long enough to stop a tight loop, short enough not to matter."""
 
     failures_per_minute: int = 20
-    """Failed verifications of one address, or of one public id, before they are refused without bcrypt."""
+    """Failed verifications of one address before all of its others are refused without bcrypt; and of one
+    public id, before those of addresses that have failed are."""
+
+    verifications_each_max: int = 2
+    """Verifications of one public id at once, for one address: its secret, and the one before a rotation."""
+
+    refusals_in_a_row: int = 10
+    """Wrong keys on one connection, with no right one between them, before it is read from more slowly."""
+
+    refusal_pause_seconds: float = 2.0
+    """How much more slowly: from one refusal to the next read."""
 
     key_fresh_seconds: float = 60.0
     """A cached key older than this has missed its refresh: the database is away."""

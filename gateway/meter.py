@@ -167,7 +167,7 @@ class Metering:
         cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
         self._settle_limits(tally.tokens, charged)
         request = self._grant.request
-        ended = outcome.value
+        ended = outcome._value_  # `value` is a property written in Python
         total_us = self.elapsed_us()
         self._meter.append(
             self._begin,

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from trio.lowlevel import current_statistics
+
 from gateway.accept import Acceptor
 from gateway.authenticate import Authenticator
 from gateway.breaker import State
@@ -126,16 +128,24 @@ class Metrics:
         await answer(connection, inbound, self.render())
 
 
+def _requests(pipeline: Pipeline, lane: Lane) -> int:
+    return pipeline.requests + lane.requests + pipeline.dismissal.refused
+
+
+def _refusals(pipeline: Pipeline, lane: Lane) -> int:
+    return pipeline.refused + lane.refused + pipeline.dismissal.refused
+
+
 def _of_requests(pipeline: Pipeline, lane: Lane, meter: Meter, cutter: Cutter) -> Iterable[_Figure]:
     spool = meter.spool
     return (
-        _Figure("requests_total", "counter", "Requests received.", lambda: pipeline.requests + lane.requests),
+        _Figure("requests_total", "counter", "Requests received.", lambda: _requests(pipeline, lane)),
         _Figure("lane_requests_total", "counter", "Of those, without a task.", lambda: lane.requests),
         _Figure(
             "refusals_total",
             "counter",
             "Requests Karta itself refused.",
-            lambda: pipeline.refused + lane.refused,
+            lambda: _refusals(pipeline, lane),
         ),
         _Figure(
             "ends_total",
@@ -154,6 +164,7 @@ def _of_clients(acceptor: Acceptor, pipeline: Pipeline, meter: Meter, lag: LoopL
     return (
         _Figure("connections", "gauge", "Client connections.", lambda: len(acceptor.connections)),
         _Figure("websockets", "gauge", "Of those, WebSockets.", lambda: pipeline.websockets.open),
+        _Figure("tasks", "gauge", "Trio's tasks.", lambda: current_statistics().tasks_living),
         _Figure("streams", "gauge", "Answers that are streams of events, and open.", lambda: meter.streams),
         _Figure("turned_away_total", "counter", "Failed handshakes.", lambda: acceptor.turned_away),
         _Figure(

@@ -34,6 +34,7 @@ from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Pools, Upstream
+from gateway.dismissal import Dismissal
 from gateway.ending import Cut, cut_by_provider, ending_of
 from gateway.forward import forward
 from gateway.known_heads import NEWS_MAX, KnownHeads
@@ -106,6 +107,14 @@ class Pipeline:
             new_request_id=self.new_request_id,
             trusted_proxies=trusted_proxies,
         )
+        self.dismissal = Dismissal(
+            limits=limits,
+            operations=operations,
+            authenticator=authenticator,
+            meter=meter,
+            trusted_proxies=trusted_proxies,
+            new_request_id=self.new_request_id,
+        )
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.trier = Trier(
             limits=limits,
@@ -177,7 +186,7 @@ class Pipeline:
             caller, opened, upstream = await self._admit_cold(connection, request)
         verified_us = int((time.perf_counter() - began) * 1_000_000)
         try:
-            grants, routed = self._authorize(caller, request)
+            grants, routed = self._authorize(caller, connection, request)
             connection.grant = grants[0]
             reservation = await self._admission.reserve(grants[0], started_us, grants[1:])
         except BaseException:
@@ -194,9 +203,14 @@ class Pipeline:
         opened, upstream = self._use_or_dismiss(grants[0], opened, upstream)
         await self._relay(connection, Tries(grants, metering, began, opened, upstream, routed=routed))
 
-    def _authorize(self, caller: Caller, request: APIRequest) -> tuple[list[Grant], bool]:
+    def _authorize(
+        self, caller: Caller, connection: Connection, request: APIRequest
+    ) -> tuple[list[Grant], bool]:
         """Where it may go, in the order of trying, and whether a route says so."""
         now = time.time()
+        if caller.scope is not None:
+            check_standing(caller, now)
+            caller.scope.check(request.operation, request.inbound, connection.address, self._trusted_proxies)
         if caller.routes is not None and request.model is not None:
             route = caller.routes.get(request.model)
             if route is not None:
@@ -245,6 +259,7 @@ class Pipeline:
     ) -> tuple[Caller, OpenedCredential | None, Upstream | None]:
         """Verify, and meanwhile do everything that can be done without trusting the caller."""
         counted = client_network(connection.address, request.inbound, self._trusted_proxies)
+        self.dismissal.watch(connection)
         flight = self._authenticator.begin(request.token, counted)
         opened: OpenedCredential | None = None
         upstream: Upstream | None = None
@@ -294,7 +309,9 @@ class Pipeline:
                 self._observe("verified" if flight.caller is not None else "not verified")
             if problem is not None:
                 raise problem
-            return flight.verdict(), opened, upstream
+            caller = flight.verdict()
+            self.dismissal.trust(connection)
+            return caller, opened, upstream
         except BaseException:
             _dismiss(opened, upstream)
             raise

@@ -93,6 +93,7 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
     prices: str | None = None
     root: Annotated[str, msgspec.Meta(pattern=r"^(/[!-.0-~]+)*\Z")] = "/v1"
     usage: Dialect | None = None
+    check: Annotated[str, msgspec.Meta(pattern=r"^(/[!-.0-~]+)+\Z")] = "/models"
 
 
 _V1 = b"/v1"

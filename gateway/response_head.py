@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from gateway.head_layout import Rule
+from gateway.head_template import Template
 from gateway.provider import Provider
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import ResponseReader
@@ -27,6 +28,9 @@ _LOCATION: Final = Rule.LOCATION
 _REASON: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\Z")
 
 
+_OK: Final = b"HTTP/1.1 200 OK"
+
+
 class ClientHead:
     """What was learnt of an answer's head while it was rewritten."""
 
@@ -35,10 +39,14 @@ class ClientHead:
     def __init__(self, reader: ResponseReader, provider: Provider, *, hide_account: bool) -> None:
         self.content_type = b""
         self.provider_request_id: bytes | None = None
+        template = reader.layout.template
+        if reader.match is not None and template is not None:
+            self._take(reader.match, template, hide_account)
+            return
         reason = reader.reason if _REASON.match(reader.reason) else b""
         self.status_line = b"HTTP/1.1 %d %s" % (reader.status, reason)
         lines = self.lines = reader.lines[:]
-        dropped: set[bytes] = set()
+        dropped: set[bytes] | None = None
         # From the end, so that what goes does not move what is looked at next.
         for index, begin, rule in reader.layout.special:
             if rule is _CONTENT_TYPE:
@@ -53,11 +61,21 @@ class ClientHead:
             elif rule is not _ACCOUNT or hide_account:
                 if rule is _CONNECTION:
                     value = lines[index][begin:].strip(b" \t")
+                    dropped = dropped or set()
                     dropped.update([one.strip().lower() for one in value.split(b",")])
                 del lines[index]
-        dropped -= {b"close", b"keep-alive"}
-        if dropped:
-            self.lines = [line for line in lines if line.partition(b":")[0].lower() not in dropped]
+        if dropped is not None and (named := dropped - {b"close", b"keep-alive"}):
+            self.lines = [line for line in lines if line.partition(b":")[0].lower() not in named]
+
+    def _take(self, match: re.Match[bytes], template: Template, hide_account: bool) -> None:
+        """The same, of a head that its layout's template knows: `lines` are runs of lines then."""
+        self.status_line = _OK
+        if template.content_type:
+            self.content_type = match[template.content_type].strip(b" \t")
+        if template.request_id:
+            self.provider_request_id = match[template.request_id].strip(b" \t")
+        passed = template.passed_hiding if hide_account else template.passed
+        self.lines = [match[group] for group in passed]
 
     @property
     def event_stream(self) -> bool:

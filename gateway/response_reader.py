@@ -8,11 +8,13 @@ responses) marks the connection as not to be used again.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import httptools
 
-from gateway.head_layout import EMPTY, Rule, layout_of
+from gateway.head_layout import EMPTY, Layout, Rule, layout_of
+from gateway.head_template import template_of
 from gateway.whole_message import WholeMessage, field_of
 
 # The providers send about 30 header fields; a megabyte of them is an attack or a fault.
@@ -27,7 +29,11 @@ _CONTENT_LENGTH: Final = Rule.CONTENT_LENGTH
 _TRANSFER_ENCODING: Final = Rule.TRANSFER_ENCODING
 
 
-_STATUS_LINE_BYTES: Final = len(b"HTTP/1.1 200")
+_STATUS_LINE: Final = b"HTTP/1.1 200"
+_STATUS_LINE_BYTES: Final = len(_STATUS_LINE)
+
+# Whole answers of one layout before a template is made of it.
+_LEARNT_AFTER: Final = 3
 
 _whole: Final = WholeMessage(httptools.HttpResponseParser)
 
@@ -51,10 +57,12 @@ class ResponseReader:
         "chunked",
         "content_length",
         "done",
+        "head_bytes",
         "head_done",
         "interim",
         "layout",
         "lines",
+        "match",
         "pieces",
         "reason",
         "status",
@@ -84,7 +92,11 @@ class ResponseReader:
         self.status = 0
         self.reason = b""
         self.lines = []
+        self.match: re.Match[bytes] | None = None
+        """In place of `lines`, when the head was one that the layout's template knows."""
         self.head_done = False
+        self.head_bytes = 0
+        """Where the head of an answer ends that came whole; 0 of another."""
         self.done = False
         self.surplus = False
         self.interim = 0
@@ -106,12 +118,14 @@ class ResponseReader:
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Names and values of the fields. Taken apart at each call: for what is seldom asked."""
+        if self.match is not None:
+            return [field_of(line) for line in self.match[0].split(b"\r\n")[1:-2]]
         return [field_of(line) for line in self.lines]
 
     def feed(self, data: bytes) -> None:
         if self._fresh:
             self._fresh = False
-            if self._read_whole(data):
+            if self._match_whole(data) or self._read_whole(data):
                 return
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
@@ -137,10 +151,34 @@ class ResponseReader:
             if self._bodiless_bytes > HEAD_BYTES_MAX:
                 raise UpstreamBroken("its head or its framing is too long")
 
+    def _match_whole(self, data: bytes) -> bool:
+        """True when `data` was the whole answer, with a head like those before."""
+        template = self.layout.template
+        match = None if template is None else template.match(data)
+        if template is None or match is None:
+            return False
+        end = match.end()
+        length = int(match[template.length])
+        if len(data) - end != length or end > HEAD_BYTES_MAX:
+            return False
+        self.status = 200
+        self.reason = b"OK"
+        self.match = match
+        self.content_length = length
+        self.head_done = True
+        self.head_bytes = end
+        self.pieces = [data[end:]] if length else []
+        self._keeps_open = True
+        self.done = True
+        return True
+
     def _read_whole(self, data: bytes) -> bool:
         """True when `data` was the whole answer, within all bounds; False leaves it to the parser."""
         end = data.find(b"\r\n\r\n")
         if not _STATUS_LINE_BYTES <= end <= HEAD_BYTES_MAX or not _whole.read(data):
+            return False
+        if data[:5] != b"HTTP/":
+            # llhttp skips empty lines here.
             return False
         lines = data[:end].split(b"\r\n")
         status = data[9:12]
@@ -152,11 +190,20 @@ class ResponseReader:
         self.lines = lines
         self._read_framing()
         self.head_done = True
+        self.head_bytes = end + 4
         self.pieces = _whole.body
         _whole.body = []
         self._keeps_open = _whole.keep_alive
         self.done = True
+        if self.status == 200 and self._keeps_open and data[:_STATUS_LINE_BYTES] == _STATUS_LINE:
+            self._learn(self.layout)
         return True
+
+    def _learn(self, layout: Layout) -> None:
+        if layout.times < _LEARNT_AFTER:
+            layout.times += 1
+            if layout.times == _LEARNT_AFTER:
+                layout.template = template_of(layout)
 
     def end(self) -> None:
         """The provider closed. Raises `UpstreamBroken` unless that is how this answer ends."""

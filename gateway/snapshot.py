@@ -21,6 +21,7 @@ import trio
 
 from gateway.limits import Limits
 from gateway.prices import Prices
+from gateway.scope import make_scope
 from gateway.watchdog import Watchdog
 from storage.api_keys import select_gateway_key, select_gateway_keys
 from storage.bridge import Database
@@ -51,6 +52,7 @@ class KeyRecord:
         "key",
         "limits_use",
         "routes",
+        "scope",
         "server_timing",
         "simulated",
         "valid_until",
@@ -73,6 +75,8 @@ class KeyRecord:
         self.server_timing = key.server_timing
         self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
         """By the name that stands for them; None without any, and for who reaches no provider anyway."""
+        self.scope = make_scope(key)
+        """None for a key that may use any endpoint from anywhere."""
         self.hard_limits = tuple(limit for limit in key.limits if limit.hard)
         """Those that may refuse."""
         kinds = {limit.kind for limit in self.hard_limits}

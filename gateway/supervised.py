@@ -45,8 +45,9 @@ from gateway.fault import describe
 from gateway.journals import take_journal
 from gateway.metric_page import counters
 from gateway.peers import Verdict
+from gateway.process import prepare_process
 from gateway.settings import GatewaySettings
-from gateway.worker import Worker, prepare_process, worker_database
+from gateway.worker import Worker, worker_database
 from storage.errors import StorageError
 
 # Of a queue that is full, all verified by one worker: longer means that somebody is stuck.

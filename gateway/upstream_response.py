@@ -23,12 +23,7 @@ class UpstreamResponse:
     def __init__(self, grant: Grant, upstream: Upstream, raw: bytes, *, hide_account: bool) -> None:
         """`raw` is all that came. Raises `UpstreamBroken`, and `Refusal` for a head that must not pass."""
         reader = upstream.reader
-        at = 0
-        for _ in range(reader.interim + 1):
-            # llhttp skips empty lines here; taken for the head's end, they would make a body of the head.
-            if not raw.startswith(b"HTTP/", at):
-                raise UpstreamBroken("its head does not begin with a status line")
-            at = raw.index(b"\r\n\r\n", at) + 4
+        at = reader.head_bytes or _end_of_head(raw, reader.interim)
         self.grant = grant
         self.upstream = upstream
         self.head = ClientHead(reader, grant.provider, hide_account=hide_account)
@@ -38,5 +33,17 @@ class UpstreamResponse:
         """Head and first bytes have been rendered: an open stream has no more use for them, nor for the
         request."""
         self.start = b""
-        self.head.lines = self.upstream.reader.lines = []
+        reader = self.upstream.reader
+        self.head.lines = reader.lines = []
+        reader.match = None
         self.grant.request.forget()
+
+
+def _end_of_head(raw: bytes, interim: int) -> int:
+    at = 0
+    for _ in range(interim + 1):
+        # llhttp skips empty lines here; taken for the head's end, they would make a body of the head.
+        if not raw.startswith(b"HTTP/", at):
+            raise UpstreamBroken("its head does not begin with a status line")
+        at = raw.index(b"\r\n\r\n", at) + 4
+    return at

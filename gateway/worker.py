@@ -1,9 +1,9 @@
 """One gateway process: puts the stages together, runs them under one nursery, and stops them in order.
 
 Order of the start: settings, spool (an unshipped journal is found here), listener, then traffic; Postgres
-may come later. Order of the stop, on SIGTERM or SIGINT: say no to readiness probes, accept no more, let
-running answers finish until the drain limit, cut the rest and tell them so, ship what the journal holds,
-close. A worker that another has replaced (`retire`) stops more gently: see `limits`.
+may come later. Order of the stop, on SIGTERM or SIGINT: say no to readiness probes, accept what the kernel
+already has and no more, let running answers finish until the drain limit, cut the rest and tell them so, ship
+what the journal holds, close. A worker that another has replaced (`retire`) stops more gently: see `limits`.
 
 One that serves alone is started by `main`; one of several by `supervised`.
 """
@@ -11,9 +11,7 @@ One that serves alone is started by `main`; one of several by `supervised`.
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -43,6 +41,7 @@ from gateway.price_library import Library
 from gateway.prices import Prices
 from gateway.probes import PATHS as PROBE_PATHS
 from gateway.probes import Probes
+from gateway.process import prepare_process
 from gateway.readiness import Readiness
 from gateway.refill import Refill
 from gateway.refusal import Dialect
@@ -61,7 +60,6 @@ ROLE = "karta_gateway"
 _DATABASE_CONNECTIONS_MAX = 4
 _LAST_SHIPMENT_SECONDS = 5.0
 _LAST_WORD_SECONDS = 1.0
-_COLLECT_AFTER_OBJECTS = 20_000
 # For answers that were cut by the drain limit to say so.
 _FAREWELL_SECONDS = 0.5
 # Between a background service's failure and its next start.
@@ -77,16 +75,6 @@ def main(settings: GatewaySettings, *, on_ready: Callable[[str], None]) -> None:
     """
     prepare_process()
     trio.run(serve, settings, on_ready)
-
-
-def prepare_process() -> None:
-    """What every process that serves does first."""
-    # What start-up made stays for good: the collector need not look at it again. And requests make few
-    # cycles, so that it may look less often than after every 700 objects.
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER_OBJECTS)
-    # A core file would hold prompts and keys.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 async def serve(settings: GatewaySettings, on_ready: Callable[[str], None]) -> None:
@@ -116,9 +104,8 @@ class Worker:
         self.watchdog = Watchdog()
         self.readiness = Readiness()
         self.lag = LoopLag()
-        self.pools = Pools(
-            self.limits, self.watchdog, self.readiness, settings.retries(), settings.breakers()
-        )
+        retries, breakers = settings.retries(), settings.breakers()
+        self.pools = Pools(self.limits, self.watchdog, self.readiness, retries, breakers)
         self.prices = Prices(Library(), settings.unknown_rate, settings.price_names())
         self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
         self.refill = Refill(db, spool.owner)
@@ -136,11 +123,13 @@ class Worker:
         self.on_leaving: Callable[[], None] = _nobody_to_tell
         """Called when it stops accepting because it was told to stop."""
         self.spares: Sequence[socket.socket] = ()
-        """Listening sockets of other workers, for `cover`."""
+        """Listening sockets of all workers, for `cover`."""
         self._retired = trio.Event()
         self._stopped = trio.Event()
         self._abandoned = trio.Event()
         self._covering = trio.CancelScope()
+        self._able = False
+        """It has begun to accept."""
 
     async def run(
         self,
@@ -248,6 +237,7 @@ class Worker:
             with accepting:
                 if hold is not None:
                     await hold()
+                self._able = True
                 on_ready(url_of(listener, "http" if self.certificates is None else "https"))
                 await acceptor.serve(listener, traffic)
 
@@ -262,6 +252,7 @@ class Worker:
                 self._traffic = traffic
                 traffic.start_soon(accept)
                 traffic.start_soon(_keep_running, cutter.run)
+                traffic.start_soon(_keep_running, pipeline.dismissal.run)
                 if self.settings.metrics_bind is not None:
                     traffic.start_soon(serve_metrics, self.settings.metrics_bind)
                 traffic.start_soon(self._heed, signals)
@@ -272,9 +263,7 @@ class Worker:
                         await self._abandoned.wait()
                     self.on_leaving()
                 accepting.cancel()
-                self._covering.cancel()
-                for one in (listener, *self.spares):
-                    one.close()
+                self._close((listener, *self.spares))
                 await self._finish(acceptor)
                 traffic.cancel_scope.cancel()
 
@@ -292,14 +281,26 @@ class Worker:
             for event in (self._stopped, self._retired):
                 nursery.start_soon(_cancel_after, event, nursery.cancel_scope)
 
+    def _close(self, listeners: Iterable[socket.socket]) -> None:
+        """Accept no more. Of workers that stop together each has all sockets open, and the last to close one
+        resets what lies in its queue; so each takes what is there."""
+        self._covering.cancel()
+        for one in listeners:
+            if self._stopped.is_set() and self._able:
+                self.acceptor.accept_waiting(one, self._traffic)
+            one.close()
+
     async def _finish(self, acceptor: Acceptor) -> None:
         """Nothing new is accepted: let end what runs, and cut what does not."""
+        acceptor.retire()
         if not self._stopped.is_set():
-            acceptor.retire()
             await self._patiently(acceptor.emptied, self.limits.retire_idle_seconds)
         if not self._stopped.is_set():
             await self._patiently(acceptor.drain, self.limits.retire_seconds)
         with trio.move_on_after(self.limits.drain_seconds if self._stopped.is_set() else 0):
+            # What was sent before the client could know of the stop is still answered.
+            with trio.move_on_after(self.limits.drain_idle_seconds):
+                await acceptor.emptied()
             await acceptor.drain()
         acceptor.cut()
         with trio.move_on_after(_FAREWELL_SECONDS):

@@ -67,7 +67,8 @@ def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
     """An upper estimate of the input of a JSON request. `by_reference`: it names an earlier response, a
     conversation or a container, as its fields tell (`APIRequest.by_reference`)."""
     images, searches, fills = 0, 0, by_reference
-    if b'"prompt"' in body and _STORED_PROMPT.search(body) is not None:
+    # `find`, since `in` takes its left side for a number first, and an error to learn that it is none.
+    if body.find(b'"prompt"') >= 0 and _STORED_PROMPT.search(body) is not None:
         fills = True
     at = body.find(_TYPE)
     for _ in range(_PARTS_MAX):
@@ -87,7 +88,7 @@ def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
         fills = True
     size = len(body)
     # Pictures and documents sent along are told by how they begin.
-    if b"base64" in body:
+    if body.find(b"base64") >= 0:
         for run in _ENCODED.finditer(body):
             if body.startswith(_PICTURES, run.start()):
                 size -= run.end() - run.start()
@@ -97,7 +98,7 @@ def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
         tokens=_OVERHEAD_TOKENS + size // BYTES_PER_TOKEN_MIN + images * IMAGE_TOKENS_MAX,
         fills_window=fills,
         searches=searches,
-        hour_cache=b'"ttl"' in body,
+        hour_cache=body.find(b'"ttl"') >= 0,
     )
 
 

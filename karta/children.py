@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from karta import lifeline
+from karta import lifeline, provider_endpoints
 from karta.service import Launch, Program, ready_line
 from storage.settings import Bind
 
@@ -74,12 +74,19 @@ class Children:
         )
 
     def admin(
-        self, bind: Bind, *, database_url: str, gateway_url: str, master_keys_file: Path | None
+        self,
+        bind: Bind,
+        *,
+        database_url: str,
+        gateway_url: str,
+        simulated_url: str,
+        master_keys_file: Path | None,
     ) -> Program:
         def launch(earlier: str | None) -> Launch:
             given = {
                 **self._unless_set("KARTA_PUBLIC_URL", gateway_url),
-                **environment(drop=("KARTA_PROVIDER_", "KARTA_SIM")),
+                **environment(drop=(provider_endpoints.PREFIX, "KARTA_SIM")),
+                **self._provider_places(simulated_url),
                 **_master_keys(master_keys_file),
                 "KARTA_DATABASE_URL": database_url,
                 "KARTA_ADMIN_BIND": str(bind._replace(port=_port_of(earlier, bind.port))),
@@ -91,6 +98,11 @@ class Children:
     def _unless_set(self, name: str, value: str) -> dict[str, str]:
         # A variable would win over the settings file, so one that the file sets is not filled in.
         return {} if name in self.variables else {name: value}
+
+    def _provider_places(self, simulated_url: str) -> dict[str, str]:
+        """Where providers are, without a word of the platform's keys."""
+        given = environment(keep=(provider_endpoints.PREFIX,)) | self.provider_environment(simulated_url)
+        return {name: value for name, value in given.items() if provider_endpoints.is_wanted(name)}
 
     def provider_environment(self, simulated_url: str) -> dict[str, str]:
         """The simulated provider, wherever nobody has configured another one."""

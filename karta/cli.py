@@ -25,6 +25,7 @@ from karta.commands import (
     prices,
     routes,
     servers,
+    staff,
     up,
     usage,
 )
@@ -37,6 +38,7 @@ GROUPS = (
     migrate,
     doctor,
     org,
+    staff,
     keys,
     byok,
     budget,

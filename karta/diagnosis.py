@@ -11,6 +11,7 @@ import difflib
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
+from resource import RLIM_INFINITY
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -18,6 +19,7 @@ import trio
 from pydantic import SecretStr
 
 from admin.settings import AdminSettings
+from gateway.process import descriptors_max, streams_max
 from gateway.settings import GatewaySettings
 from karta import database_choice
 from karta.database_choice import Choice
@@ -31,6 +33,8 @@ PROGRAMS: tuple[type[ServerSettings], ...] = (GatewaySettings, AdminSettings)
 # Read by what is no settings class: the settings file's own name, `karta up`'s worker count, the simulator.
 OTHER_VARIABLES = frozenset({"KARTA_CONFIG", "KARTA_WORKERS", "KARTA_SIM_KEYS", "KARTA_SIM_KEYS_FILE"})
 CONNECT_SECONDS_MAX = 3.0
+STREAMS_WANTED = 4_000
+"""Of one worker. Below that it runs out of descriptors before it runs out of a core."""
 HIDDEN = "(hidden)"
 State = Literal["ok", "warning", "failed"]
 
@@ -88,6 +92,7 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     if not problems:
         checks.append(Check("settings", "ok", "every setting is sound, and the rules between them are kept"))
     checks.append(_hot_path())
+    checks.append(_descriptors())
     if choice is not None:
         checks += [check async for check in _database(choice)]
         checks.append(_master_key(choice))
@@ -173,6 +178,18 @@ def _hot_path() -> Check:
     return Check(
         "hot path", "ok", "interpreted: docs/how-to/production.md tells how to compile it, for speed"
     )
+
+
+def _descriptors() -> Check:
+    """Only the hard limit counts: the gateway raises its own soft one."""
+    limit = descriptors_max()
+    streams = streams_max(limit)
+    if limit == RLIM_INFINITY:
+        return Check("open files", "ok", "as many as there is memory for")
+    detail = f"a process may have {limit}, so that each worker can serve {streams} streams at once"
+    if streams < STREAMS_WANTED:
+        return Check("open files", "warning", f"{detail}: raise the hard limit (LimitNOFILE=, ulimit -Hn)")
+    return Check("open files", "ok", detail)
 
 
 async def _database(choice: Choice) -> AsyncIterator[Check]:

@@ -129,6 +129,7 @@ async def _start(plan: Plan, data_dir: DataDir, children: Children) -> None:
                 plan.admin_bind,
                 database_url=databases.admin,
                 gateway_url=gateway_url,
+                simulated_url=await simulated.ready(),
                 master_keys_file=master_keys_file,
             )
             async with running(admin_program) as admin:

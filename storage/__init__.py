@@ -11,13 +11,17 @@ How to read it
 
     organizations, users, passwords, sessions       who there is
     memberships, invitations, organization_end      who is in an organization, and how it ends
+    signed_in                                       what a page asks of who looks at it
+    staff                                           the platform's operators, and what they do
     accounts, email_links, outbox                   what people do with their accounts, and the mail of it
     factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
-    api_keys, key_format                            the customer's keys and their shape
+    api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
+    management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
+    master_key_rotation                             all of it moved under a new master key
     usage_rows, usage_tuple                         what was metered, and the form it travels in
     usage_report, retention                         what it adds up to, and how it leaves
     limits, leases                                  what may be used, and what gateways hold of it

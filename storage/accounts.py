@@ -190,6 +190,7 @@ async def delete_account(
         await end_sessions(tx, user_id)
         await delete_links(tx, user_id)
         await delete_factors(tx, user_id)
+        await tx.execute("DELETE FROM staff WHERE user_id = $1", user_id)
         await post(tx, master_keys, letter)
         await tx.execute(
             """

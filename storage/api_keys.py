@@ -19,7 +19,19 @@ from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.key_format import MintedKey
-from storage.model import Actor, APIKey, GatewayKey, Limit, Mode, OrgStatus, Plan, Route, SealedCredential
+from storage.key_scopes import to_arguments, to_tuple
+from storage.model import (
+    Actor,
+    APIKey,
+    GatewayKey,
+    KeyScope,
+    Limit,
+    Mode,
+    OrgStatus,
+    Plan,
+    Route,
+    SealedCredential,
+)
 from storage.queries import Queries, Record
 
 PAGE_ROWS_MAX = 1000
@@ -31,7 +43,7 @@ OVERLAP_SECONDS_MAX = 30 * 24 * 3600
 
 _COLUMNS = """
     key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models,
-    billed_elsewhere
+    billed_elsewhere, allowed_endpoints, allowed_networks::text[] AS allowed_networks
 """
 _limits_decoder = msgspec.json.Decoder(tuple[Limit, ...])
 _routes_decoder = msgspec.json.Decoder(tuple[Route, ...])
@@ -47,18 +59,23 @@ async def mint_key(
     mode: Mode,
     expires_at: datetime | None = None,
     allowed_models: Sequence[str] | None = None,
+    allowed_endpoints: Sequence[str] | None = None,
+    allowed_networks: Sequence[str] | None = None,
     billed_elsewhere: bool = False,
 ) -> tuple[APIKey, str]:
     """A new key and its token, which is nowhere else and never again to be had.
 
     Raises InvalidReference for an unknown organization, CheckFailed for a name that is empty or over 200
-    characters or an empty list of models.
+    characters or an empty list in the scope.
     """
+    scope = KeyScope(
+        models=to_tuple(allowed_models),
+        endpoints=to_tuple(allowed_endpoints),
+        networks=to_tuple(allowed_networks),
+    )
     minted, digest = await _mint(mode)
     async with db.transaction() as tx:
-        key = await _insert_key(
-            tx, minted, digest, org_id, name, mode, expires_at, allowed_models, billed_elsewhere
-        )
+        key = await _insert_key(tx, minted, digest, org_id, name, mode, expires_at, scope, billed_elsewhere)
         await audit.record(tx, actor, Event.KEY_MINTED, org_id, key.key_id, _describe(key))
     return key, minted.token
 
@@ -94,7 +111,7 @@ async def rotate_key(
             old.name,
             old.mode,
             expires_at,
-            old.allowed_models,
+            old.scope,
             old.billed_elsewhere,
         )
         await tx.execute("SELECT inherit_limits($1, $2)", key_id, new.key_id)
@@ -204,7 +221,7 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
     rows = await db.fetch(
         """
         SELECT k.key_id, k.org_id, k.mode, k.secret_digest, k.expires_at, k.revoked_at, k.allowed_models,
-        k.billed_elsewhere,
+               k.allowed_endpoints, k.allowed_networks::text[] AS allowed_networks, k.billed_elsewhere,
                o.plan, o.status, o.salt, o.server_timing,
                c.credential_id, c.provider, c.master_key_version, c.wrapped_key, c.ciphertext,
                (SELECT json_agg(json_build_object(
@@ -253,15 +270,15 @@ async def _insert_key(
     name: str,
     mode: Mode,
     expires_at: datetime | None,
-    allowed_models: Sequence[str] | None,
+    scope: KeyScope,
     billed_elsewhere: bool,
 ) -> APIKey:
     row = await tx.fetch_row(
         f"""
         INSERT INTO api_keys
-               (key_id, org_id, name, mode, last_four, secret_digest, expires_at, allowed_models,
-                billed_elsewhere)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+               (key_id, org_id, name, mode, last_four, secret_digest, expires_at, billed_elsewhere,
+                allowed_models, allowed_endpoints, allowed_networks)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11::text[]::cidr[])
         RETURNING {_COLUMNS}
         """,  # noqa: S608
         minted.key_id,
@@ -271,8 +288,8 @@ async def _insert_key(
         minted.last_four,
         digest,
         expires_at,
-        None if allowed_models is None else list(allowed_models),
         billed_elsewhere,
+        *to_arguments(scope),
     )
     assert row is not None
     return _to_key(row)
@@ -308,6 +325,8 @@ def _describe(key: APIKey) -> dict[str, object]:
         "last_four": key.last_four,
         "expires_at": key.expires_at.isoformat() if key.expires_at else None,
         "allowed_models": key.allowed_models,
+        "allowed_endpoints": key.allowed_endpoints,
+        "allowed_networks": key.allowed_networks,
         "billed_elsewhere": key.billed_elsewhere,
     }
 
@@ -323,13 +342,11 @@ def _to_key(row: Record) -> APIKey:
         expires_at=row["expires_at"],
         revoked_at=row["revoked_at"],
         last_used_at=row["last_used_at"],
-        allowed_models=_to_models(row),
+        allowed_models=to_tuple(row["allowed_models"]),
         billed_elsewhere=row["billed_elsewhere"],
+        allowed_endpoints=to_tuple(row["allowed_endpoints"]),
+        allowed_networks=to_tuple(row["allowed_networks"]),
     )
-
-
-def _to_models(row: Record) -> tuple[str, ...] | None:
-    return None if row["allowed_models"] is None else tuple(row["allowed_models"])
 
 
 def _to_gateway_key(rows: list[Record]) -> GatewayKey:
@@ -355,8 +372,10 @@ def _to_gateway_key(rows: list[Record]) -> GatewayKey:
         secret_digest=first["secret_digest"],
         expires_at=first["expires_at"],
         revoked_at=first["revoked_at"],
-        allowed_models=_to_models(first),
+        allowed_models=to_tuple(first["allowed_models"]),
         billed_elsewhere=first["billed_elsewhere"],
+        allowed_endpoints=to_tuple(first["allowed_endpoints"]),
+        allowed_networks=to_tuple(first["allowed_networks"]),
         plan=Plan(first["plan"]),
         org_status=OrgStatus(first["status"]),
         credentials=credentials,

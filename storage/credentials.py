@@ -28,15 +28,23 @@ CREDENTIALS_MAX = 1000
 SECRET_BYTES_MIN = 12
 """Shorter, and the last four shown would tell a good part of it."""
 
-_COLUMNS = "credential_id, org_id, provider, last_four, created_at, revoked_at"
+_COLUMNS = "credential_id, org_id, provider, last_four, created_at, revoked_at, verified_at"
 _FORGET = "wrapped_key = NULL, ciphertext = NULL, revoked_at = now(), shred_due = true"
 _log = logging.getLogger("karta.storage")
 
 
 async def set_credential(
-    db: Database, actor: Actor, master_keys: MasterKeys, *, org_id: UUID, provider: str, secret: bytearray
+    db: Database,
+    actor: Actor,
+    master_keys: MasterKeys,
+    *,
+    org_id: UUID,
+    provider: str,
+    secret: bytearray,
+    verified: bool = False,
 ) -> ProviderCredential:
     """Seals an organization's key of one provider, in place of the one it had. Wipes `secret` in any case.
+    `verified` says that the provider has just let it in.
 
     Raises PlanRefused for the Free plan, NotFound for an unknown organization, InvalidValue for a secret that
     could not be sent in a header, CheckFailed for a malformed provider name.
@@ -68,8 +76,8 @@ async def set_credential(
                 f"""
                 INSERT INTO provider_credentials
                        (credential_id, org_id, provider, last_four, master_key_version,
-                        wrapped_key, ciphertext)
-                VALUES ($1, $2, $3, $4, $5, $6, $7)
+                        wrapped_key, ciphertext, verified_at)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, CASE WHEN $8::boolean THEN now() END)
                 RETURNING {_COLUMNS}
                 """,  # noqa: S608
                 credential_id,
@@ -79,8 +87,10 @@ async def set_credential(
                 version,
                 wrapped_key,
                 ciphertext,
+                verified,
             )
-            details = {"provider": provider, "last_four": last_four, "master_key_version": version}
+            details = {"provider": provider, "last_four": last_four, "verified": verified}
+            details["master_key_version"] = version
             if replaced is not None:
                 old = {"credential_id": str(replaced["credential_id"]), "last_four": replaced["last_four"]}
                 details["replaces"] = old
@@ -102,9 +112,10 @@ async def rotate_credential(
     secret: bytearray,
     *,
     org_id: UUID | None = None,
+    verified: bool = False,
 ) -> ProviderCredential:
     """Puts a new secret into a live credential, which keeps its id; the old material is shredded. Wipes
-    `secret`.
+    `secret`. `verified` as in `set_credential`.
 
     Raises NotFound (also when `org_id` is given and the credential is not that organization's), Conflict when
     it was revoked, PlanRefused and InvalidValue as `set_credential`.
@@ -130,7 +141,7 @@ async def rotate_credential(
                 f"""
                 UPDATE provider_credentials
                    SET last_four = $2, master_key_version = $3, wrapped_key = $4, ciphertext = $5,
-                       shred_due = true
+                       verified_at = CASE WHEN $6::boolean THEN now() END, shred_due = true
                  WHERE credential_id = $1
                 RETURNING {_COLUMNS}
                 """,  # noqa: S608
@@ -139,12 +150,14 @@ async def rotate_credential(
                 version,
                 wrapped_key,
                 ciphertext,
+                verified,
             )
             details = {
                 "provider": before.provider,
                 "before": before.last_four,
                 "after": last_four,
                 "master_key_version": version,
+                "verified": verified,
             }
             await audit.record(
                 tx, actor, Event.CREDENTIAL_ROTATED, before.org_id, str(credential_id), details
@@ -178,18 +191,25 @@ async def revoke_credential(
     return _to_credential(row)
 
 
-async def select_credentials(db: Queries, org_id: UUID) -> list[ProviderCredential]:
-    """An organization's credentials as they may be shown, oldest first, revoked ones too."""
+async def select_credentials(
+    db: Queries, org_id: UUID, limit: int = CREDENTIALS_MAX, after: UUID | None = None
+) -> list[ProviderCredential]:
+    """An organization's credentials as they may be shown, oldest first, revoked ones too; `after` is the last
+    id of the page before."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS}
           FROM provider_credentials
          WHERE org_id = $1
+           AND ($3::uuid IS NULL
+                OR (created_at, credential_id)
+                   > (SELECT created_at, credential_id FROM provider_credentials WHERE credential_id = $3))
          ORDER BY created_at, credential_id
          LIMIT $2
         """,  # noqa: S608
         org_id,
-        CREDENTIALS_MAX,
+        min(limit, CREDENTIALS_MAX),
+        after,
     )
     return [_to_credential(row) for row in rows]
 
@@ -260,4 +280,5 @@ def _to_credential(row: Record) -> ProviderCredential:
         last_four=row["last_four"],
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
+        verified_at=row["verified_at"],
     )

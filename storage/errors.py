@@ -47,6 +47,10 @@ class NotAllowed(StorageError):
     """The one who asks has no such right in this organization."""
 
 
+class ProofRequired(StorageError):
+    """The one who asks may, but must prove who they are first."""
+
+
 class PlanRefused(StorageError):
     """The organization's plan does not include what was asked."""
 

@@ -49,8 +49,8 @@ async def invite(
     role: Role,
     token_digest: bytes,
     letter: Letter,
-) -> None:
-    """Sends a link, in place of an earlier one to the same address.
+) -> UUID:
+    """Sends a link, in place of an earlier one to the same address; returns the invitation's id.
 
     Raises InvalidValue for no address or the role of an owner, Conflict for somebody who is a member already
     or when too many are open.
@@ -73,6 +73,7 @@ async def invite(
             >= INVITATIONS_MAX
         ):
             raise Conflict(f"{INVITATIONS_MAX} invitations are open: take some back first")
+        invitation_id = uuid4()
         await tx.execute(
             """
             INSERT INTO invitations AS i (invitation_id, org_id, email, role, token_digest, expires_at)
@@ -81,7 +82,7 @@ async def invite(
                SET invitation_id = excluded.invitation_id, role = excluded.role,
                    token_digest = excluded.token_digest, created_at = now(), expires_at = excluded.expires_at
             """,
-            uuid4(),
+            invitation_id,
             org_id,
             email,
             role.value,
@@ -91,6 +92,7 @@ async def invite(
         await post(tx, master_keys, letter)
         details = {"role": role.value}
         await audit.record(tx, actor, Event.MEMBER_INVITED, org_id, email, details)
+    return invitation_id
 
 
 async def select_invitations(db: Queries, org_id: UUID) -> list[Invitation]:

@@ -2,6 +2,8 @@
 
     kt_live_<key id: 12>_<secret: 28><checksum: 6>        letters and digits (base62), 55 characters in all
 
+Keys of the management API have the same shape, and begin with `kt_mgmt_`; neither passes for the other.
+
 The key id names the row and is safe to show. The secret holds 166 random bits; of it, only a bcrypt digest is
 ever stored. The checksum (CRC-32 of all that goes before it, in base62) is no secret: it lets a mistyped or
 invented key be refused, and a leaked one be recognized by scanners, without a look-up and without spending a
@@ -33,6 +35,7 @@ CHECKSUM_CHARS = 6
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 _TOKEN = re.compile(rb"kt_(live|test)_([0-9A-Za-z]{12})_([0-9A-Za-z]{28})([0-9A-Za-z]{6})")
+_MANAGEMENT_TOKEN = re.compile(rb"kt_mgmt_([0-9A-Za-z]{12})_([0-9A-Za-z]{28})([0-9A-Za-z]{6})")
 _DIGEST = re.compile(rb"\$2b\$([0-9]{2})\$[./0-9A-Za-z]{53}")
 _SECRET_BYTES_MAX = 72
 """What bcrypt takes in; version 5 raises above it instead of cutting silently."""
@@ -62,11 +65,30 @@ class ParsedKey(msgspec.Struct, frozen=True, kw_only=True):
         return f"ParsedKey({self.key_id!r})"
 
 
+class ParsedManagementKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The same of the management API."""
+
+    key_id: str
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"ParsedManagementKey({self.key_id!r})"
+
+
 def mint(mode: Mode) -> MintedKey:
     """A new key of that mode, from the system's random source."""
+    return _mint(mode.value)
+
+
+def mint_management() -> MintedKey:
+    """A new key of the management API."""
+    return _mint("mgmt")
+
+
+def _mint(kind: str) -> MintedKey:
     key_id = _random_base62(KEY_ID_CHARS)
     secret = _random_base62(SECRET_CHARS)
-    body = f"kt_{mode.value}_{key_id}_{secret}"
+    body = f"kt_{kind}_{key_id}_{secret}"
     token = body + _checksum(body.encode())
     return MintedKey(token=token, key_id=key_id, secret=secret.encode(), last_four=token[-4:])
 
@@ -79,6 +101,16 @@ def parse(token: bytes) -> ParsedKey | None:
     if match is None or _checksum(token[:-CHECKSUM_CHARS]) != match[4].decode():
         return None
     return ParsedKey(mode=_MODES[match[1]], key_id=match[2].decode(), secret=match[3])
+
+
+def parse_management(token: bytes) -> ParsedManagementKey | None:
+    """The same of a key of the management API."""
+    if len(token) > TOKEN_BYTES_MAX:
+        return None
+    match = _MANAGEMENT_TOKEN.fullmatch(token)
+    if match is None or _checksum(token[:-CHECKSUM_CHARS]) != match[3].decode():
+        return None
+    return ParsedManagementKey(key_id=match[1].decode(), secret=match[2])
 
 
 def digest(secret: bytes, cost: int = COST_MIN) -> bytes:

@@ -55,6 +55,8 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """Members without a second factor see nothing of it."""
     delete_after: datetime | None = None
     """When it goes, if its end was asked for."""
+    suspension_reason: str | None = None
+    """Why staff suspended it."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,25 @@ class APIKey(msgspec.Struct, frozen=True, kw_only=True):
     """Model names the key may ask for (None: any)."""
     billed_elsewhere: bool = False
     """Also under a hard budget it may use what tells its cost only later or elsewhere."""
+    allowed_endpoints: tuple[str, ...] | None = None
+    allowed_networks: tuple[str, ...] | None = None
+
+    @property
+    def scope(self) -> KeyScope:
+        """What it may be used for."""
+        return KeyScope(
+            models=self.allowed_models, endpoints=self.allowed_endpoints, networks=self.allowed_networks
+        )
+
+
+class KeyScope(msgspec.Struct, frozen=True, kw_only=True):
+    """What a key may be used for. None is any."""
+
+    models: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    """First segments of paths behind `/v1/`."""
+    networks: tuple[str, ...] | None = None
+    """Where its clients must be, as CIDR."""
 
 
 class ProviderCredential(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +117,8 @@ class ProviderCredential(msgspec.Struct, frozen=True, kw_only=True):
     last_four: str
     created_at: datetime
     revoked_at: datetime | None
+    verified_at: datetime | None = None
+    """When the provider let it in, where that was tried."""
 
 
 class SealedCredential(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +156,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     """Those of its organization."""
     server_timing: bool = False
     """Answers tell how long each stage took."""
+    allowed_endpoints: tuple[str, ...] | None = None
+    allowed_networks: tuple[str, ...] | None = None
 
     def __repr__(self) -> str:
         return f"GatewayKey({self.key_id!r}, org_id={self.org_id!r})"
@@ -143,6 +168,7 @@ class ActorKind(StrEnum):
     CLI = "cli"
     GATEWAY = "gateway"
     SYSTEM = "system"
+    MANAGEMENT_KEY = "management_key"
 
 
 class Actor(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +176,7 @@ class Actor(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: ActorKind
     actor_id: str
-    """A user id, the operating-system user of a command line, or a component's name."""
+    """A user id, the operating-system user of a command line, a component's name, a management key's id."""
     address: str | None = None
     user_agent: str | None = None
     request_id: str | None = None

@@ -96,6 +96,9 @@ async def end_organization(db: Database, actor: Actor, org_id: UUID) -> bool:
         await tx.execute(
             "UPDATE api_keys SET revoked_at = now() WHERE org_id = $1 AND revoked_at IS NULL", org_id
         )
+        await tx.execute(
+            "UPDATE management_keys SET revoked_at = now() WHERE org_id = $1 AND revoked_at IS NULL", org_id
+        )
         await tx.execute("DELETE FROM memberships WHERE org_id = $1", org_id)
         await tx.execute("DELETE FROM invitations WHERE org_id = $1", org_id)
         await tx.execute(

@@ -15,6 +15,10 @@ from storage.sealing import SALT_BYTES
 
 PAGE_ROWS_MAX = 1000
 """The most that one listing returns, whatever was asked."""
+COLUMNS = """
+    o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, o.suspension_reason
+"""
+"""What `to_organization` reads, of organizations called `o`."""
 
 
 async def create_organization(db: Database, actor: Actor, *, name: str, plan: Plan) -> Organization:
@@ -28,11 +32,11 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
     """The same within a transaction."""
     org_id = uuid4()
     row = await tx.fetch_row(
-        """
-        INSERT INTO organizations (org_id, name, plan, salt)
+        f"""
+        INSERT INTO organizations AS o (org_id, name, plan, salt)
         VALUES ($1, $2, $3, $4)
-        RETURNING org_id, name, plan, status, created_at, mfa_required, delete_after
-        """,
+        RETURNING {COLUMNS}
+        """,  # noqa: S608
         org_id,
         name,
         plan.value,
@@ -41,17 +45,16 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
     details = {"name": name, "plan": plan.value}
     await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
     assert row is not None
-    return _to_organization(row)
+    return to_organization(row)
 
 
 async def select_organization(db: Queries, org_id: UUID) -> Organization:
     """Raises NotFound."""
     row = await db.fetch_row(
-        "SELECT org_id, name, plan, status, created_at, mfa_required, delete_after"
-        " FROM organizations WHERE org_id = $1",
+        f"SELECT {COLUMNS} FROM organizations o WHERE o.org_id = $1",  # noqa: S608
         org_id,
     )
-    return _to_organization(_require(row, org_id))
+    return to_organization(_require(row, org_id))
 
 
 async def select_organizations(
@@ -59,35 +62,35 @@ async def select_organizations(
 ) -> list[Organization]:
     """Oldest first; `after` is the last organization of the page before."""
     rows = await db.fetch(
-        """
-        SELECT org_id, name, plan, status, created_at, mfa_required, delete_after
-          FROM organizations
+        f"""
+        SELECT {COLUMNS}
+          FROM organizations o
          WHERE $2::uuid IS NULL
-            OR (created_at, org_id) > (SELECT created_at, org_id FROM organizations WHERE org_id = $2)
-         ORDER BY created_at, org_id
+            OR (o.created_at, o.org_id) > (SELECT created_at, org_id FROM organizations WHERE org_id = $2)
+         ORDER BY o.created_at, o.org_id
          LIMIT $1
-        """,
+        """,  # noqa: S608
         min(limit, PAGE_ROWS_MAX),
         after,
     )
-    return [_to_organization(row) for row in rows]
+    return [to_organization(row) for row in rows]
 
 
 async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple[Organization, Role]]:
     """The organizations a user is a member of, oldest first, with the role in each."""
     rows = await db.fetch(
-        """
-        SELECT o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, m.role
+        f"""
+        SELECT {COLUMNS}, m.role
           FROM memberships m
           JOIN organizations o USING (org_id)
          WHERE m.user_id = $1
          ORDER BY o.created_at, o.org_id
          LIMIT $2
-        """,
+        """,  # noqa: S608
         user_id,
         PAGE_ROWS_MAX,
     )
-    return [(_to_organization(row), Role(row["role"])) for row in rows]
+    return [(to_organization(row), Role(row["role"])) for row in rows]
 
 
 async def set_plan(db: Database, actor: Actor, org_id: UUID, plan: Plan) -> Organization:
@@ -125,12 +128,11 @@ async def _set(
             org_id,
         )
         row = await tx.fetch_row(
-            f"UPDATE organizations SET {column} = $2 WHERE org_id = $1"  # noqa: S608
-            " RETURNING org_id, name, plan, status, created_at, mfa_required, delete_after",
+            f"UPDATE organizations o SET {column} = $2 WHERE o.org_id = $1 RETURNING {COLUMNS}",  # noqa: S608
             org_id,
             value,
         )
-        organization = _to_organization(_require(row, org_id))
+        organization = to_organization(_require(row, org_id))
         if before != value:
             await audit.record(tx, actor, event, org_id, str(org_id), {"before": before, "after": value})
     return organization
@@ -142,7 +144,8 @@ def _require(row: Record | None, org_id: UUID) -> Record:
     return row
 
 
-def _to_organization(row: Record) -> Organization:
+def to_organization(row: Record) -> Organization:
+    """From any row with `COLUMNS`."""
     return Organization(
         org_id=row["org_id"],
         name=row["name"],
@@ -151,4 +154,5 @@ def _to_organization(row: Record) -> Organization:
         created_at=row["created_at"],
         mfa_required=row["mfa_required"],
         delete_after=row["delete_after"],
+        suspension_reason=row["suspension_reason"],
     )

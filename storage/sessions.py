@@ -19,9 +19,8 @@ from storage import audit
 from storage.audit import ADDRESS_CHARS_MAX, USER_AGENT_CHARS_MAX, Event
 from storage.bridge import Database, Transaction
 from storage.errors import NotFound
-from storage.model import Actor, User
+from storage.model import Actor
 from storage.queries import Queries, Record
-from storage.users import to_user
 
 STEP_UP_SECONDS = 300
 IDLE_SECONDS = 2 * 3600
@@ -31,12 +30,13 @@ _EXPIRED_ROWS_MAX = 100
 """Expired sessions cleared away by each new one: the table stays in proportion to its use without a job of
 its own."""
 
-_COLUMNS = f"""
+COLUMNS = f"""
     s.session_id, s.user_id, s.created_at AS session_created_at, s.expires_at, s.last_seen_at, s.method,
     s.address, s.user_agent,
     coalesce(s.stepped_up_at BETWEEN now() - interval '{STEP_UP_SECONDS} seconds' AND now(), false)
         AS stepped_up
 """
+"""What `to_session` reads, of sessions called `s`."""
 
 
 class Method(StrEnum):
@@ -89,7 +89,7 @@ async def create_session(
             INSERT INTO sessions AS s
                    (token_digest, user_id, expires_at, method, stepped_up_at, address, user_agent)
             VALUES ($1, $2, $3, $4, now(), $5, $6)
-            RETURNING {_COLUMNS}
+            RETURNING {COLUMNS}
             """,  # noqa: S608
             token_digest,
             user_id,
@@ -101,26 +101,7 @@ async def create_session(
         details = {"expires_at": expires_at.isoformat(), "method": method.value}
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
     assert row is not None
-    return _to_session(row)
-
-
-async def select_session(
-    db: Queries, token_digest: bytes, idle_seconds: float = IDLE_SECONDS
-) -> tuple[Session, User] | None:
-    """The live session of that token and its user; None when it has expired, was left idle or ended, or
-    never was."""
-    row = await db.fetch_row(
-        f"""
-        SELECT {_COLUMNS}, u.email, u.created_at
-          FROM sessions s
-          JOIN users u USING (user_id)
-         WHERE s.token_digest = $1 AND s.expires_at > now() AND s.last_seen_at > now() - $2::interval
-           AND u.deleted_at IS NULL
-        """,  # noqa: S608
-        token_digest,
-        timedelta(seconds=idle_seconds),
-    )
-    return None if row is None else (_to_session(row), to_user(row))
+    return to_session(row)
 
 
 async def touch_session(db: Queries, token_digest: bytes) -> None:
@@ -176,7 +157,7 @@ async def select_sessions(db: Queries, user_id: UUID, idle_seconds: float = IDLE
     """A user's live sessions, the one used last first."""
     rows = await db.fetch(
         f"""
-        SELECT {_COLUMNS}
+        SELECT {COLUMNS}
           FROM sessions s
          WHERE s.user_id = $1 AND s.expires_at > now() AND s.last_seen_at > now() - $2::interval
          ORDER BY s.last_seen_at DESC, s.session_id
@@ -186,7 +167,7 @@ async def select_sessions(db: Queries, user_id: UUID, idle_seconds: float = IDLE
         timedelta(seconds=idle_seconds),
         SHOWN_MAX,
     )
-    return [_to_session(row) for row in rows]
+    return [to_session(row) for row in rows]
 
 
 async def end_session(db: Database, actor: Actor, user_id: UUID, session_id: UUID) -> None:
@@ -225,7 +206,8 @@ async def end_other_sessions(db: Database, actor: Actor, user_id: UUID, keep: by
     return ended
 
 
-def _to_session(row: Record) -> Session:
+def to_session(row: Record) -> Session:
+    """From any row with `COLUMNS`."""
     return Session(
         session_id=row["session_id"],
         user_id=row["user_id"],

@@ -22,6 +22,10 @@ from storage.usage_tuple import COLUMNS
 PAGE_ROWS_MAX = 1000
 """The most groups, and the most requests, of one page."""
 
+SEARCHED_ROWS_MAX = 100_000
+"""How far back a request is looked for by its id alone: there is no index of ids, since it would cost every
+row something, and they are random."""
+
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -33,11 +37,12 @@ class Grouping(StrEnum):
     DAY = "day"
     KEY = "key"
     MODEL = "model"
+    PROVIDER = "provider"
 
 
 class UsageTotal(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over a group of requests. `group` is a UTC day (2026-01-31), a key id, a model as answered, or
-    None for all."""
+    """Sums over a group of requests. `group` is a UTC day (2026-01-31), a key id, a model as answered, a
+    provider, or None for all."""
 
     group: str | None
     requests: int
@@ -71,6 +76,7 @@ _GROUPS = {
     Grouping.DAY: ("(hour AT TIME ZONE 'UTC')::date", "(started_at AT TIME ZONE 'UTC')::date"),
     Grouping.KEY: ("key_id", "key_id"),
     Grouping.MODEL: ("model", "coalesce(model_answered, model_asked, '')"),
+    Grouping.PROVIDER: ("provider", "provider"),
 }
 
 
@@ -82,9 +88,10 @@ async def select_totals(
     until: datetime | None = None,
     by: Grouping | None = None,
     after: str | None = None,
+    limit: int = PAGE_ROWS_MAX,
 ) -> list[UsageTotal]:
     """Sums of one organization's requests started in [since, until): one row for all, or one for each group,
-    in order, `PAGE_ROWS_MAX` at most, from behind the group `after`."""
+    in order, `limit` at most, from behind the group `after`."""
     spans = _split(since or _EVER, until or _FOREVER)
     of_hours, of_rows = _GROUPS[by]
     spelt = {None: "NULL::text", Grouping.DAY: "to_char(parts.\"group\", 'YYYY-MM-DD')"}.get(
@@ -107,32 +114,77 @@ async def select_totals(
          {'GROUP BY parts."group"' if by else ""}
         HAVING $8::text IS NULL OR {spelt} > $8
          ORDER BY 1
-         LIMIT {PAGE_ROWS_MAX}
+         LIMIT $9
         """,  # noqa: S608
         org_id,
         *spans,
         after,
+        min(limit, PAGE_ROWS_MAX),
     )
     return [_to_total(row) for row in rows]
 
 
 async def select_usage(
-    db: Queries, org_id: UUID, *, before: UsageRecord | None = None, limit: int = PAGE_ROWS_MAX
+    db: Queries,
+    org_id: UUID,
+    *,
+    since: datetime | None = None,
+    before: tuple[datetime, str] | None = None,
+    limit: int = PAGE_ROWS_MAX,
 ) -> list[UsageRecord]:
-    """An organization's requests, newest first, from behind `before`."""
+    """An organization's requests, newest first, from behind `before` (when one was started, and its id), down
+    to those started at `since`."""
     rows = await db.fetch(
         f"""
         SELECT {", ".join(COLUMNS)} FROM usage
-         WHERE org_id = $1 AND started_at <= $2 AND (started_at, request_id) < ($2, $3)
+         WHERE org_id = $1 AND started_at <= $2 AND (started_at, request_id) < ($2, $3) AND started_at >= $5
          ORDER BY started_at DESC, request_id DESC
          LIMIT $4
         """,  # noqa: S608
         org_id,
-        _FOREVER if before is None else before.started_at,
-        UUID(int=2**128 - 1) if before is None else UUID(before.request_id),
+        _FOREVER if before is None else before[0],
+        UUID(int=2**128 - 1) if before is None else UUID(before[1]),
         min(limit, PAGE_ROWS_MAX),
+        since or _EVER,
     )
     return [_to_record(row) for row in rows]
+
+
+async def select_request(
+    db: Queries, org_id: UUID, request_id: UUID, started_at: datetime | None = None
+) -> UsageRecord | None:
+    """One of an organization's requests: at once where its time is known, else among the newest
+    `SEARCHED_ROWS_MAX`."""
+    if started_at is not None:
+        row = await db.fetch_row(
+            f"SELECT {', '.join(COLUMNS)} FROM usage"  # noqa: S608
+            " WHERE started_at = $1 AND request_id = $2 AND org_id = $3",
+            started_at,
+            request_id,
+            org_id,
+        )
+    else:
+        row = await db.fetch_row(
+            f"""
+            SELECT {", ".join(COLUMNS)}
+              FROM (SELECT * FROM usage WHERE org_id = $1 ORDER BY started_at DESC LIMIT $3) newest
+             WHERE request_id = $2
+             LIMIT 1
+            """,  # noqa: S608
+            org_id,
+            request_id,
+            SEARCHED_ROWS_MAX,
+        )
+    return None if row is None else _to_record(row)
+
+
+async def select_first_usage(db: Queries, org_id: UUID) -> UsageRecord | None:
+    """The oldest request of an organization that is kept."""
+    row = await db.fetch_row(
+        f"SELECT {', '.join(COLUMNS)} FROM usage WHERE org_id = $1 ORDER BY started_at LIMIT 1",  # noqa: S608
+        org_id,
+    )
+    return None if row is None else _to_record(row)
 
 
 def _split(since: datetime, until: datetime) -> tuple[datetime, ...]:

@@ -19,7 +19,7 @@ TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
 
 # What is tested there hangs on programs, browsers and bytes, not on Python's version.
-_ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta"}
+_ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta", "reach"}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,6 +24,7 @@ from gateway.supervisor import Supervisor
 from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
 from storage.settings import PREFIX, CommonSettings, ServerSettings
+from tests.api_reference import management_api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
@@ -51,6 +52,7 @@ def pages() -> dict[str, str]:
         "command-line.md": "\n".join(command_line()),
         "metrics.md": "\n".join(metrics()),
         "settings.md": "\n".join(settings()),
+        "management-api.md": "\n".join(management_api()),
     }
 
 

@@ -10,14 +10,13 @@ from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
 from admin.accounts import letters, links
-from admin.accounts.sign_up import NO_ADDRESS
+from admin.accounts.asking import NO_ADDRESS
 from admin.redirect import see
 from admin.services import services
 from storage import accounts
 from storage.accounts import Letters
 from storage.email_links import LinkPurpose
 from storage.errors import Conflict, InvalidValue, NotFound
-from storage.factors import has_factor
 from storage.sessions import end_other_sessions, end_session, select_sessions
 from storage.users import normalize_email
 
@@ -38,7 +37,7 @@ async def show() -> ResponseReturnValue:
     return await render_template(
         "accounts/profile.html",
         user=user,
-        has_factor=await has_factor(services().db, user.user_id),
+        has_factor=web_session.require().has_factor,
         here=web_session.current_session(),
         sessions=await select_sessions(services().db, user.user_id, idle_seconds),
         done=DONE.get(request.args.get("done", "")),

@@ -10,15 +10,23 @@ from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
-from admin.accounts import letters, links
-from admin.accounts.sign_up import NO_ADDRESS
-from admin.accounts.steady_time import steady_time
+from admin.accounts import asking, letters, links
+from admin.accounts.asking import Asking
 from admin.redirect import see
 from admin.services import services
 from storage.accounts import Letters, request_reset, reset_password
 from storage.email_links import LinkPurpose
-from storage.errors import InvalidValue, NotFound
-from storage.users import normalize_email
+from storage.errors import NotFound
+
+ASKING = Asking(
+    LinkPurpose.RESET_PASSWORD,
+    throttle.RESET_ADDRESS,
+    throttle.RESET_ACCOUNT,
+    page="accounts/forgot.html",
+    sent="reset.show_sent",
+    write=lambda email, link: Letters(known=letters.reset_password(email, link), unknown=None),
+    post=request_reset,
+)
 
 blueprint = Blueprint("reset", __name__, template_folder="templates")
 
@@ -30,26 +38,7 @@ async def show() -> ResponseReturnValue:
 
 @blueprint.post("/forgot-password")
 async def ask() -> ResponseReturnValue:
-    await throttle.count_address(throttle.RESET_ADDRESS)
-    try:
-        email = normalize_email((await request.form).get("email", ""))
-    except InvalidValue:
-        return await render_template("accounts/forgot.html", problem=NO_ADDRESS), 422
-    async with steady_time():
-        await throttle.count(throttle.RESET_ACCOUNT, email)
-        token = web_session.new_token()
-        told = Letters(
-            known=letters.reset_password(email, links.make(LinkPurpose.RESET_PASSWORD, token)), unknown=None
-        )
-        await request_reset(
-            services().db,
-            web_session.actor(None),
-            services().master_keys,
-            email,
-            web_session.digest(token),
-            told,
-        )
-    return see(url_for("reset.show_sent"))
+    return await asking.ask(ASKING)
 
 
 @blueprint.get("/forgot-password/sent")

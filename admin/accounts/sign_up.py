@@ -10,18 +10,32 @@ from quart import Blueprint, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
-from admin.accounts import letters, links
-from admin.accounts.steady_time import steady_time
+from admin.accounts import asking, letters, links
+from admin.accounts.asking import Asking
 from admin.redirect import see
 from admin.services import services
 from storage.accounts import Letters, complete_sign_up, request_sign_up
 from storage.email_links import LinkPurpose
-from storage.errors import Conflict, InvalidValue, NotFound
+from storage.errors import Conflict, NotFound
 from storage.sessions import Method
-from storage.users import normalize_email
 
 NAME_CHARS_MAX = 200
-NO_ADDRESS = "That is not an email address."
+
+
+def _write(email: str, link: str) -> Letters:
+    sign_in = services().origin + url_for("accounts.show_sign_in")
+    return Letters(known=letters.already_signed_up(email, sign_in), unknown=letters.sign_up(email, link))
+
+
+ASKING = Asking(
+    LinkPurpose.SIGN_UP,
+    throttle.SIGN_UP_ADDRESS,
+    throttle.SIGN_UP_ACCOUNT,
+    page="accounts/sign_up.html",
+    sent="sign_up.show_sent",
+    write=_write,
+    post=request_sign_up,
+)
 
 blueprint = Blueprint("sign_up", __name__, template_folder="templates")
 
@@ -33,27 +47,7 @@ async def show() -> ResponseReturnValue:
 
 @blueprint.post("/sign-up")
 async def ask() -> ResponseReturnValue:
-    await throttle.count_address(throttle.SIGN_UP_ADDRESS)
-    try:
-        email = normalize_email((await request.form).get("email", ""))
-    except InvalidValue:
-        return await render_template("accounts/sign_up.html", problem=NO_ADDRESS), 422
-    async with steady_time():
-        await throttle.count(throttle.SIGN_UP_ACCOUNT, email)
-        token = web_session.new_token()
-        told = Letters(
-            known=letters.already_signed_up(email, services().origin + url_for("accounts.show_sign_in")),
-            unknown=letters.sign_up(email, links.make(LinkPurpose.SIGN_UP, token)),
-        )
-        await request_sign_up(
-            services().db,
-            web_session.actor(None),
-            services().master_keys,
-            email,
-            web_session.digest(token),
-            told,
-        )
-    return see(url_for("sign_up.show_sent"))
+    return await asking.ask(ASKING)
 
 
 @blueprint.get("/sign-up/sent")

@@ -1,1 +1,1 @@
-"""An organization with its plan and its API keys."""
+"""An organization with its plan, its first steps and its API keys."""

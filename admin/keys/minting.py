@@ -14,6 +14,7 @@ from quart import Blueprint, abort, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
+from admin.keys.scope_form import FAMILIES, read_scope, show_given
 from admin.redirect import see
 from admin.services import services
 from storage import throttles
@@ -23,8 +24,6 @@ from storage.model import APIKey, Mode
 from storage.throttles import Rule
 
 NAME_CHARS_MAX = 200
-MODELS_MAX = 200
-MODEL_CHARS_MAX = 200
 EXPIRIES = {"": None, "30": 30, "90": 90, "365": 365}
 """In days, as the form names them."""
 OVERLAPS = {"0": 0, "3600": 3600, "86400": 86400, "604800": 604800}
@@ -44,16 +43,13 @@ async def mint(org_id: UUID) -> ResponseReturnValue:
     user = web_session.require_user()
     form = await request.form
     name = form.get("name", "").strip()
-    models = _read_models(form.get("models", ""))
-    problems = {}
+    scope, problems = read_scope(form)
     if not 0 < len(name) <= NAME_CHARS_MAX or not name.isprintable():
         problems["name"] = f"A name has 1 to {NAME_CHARS_MAX} characters."
-    if models is None:
-        problems["models"] = f"Name up to {MODELS_MAX} models, one a line."
     if form.get("expiry", "") not in EXPIRIES or form.get("mode") not in list(Mode):
         abort(400)
     if problems:
-        return await _render_new(dict(form), problems), 422
+        return await _render_new(show_given(form), problems), 422
     await throttle.count(throttle.MINT_ACCOUNT, str(user.user_id))
     if not await _is_first(form.get("once", "")):
         return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
@@ -65,7 +61,9 @@ async def mint(org_id: UUID) -> ResponseReturnValue:
         name=name,
         mode=Mode(form["mode"]),
         expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
-        allowed_models=models or None,
+        allowed_models=scope.models,
+        allowed_endpoints=scope.endpoints,
+        allowed_networks=scope.networks,
     )
     return await _render_once(key, token)
 
@@ -108,16 +106,11 @@ async def _require(org_id: UUID, key_id: str) -> APIKey:
         abort(404)
 
 
-def _read_models(text: str) -> list[str] | None:
-    """The models of a text with one a line, or with commas; None when it is none such."""
-    models = [part.strip() for part in text.replace(",", "\n").splitlines() if part.strip()]
-    sound = all(len(model) <= MODEL_CHARS_MAX and model.isprintable() for model in models)
-    return models if sound and len(models) <= MODELS_MAX else None
-
-
-async def _render_new(given: dict[str, str], problems: dict[str, str]) -> str:
+async def _render_new(given: dict[str, object], problems: dict[str, str]) -> str:
     once = secrets.token_urlsafe(16)
-    return await render_template("keys/new.html", given=given, problems=problems, once=once)
+    return await render_template(
+        "keys/new.html", given=given, problems=problems, once=once, families=FAMILIES
+    )
 
 
 async def _render_once(key: APIKey, token: str) -> str:

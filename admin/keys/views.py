@@ -9,18 +9,19 @@ from quart import Blueprint, abort, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
+from admin.keys.checklist import make_checklist
 from admin.redirect import see
 from admin.services import services
 from storage.api_keys import revoke_key, select_key, select_keys
 from storage.errors import NotFound
 from storage.limits import select_limits
 from storage.model import APIKey
-from storage.organizations import select_organizations_by_user
 
 KEYS_SHOWN_MAX = 500
 """More would make a page nobody reads; the command line lists them all."""
 DONE = {
     "minted": "That form was sent already: its key was made, and shown, then.",
+    "scope": "It was set. Gateways keep to it from now on.",
     "revoked": "The key was revoked. Gateways refuse it from now on.",
 }
 
@@ -30,10 +31,10 @@ blueprint = Blueprint("keys", __name__, template_folder="templates")
 @blueprint.get("/")
 async def show_home() -> ResponseReturnValue:
     """The user's first organization."""
-    memberships = await select_organizations_by_user(services().db, web_session.require_user().user_id)
+    memberships = authorization.memberships()
     if not memberships:
         return await render_template("keys/no_organization.html")
-    first, _ = memberships[0]
+    first = memberships[0].organization
     return redirect(url_for("keys.show_organization", org_id=first.org_id), code=303)
 
 
@@ -46,6 +47,7 @@ async def show_organization(org_id: UUID) -> ResponseReturnValue:
         keys=list(reversed(keys)),
         gateway_url=services().settings.gateway_url,
         never_used=all(key.last_used_at is None for key in keys),
+        checklist=await make_checklist(services().db, authorization.current_membership().organization, keys),
         done=DONE.get(request.args.get("done", "")),
     )
 
@@ -57,7 +59,8 @@ async def show_key(org_id: UUID, key_id: str) -> ResponseReturnValue:
     except NotFound:
         abort(404)
     standings = await select_limits(services().db, org_id, key_id)
-    return await render_template("keys/key.html", key=key, standings=standings)
+    done = DONE.get(request.args.get("done", ""))
+    return await render_template("keys/key.html", key=key, standings=standings, done=done)
 
 
 @blueprint.post("/organizations/<uuid:org_id>/keys/<key_id>/revoke")

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from typing import NamedTuple
 
+from admin import amount
+from admin.amount import BadAmount
 from storage.limits import LimitStanding
 from storage.model import LimitKind, Period
-
-PICODOLLARS = 10**12
-AMOUNT_MAX = 10**18
-"""What the column holds: a million dollars."""
 
 
 class Field(NamedTuple):
@@ -33,37 +30,18 @@ FIELDS = (
 )
 
 
-class BadAmount(Exception):
-    """What was typed is no amount of that kind."""
-
-
 def read_amount(field: Field, text: str) -> int | None:
     """The amount in the unit that is kept; None when the field is empty, which means no limit.
 
     Raises `BadAmount`.
     """
     text = text.strip().replace(",", "")
-    if not text:
-        return None
-    if len(text) > 30 or not text.isascii():
-        raise BadAmount
-    try:
-        number = Decimal(text)
-        amount = number * PICODOLLARS if field.kind is LimitKind.MONEY else number
-        whole = int(amount)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise BadAmount from None
-    if whole != amount or not 0 < whole <= AMOUNT_MAX:
-        raise BadAmount
-    return whole
+    return amount.read_amount(field.kind, text) if text else None
 
 
-def show_amount(field: Field, amount: int) -> str:
+def show_amount(field: Field, kept: int) -> str:
     """As the form shows it, and reads it again."""
-    if field.kind is not LimitKind.MONEY:
-        return str(amount)
-    whole, rest = divmod(amount, PICODOLLARS)
-    return f"{whole}.{f'{rest:012}'.rstrip('0').ljust(2, '0')}"
+    return amount.show_amount(field.kind, kept)
 
 
 def find_standings(standings: list[LimitStanding]) -> dict[str, LimitStanding]:

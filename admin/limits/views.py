@@ -11,6 +11,7 @@ from admin import authorization, web_session
 from admin.limits.form import FIELDS, find_standings, read_form, show_amount
 from admin.redirect import see
 from admin.services import services
+from admin.standing import describe_all
 from storage.api_keys import select_key
 from storage.errors import Conflict, NotFound
 from storage.limits import THRESHOLDS, LimitScope, LimitStanding, select_limits, set_limit, unset_limit
@@ -48,10 +49,10 @@ async def _require_key(org_id: UUID, key_id: str) -> APIKey:
         abort(404)
 
 
-async def _standings(org_id: UUID, key: APIKey | None) -> dict[str, LimitStanding]:
+async def _select(org_id: UUID, key: APIKey | None) -> list[LimitStanding]:
     found = await select_limits(services().db, org_id, key.key_id if key else None)
     # Without a key all limits of the organization are told, those of its keys too.
-    return find_standings([one for one in found if one.limit.key_id == (key.key_id if key else None)])
+    return [one for one in found if one.limit.key_id == (key.key_id if key else None)]
 
 
 async def _change(org_id: UUID, key: APIKey | None) -> ResponseReturnValue:
@@ -59,7 +60,7 @@ async def _change(org_id: UUID, key: APIKey | None) -> ResponseReturnValue:
     amounts, problems = read_form(form)
     if problems:
         return await _render(org_id, key, dict(form), problems), 422
-    standings = await _standings(org_id, key)
+    standings = find_standings(await _select(org_id, key))
     actor = web_session.actor(web_session.require_user().user_id)
     for field in FIELDS:
         amount, standing = amounts[field.name], standings.get(field.name)
@@ -90,13 +91,15 @@ async def _render(
     given: dict[str, str] | None = None,
     problems: dict[str, str] | None = None,
 ) -> str:
-    standings = await _standings(org_id, key)
+    found = await _select(org_id, key)
+    standings = find_standings(found)
     shown = {field.name: _show(field.name, standings) for field in FIELDS}
     return await render_template(
         "limits/limits.html",
         key=key,
         fields=FIELDS,
         standings=standings,
+        gauges=describe_all(found, {key.key_id: key.name} if key else {}),
         show_amount=show_amount,
         given=shown | (given or {}),
         problems=problems or {},

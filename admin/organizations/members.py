@@ -8,16 +8,14 @@ from uuid import UUID
 from quart import Blueprint, abort, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import authorization, password_rules, throttle, web_session
+from admin import authorization, inviting, password_rules, throttle, web_session
 from admin.authorization import Forbidden, ProofNeeded
-from admin.organizations import letters
 from admin.redirect import see
 from admin.services import services
-from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound
+from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, ProofRequired
 from storage.invitations import (
     Invitation,
     accept_invitation,
-    invite,
     select_invitation,
     select_invitations,
     sign_up_invited,
@@ -56,20 +54,9 @@ async def invite_by_email(org_id: UUID) -> ResponseReturnValue:
     except InvalidValue:
         return await _render(org_id, {"email": "That is not an email address."}, typed), 422
     await throttle.count(throttle.INVITE_ACCOUNT, str(user.user_id))
-    token = web_session.new_token()
-    name = authorization.current_membership().organization.name
-    link = f"{services().origin}/invitation/{token}"
+    organization = authorization.current_membership().organization
     try:
-        await invite(
-            services().db,
-            web_session.actor(user.user_id),
-            services().master_keys,
-            org_id,
-            email,
-            role,
-            web_session.digest(token),
-            letters.invitation(email, name, role, link),
-        )
+        await inviting.send(web_session.actor(user.user_id), organization, email, role)
     except InvalidValue:
         abort(400)
     except Conflict as error:
@@ -91,12 +78,13 @@ async def withdraw(org_id: UUID, invitation_id: UUID) -> ResponseReturnValue:
 async def change(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
     user = web_session.require_user()
     role = _read_role((await request.form).get("role", ""))
-    if role is Role.OWNER and not web_session.current_session().stepped_up:
-        raise ProofNeeded
+    actor, proved = web_session.actor(user.user_id), web_session.current_session().stepped_up
     try:
-        await change_role(services().db, web_session.actor(user.user_id), org_id, user.user_id, user_id, role)
+        await change_role(services().db, actor, org_id, user.user_id, user_id, role, proved=proved)
     except NotFound:
         abort(404)
+    except ProofRequired:
+        raise ProofNeeded from None
     except NotAllowed:
         raise Forbidden from None
     except Conflict:
@@ -108,10 +96,13 @@ async def change(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
 async def remove(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
     """Somebody else, or oneself: that is leaving, and open to everybody."""
     user = web_session.require_user()
+    actor, proved = web_session.actor(user.user_id), web_session.current_session().stepped_up
     try:
-        await remove_member(services().db, web_session.actor(user.user_id), org_id, user.user_id, user_id)
+        await remove_member(services().db, actor, org_id, user.user_id, user_id, proved=proved)
     except NotFound:
         abort(404)
+    except ProofRequired:
+        raise ProofNeeded from None
     except NotAllowed:
         raise Forbidden from None
     except Conflict:
@@ -208,7 +199,7 @@ async def _render(org_id: UUID, problems: dict[str, str] | None = None, email: s
         me=web_session.require_user(),
         roles=tuple(Role),
         invitable=INVITABLE,
-        what_roles_do=letters.WHAT_ROLES_DO,
+        what_roles_do=inviting.WHAT_ROLES_DO,
         problems=problems or {},
         email=email,
         done=DONE.get(request.args.get("done", "")),

@@ -11,7 +11,6 @@ from admin import authorization, throttle, web_session
 from admin.redirect import see
 from admin.services import services
 from storage.errors import Conflict
-from storage.factors import has_factor
 from storage.memberships import create_owned_organization
 from storage.organization_end import GRACE, cancel_end, request_end
 from storage.organizations import rename, require_mfa
@@ -72,7 +71,7 @@ async def change_mfa(org_id: UUID) -> ResponseReturnValue:
     """Only who has a second factor may require one: nobody locks themselves out."""
     user = web_session.require_user()
     required = (await request.form).get("required") == "yes"
-    if required and not await has_factor(services().db, user.user_id):
+    if required and not web_session.require().has_factor:
         return await _render_settings({"mfa": "Set up a second factor of your own first."}), 422
     await require_mfa(services().db, web_session.actor(user.user_id), org_id, required)
     return see(url_for("organizations.show_settings", org_id=org_id, done="mfa"))

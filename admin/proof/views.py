@@ -13,7 +13,7 @@ from admin.passkey_ceremony import CeremonyFailed
 from admin.proof import interrupted
 from admin.redirect import see
 from admin.services import services
-from storage.factors import has_factor, select_factors
+from storage.factors import select_factors
 from storage.model import User
 from storage.passkeys import ChallengePurpose
 from storage.totp import use_totp
@@ -44,7 +44,7 @@ async def by_password() -> ResponseReturnValue:
     user = await _count()
     found = await select_user_by_email(services().db, user.email)
     password = (await request.form).get("password", "")
-    if await has_factor(services().db, user.user_id):
+    if web_session.require().has_factor:
         return await _refuse(TOO_LITTLE)
     if not await services().passwords.verify(password, found[1] if found else None):
         return await _refuse(WRONG_PASSWORD)

@@ -1,5 +1,9 @@
 """An organization's own provider keys. Whatever changes them needs fresh proof; what is typed is sealed, and
-wiped, before anything else is done with it."""
+wiped, before anything else is kept of it.
+
+A key is tried at its provider first. One that the provider refuses is not taken; where nothing could be told,
+the person may keep it untried, and types it once more for that: no page ever holds a key.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ from uuid import UUID
 from quart import Blueprint, abort, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from admin import authorization, web_session
+from admin import authorization, provider_check, throttle, web_session
+from admin.provider_check import Verdict
+from admin.providers import PROVIDERS
 from admin.redirect import see
 from admin.services import services
 from storage.credentials import (
@@ -20,30 +26,14 @@ from storage.credentials import (
 )
 from storage.errors import Conflict, InvalidValue, NotFound, PlanRefused
 from storage.model import ProviderCredential
+from storage.sealing import PLAINTEXT_BYTES_MAX, wipe
 
-PROVIDERS = {
-    "anthropic": "Anthropic",
-    "openai": "OpenAI",
-    "gemini": "Gemini",
-    "mistral": "Mistral",
-    "groq": "Groq",
-    "xai": "xAI",
-    "deepseek": "DeepSeek",
-    "deepseek_anthropic": "DeepSeek, Anthropic API",
-    "openrouter": "OpenRouter",
-    "azure_openai": "Azure OpenAI",
-    "bedrock_openai": "Bedrock, OpenAI API",
-    "vllm": "vLLM",
-    "vllm_anthropic": "vLLM, Anthropic API",
-    "ollama": "Ollama",
-    "ollama_anthropic": "Ollama, Anthropic API",
-    "openai_compatible": "Another with the OpenAI API",
-    "anthropic_compatible": "Another with the Anthropic API",
-}
-"""How people call those of `config/providers.toml`; a test compares the two."""
 PROBLEM = f"A provider key is {SECRET_BYTES_MIN} characters or more, without spaces."
+REFUSED = "The provider does not know that key. Look for a character too many or too few."
+UNTOLD = "The provider could not be asked, or did not say whether the key is good."
 DONE = {
     "set": "The key is sealed and in use.",
+    "accepted": "The provider took the key. It is sealed and in use.",
     "rotated": "The new key is sealed and in use; the old one was destroyed.",
     "revoked": "The key was revoked and destroyed.",
 }
@@ -73,24 +63,34 @@ async def add(org_id: UUID) -> ResponseReturnValue:
     provider = form.get("provider", "")
     if provider not in PROVIDERS:
         abort(400)
-    try:
-        await set_credential(
-            services().db,
-            web_session.actor(web_session.require_user().user_id),
-            services().master_keys,
-            org_id=org_id,
-            provider=provider,
-            secret=_read_secret(form.get("secret", "")),
-        )
-    except InvalidValue:
-        problems = {"secret": PROBLEM}
+    secret = _read_secret(form.get("secret", ""))
+    verdict, problem = await _try(provider, secret)
+    if problem is None:
+        try:
+            await set_credential(
+                services().db,
+                web_session.actor(web_session.require_user().user_id),
+                services().master_keys,
+                org_id=org_id,
+                provider=provider,
+                secret=secret,
+                verified=verdict is Verdict.ACCEPTED,
+            )
+        except InvalidValue:
+            problem = PROBLEM
+        except PlanRefused:
+            return see(url_for("provider_keys.show", org_id=org_id))
+    if problem is not None:
         page = render_template(
-            "provider_keys/new.html", providers=PROVIDERS, provider=provider, problems=problems
+            "provider_keys/new.html",
+            providers=PROVIDERS,
+            provider=provider,
+            problems={"secret": problem},
+            untold=verdict is Verdict.UNTOLD,
         )
         return await page, 422
-    except PlanRefused:
-        return see(url_for("provider_keys.show", org_id=org_id))
-    return see(url_for("provider_keys.show", org_id=org_id, done="set"))
+    done = "accepted" if verdict is Verdict.ACCEPTED else "set"
+    return see(url_for("provider_keys.show", org_id=org_id, done=done))
 
 
 @blueprint.get("/organizations/<uuid:org_id>/provider-keys/<uuid:credential_id>/rotate")
@@ -102,23 +102,32 @@ async def show_rotate(org_id: UUID, credential_id: UUID) -> ResponseReturnValue:
 @blueprint.post("/organizations/<uuid:org_id>/provider-keys/<uuid:credential_id>/rotate")
 async def rotate(org_id: UUID, credential_id: UUID) -> ResponseReturnValue:
     credential = await _require(org_id, credential_id)
-    try:
-        await rotate_credential(
-            services().db,
-            web_session.actor(web_session.require_user().user_id),
-            services().master_keys,
-            credential_id,
-            _read_secret((await request.form).get("secret", "")),
-            org_id=org_id,
-        )
-    except InvalidValue:
-        problems = {"secret": PROBLEM}
+    secret = _read_secret((await request.form).get("secret", ""))
+    verdict, problem = await _try(credential.provider, secret)
+    if problem is None:
+        try:
+            await rotate_credential(
+                services().db,
+                web_session.actor(web_session.require_user().user_id),
+                services().master_keys,
+                credential_id,
+                secret,
+                org_id=org_id,
+                verified=verdict is Verdict.ACCEPTED,
+            )
+        except InvalidValue:
+            problem = PROBLEM
+        except (Conflict, PlanRefused):
+            return see(url_for("provider_keys.show", org_id=org_id))
+    if problem is not None:
         page = render_template(
-            "provider_keys/rotate.html", credential=credential, labels=PROVIDERS, problems=problems
+            "provider_keys/rotate.html",
+            credential=credential,
+            labels=PROVIDERS,
+            problems={"secret": problem},
+            untold=verdict is Verdict.UNTOLD,
         )
         return await page, 422
-    except (Conflict, PlanRefused):
-        return see(url_for("provider_keys.show", org_id=org_id))
     return see(url_for("provider_keys.show", org_id=org_id, done="rotated"))
 
 
@@ -130,6 +139,23 @@ async def revoke(org_id: UUID, credential_id: UUID) -> ResponseReturnValue:
     except NotFound:
         abort(404)
     return see(url_for("provider_keys.show", org_id=org_id, done="revoked"))
+
+
+async def _try(provider: str, secret: bytearray) -> tuple[Verdict | None, str | None]:
+    """What the provider says, and what is wrong then; None twice when the person wants no trial.
+
+    What has no key's shape is sent nowhere: storage refuses it. Wipes a secret that is not to be kept.
+    """
+    sound = SECRET_BYTES_MIN <= len(secret) <= PLAINTEXT_BYTES_MAX
+    if (await request.form).get("untried") == "yes" or not sound:
+        return None, None
+    user = web_session.require_user()
+    await throttle.count(throttle.PROVIDER_TRIAL_ACCOUNT, str(user.user_id))
+    verdict = await provider_check.check(services().provider_endpoints.get(provider), secret)
+    if verdict is Verdict.ACCEPTED:
+        return verdict, None
+    wipe(secret)
+    return verdict, REFUSED if verdict is Verdict.REFUSED else UNTOLD
 
 
 def _read_secret(text: str) -> bytearray:

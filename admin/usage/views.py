@@ -1,4 +1,5 @@
-"""What an organization used: a plot, tables by key and model, the newest requests, and all of it as CSV.
+"""What an organization used: a plot, tables by key, model and provider, limits with their state, the newest
+requests, and all of it as CSV.
 
 Nothing here is a prompt or an answer: those are never stored.
 """
@@ -12,16 +13,19 @@ from quart import Blueprint, Response, abort, render_template, request
 from quart.typing import ResponseReturnValue
 
 from admin.services import services
+from admin.standing import describe_all
 from admin.usage.chart import HEIGHT, WIDTH, make_bars
 from admin.usage.spreadsheet import write_csv
 from storage.api_keys import select_keys
+from storage.limits import select_limits
 from storage.usage_report import PAGE_ROWS_MAX, Grouping, UsageTotal, select_totals, select_usage
 
 SPANS = (7, 30, 90)
 """In days, today included."""
 SPAN_DEFAULT = 30
 ROWS_SHOWN_MAX = 50
-NEWEST_SHOWN = 20
+NEWEST_SHOWN = 10
+STANDINGS_SHOWN_MAX = 20
 
 blueprint = Blueprint("usage", __name__, template_folder="templates")
 
@@ -32,6 +36,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     since = _since(days)
     by_day = await select_totals(db, org_id, since=since, by=Grouping.DAY)
     [whole] = await select_totals(db, org_id, since=since)
+    names = {key.key_id: key.name for key in await select_keys(db, org_id)}
     return await render_template(
         "usage/usage.html",
         days=days,
@@ -42,7 +47,9 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         height=HEIGHT,
         by_key=await _dearest(org_id, since, Grouping.KEY),
         by_model=await _dearest(org_id, since, Grouping.MODEL),
-        names={key.key_id: key.name for key in await select_keys(db, org_id)},
+        by_provider=await _dearest(org_id, since, Grouping.PROVIDER),
+        names=names,
+        standings=describe_all(await select_limits(db, org_id), names)[:STANDINGS_SHOWN_MAX],
         newest=await select_usage(db, org_id, limit=NEWEST_SHOWN),
     )
 

@@ -121,7 +121,7 @@ class AnswerReader:
         expected = self._expectation
         if self._surplus:
             return Failure.MALFORMED
-        if self.status != expected.status:
+        if expected.status not in (None, self.status):
             return Failure.STATUS
         if self._stream and expected.status == 200:
             if self._terminal not in self._tail[-tail_bytes_max:]:

@@ -22,7 +22,7 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
     caught by it.
     """
 
-    status: int = 200
+    status: int | None = 200
     events: int | None = None
     body_bytes: int | None = None
     body_crc32: int | None = None

@@ -71,6 +71,9 @@ class WebSockets:
         if self._meter.spool.full:
             raise Refusal(Kind.UNAVAILABLE, "Karta cannot record usage at the moment.", retry_after=10)
         check_standing(caller, time.time())
+        if caller.scope is not None:
+            peer = connection.address
+            caller.scope.check(request.operation, request.inbound, peer, self._trusted_proxies)
         grant = authorize(caller, request, self._upstreams, time.time())
         await self._try_limits(grant)
         upstream = await self._pools.of(grant.provider.origin).acquire(fresh=True)

@@ -37,6 +37,18 @@ def register(commands: Commands) -> None:
         action="store_true",
         help="also under a hard budget: what tells its cost only later (batches, background answers, agents)",
     )
+    for option, metavar, told in (
+        ("--model", "NAME", "a model it may ask for"),
+        ("--endpoint", "NAME", "an endpoint it may use, by what follows /v1/, like messages"),
+        ("--network", "CIDR", "where its clients may be, like 192.0.2.0/24"),
+    ):
+        mint.add_argument(
+            option,
+            action="append",
+            default=[],
+            metavar=metavar,
+            help=f"{told}; may be given again (default: any)",
+        )
     mint.set_defaults(run=run_mint)
     listed = actions.add_parser("list", help="list an organization's keys")
     listed.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
@@ -79,7 +91,10 @@ def seconds(text: str) -> int:
 def run_mint(given: argparse.Namespace) -> None:
     from storage.api_keys import mint_key
     from storage.bridge import Database
+    from storage.key_scopes import parse_endpoints, parse_networks
     from storage.model import Mode
+
+    endpoints, networks = parse_endpoints(given.endpoint), parse_networks(given.network)
 
     async def mint(db: Database) -> tuple[APIKey, str]:
         mode = Mode.TEST if given.test else Mode.LIVE
@@ -89,6 +104,9 @@ def run_mint(given: argparse.Namespace) -> None:
             org_id=given.org,
             name=given.name,
             mode=mode,
+            allowed_models=given.model or None,
+            allowed_endpoints=endpoints,
+            allowed_networks=networks,
             billed_elsewhere=given.billed_elsewhere,
         )
 
@@ -170,7 +188,9 @@ def describe(key: APIKey) -> dict[str, object]:
         "expires_at": key.expires_at,
         "revoked_at": key.revoked_at,
         "last_used_at": key.last_used_at,
-        "allowed_models": None if key.allowed_models is None else list(key.allowed_models),
+        "allowed_models": key.allowed_models,
+        "allowed_endpoints": key.allowed_endpoints,
+        "allowed_networks": key.allowed_networks,
         "billed_elsewhere": key.billed_elsewhere,
     }
 

@@ -1,14 +1,17 @@
-"""`karta master-key generate`."""
+"""`karta master-key generate | rotate`."""
 
 from __future__ import annotations
 
 import argparse
 from typing import TYPE_CHECKING
 
-from karta.terminal import UsageError, print_json
+from karta import database_choice
+from karta.terminal import CommandError, UsageError, print_json
 
 if TYPE_CHECKING:
     from karta.terminal import Commands
+    from storage.bridge import Database
+    from storage.master_key_rotation import Rotation
 
 VERSION_MAX = 2**31 - 1
 
@@ -27,6 +30,19 @@ def register(commands: Commands) -> None:
     )
     generate.add_argument("--json", action="store_true", help="print {master_key}")
     generate.set_defaults(run=run)
+    rotate = actions.add_parser(
+        "rotate",
+        help="move everything sealed under the newest master key",
+        description="Move provider keys, secrets of authenticator apps and waiting mail under the master key "
+        "with the highest number. Before it, give the new key to every gateway and admin server beside the "
+        "old ones (KARTA_MASTER_KEYS or its file) and restart or reload them: they must open what is moved. "
+        "After it, the old keys can go. Needs the database's owner.",
+    )
+    database_choice.add_arguments(rotate)
+    rotate.add_argument(
+        "--json", action="store_true", help="print {version, credentials, totp_secrets, messages, unopened}"
+    )
+    rotate.set_defaults(run=run_rotate)
 
 
 def run(given: argparse.Namespace) -> None:
@@ -39,3 +55,30 @@ def run(given: argparse.Namespace) -> None:
         print_json({"master_key": master_key})
     else:
         print(master_key)
+
+
+def run_rotate(given: argparse.Namespace) -> None:
+    import msgspec
+
+    from storage.master_key_rotation import rotate_master_key
+
+    master_keys = database_choice.choose(given).load_master_keys()
+    if master_keys is None:
+        raise CommandError("no master key: set KARTA_MASTER_KEYS or KARTA_MASTER_KEYS_FILE")
+
+    async def rotate(db: Database) -> Rotation:
+        return await rotate_master_key(db, database_choice.actor(), master_keys)
+
+    moved = database_choice.run_as_owner(given, rotate)
+    if given.json:
+        print_json(msgspec.structs.asdict(moved))
+    else:
+        print(
+            f"Under master key {moved.version} now: {moved.credentials} provider keys, {moved.totp_secrets} "
+            f"secrets of apps and {moved.messages} mails more than before."
+        )
+    if not moved.complete:
+        raise CommandError(
+            f"{moved.unopened} sealed things open with none of the master keys given: keep the older ones, "
+            "and give them all"
+        )

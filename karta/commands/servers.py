@@ -14,6 +14,7 @@ from karta.commands.up import port, worker_count
 from karta.terminal import CommandError, print_error, print_json
 
 if TYPE_CHECKING:
+    from admin.provider_check import Endpoint
     from gateway.settings import GatewaySettings
     from karta.terminal import Commands
 
@@ -117,8 +118,21 @@ def run_admin(given: argparse.Namespace) -> None:
     from admin.settings import AdminSettings
 
     settings = AdminSettings.load(**_database_overrides(given))
+    endpoints = _load_endpoints(development=settings.env == "development")
     with _errors_told(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
-        main(settings, on_ready=_announce(given, "admin_url"))
+        main(settings, endpoints, on_ready=_announce(given, "admin_url"))
+
+
+def _load_endpoints(*, development: bool) -> dict[str, Endpoint]:
+    from gateway.provider import ProviderError
+    from karta.provider_endpoints import load_endpoints
+    from storage.settings import SettingsError, read_variables
+
+    variables = {name: variable.value for name, variable in read_variables().items()}
+    try:
+        return load_endpoints(variables, development=development)
+    except ProviderError as error:
+        raise SettingsError(tuple(str(error).splitlines())) from None
 
 
 def run_simulated(given: argparse.Namespace) -> None:

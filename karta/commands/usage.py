@@ -33,12 +33,12 @@ def register(commands: Commands) -> None:
     report = actions.add_parser(
         "report",
         help="sum up an organization's requests",
-        description="Sum up an organization's requests, by day, key or model. Token figures exclude each "
-        "other, except that reasoning and audio are parts of input and output. `unpriced` requests have no "
-        "known price and are not in the cost.",
+        description="Sum up an organization's requests, by day, key, model or provider. Token figures "
+        "exclude each other, except that reasoning and audio are parts of input and output. `unpriced` "
+        "requests have no known price and are not in the cost.",
     )
     report.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
-    report.add_argument("--by", choices=("day", "key", "model"), help="one row for each")
+    report.add_argument("--by", choices=("day", "key", "model", "provider"), help="one row for each")
     report.add_argument(
         "--since", type=moment, metavar="TIME", help="from then on: 2026-01-31, or with a time"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +14,7 @@ import httpx
 import pytest
 import trio
 
+from admin.provider_check import Endpoint
 from admin.server import browser_url, listen, serve
 from admin.settings import AdminSettings
 from storage.bridge import Database
@@ -61,7 +62,9 @@ async def person(admin_db: Database) -> Person:
 
 
 @asynccontextmanager
-async def running_admin(database_url: str, **settings: Any) -> AsyncIterator[str]:
+async def running_admin(
+    database_url: str, *, endpoints: Mapping[str, Endpoint] | None = None, **settings: Any
+) -> AsyncIterator[str]:
     """Yields the URL to open."""
     given = {"master_keys": MASTER_KEYS_TEXT, **settings}
     loaded = AdminSettings.load(database_url=database_url, **given)
@@ -71,7 +74,7 @@ async def running_admin(database_url: str, **settings: Any) -> AsyncIterator[str
         async with trio.open_nursery() as nursery:
 
             async def run() -> None:
-                await serve(loaded, listener, on_ready=lambda _: ready.set(), stop=stop)
+                await serve(loaded, listener, endpoints, on_ready=lambda _: ready.set(), stop=stop)
 
             nursery.start_soon(run)
             await ready.wait()

@@ -17,6 +17,9 @@ from tests.admin.conftest import ACTOR, Person, make_person, make_stale, passwor
 ORG_ENDPOINTS = sorted(name for name, access in TABLE.items() if access.audience is Audience.MEMBER)
 
 
+KEY_ENDPOINTS = sorted(name for name, access in TABLE.items() if access.audience is Audience.KEY)
+
+
 def routes() -> dict[str, tuple[str, str]]:
     """Of each endpoint its method and path, as the app has them."""
     from quart import Quart
@@ -34,7 +37,7 @@ ROUTES = routes()
 
 
 def path_of(endpoint: str, org_id: object) -> str:
-    path = ROUTES[endpoint][1].replace("<uuid:org_id>", str(org_id))
+    path = ROUTES[endpoint][1].replace("<uuid:org_id>", str(org_id)).replace("<int:limit_id>", "1")
     for kind in ("uuid:", ""):
         while f"<{kind}" in path:
             before, _, after = path.partition(f"<{kind}")
@@ -46,10 +49,23 @@ def test_each_endpoint_has_its_row_and_no_row_is_left_over() -> None:
     assert set(TABLE) == set(ROUTES)
 
 
-def test_members_rows_name_roles_and_no_others_do() -> None:
+def test_rows_of_members_and_keys_name_roles_and_no_others_do() -> None:
     for endpoint, access in TABLE.items():
-        assert bool(access.roles) == (access.audience is Audience.MEMBER), endpoint
-        assert ("<uuid:org_id>" in ROUTES[endpoint][1]) == (access.audience is Audience.MEMBER), endpoint
+        ours = access.audience in (Audience.MEMBER, Audience.KEY)
+        assert bool(access.roles) == ours, endpoint
+        named = "<uuid:org_id>" in ROUTES[endpoint][1]
+        assert named == ours or endpoint == "api.get_management_key", endpoint
+        assert (access.scope is not None) == (access.audience is Audience.KEY and named), endpoint
+
+
+def test_what_reads_and_what_writes_have_scopes_of_their_own() -> None:
+    for endpoint in KEY_ENDPOINTS:
+        scope = TABLE[endpoint].scope
+        if scope is not None:
+            assert scope.value.endswith(":read") == (ROUTES[endpoint][0] == "GET"), endpoint
+        # Nobody who may only look changes anything.
+        if ROUTES[endpoint][0] != "GET":
+            assert Role.VIEWER not in TABLE[endpoint].roles, endpoint
 
 
 async def ask(visitor: Visitor, endpoint: str, org_id: object, token: str) -> int:
@@ -97,7 +113,7 @@ async def make_member(db: Database, owner: Person, role: Role) -> str:
 async def test_who_is_not_signed_in_is_sent_to_sign_in(visitor: Visitor, person: Person) -> None:
     token = await visitor.token()
     for endpoint, access in TABLE.items():
-        if access.audience is Audience.EVERYBODY:
+        if access.audience in (Audience.EVERYBODY, Audience.KEY):
             continue
         status = await ask(visitor, endpoint, person.organization.org_id, token)
         assert status == 303, endpoint
@@ -106,7 +122,11 @@ async def test_who_is_not_signed_in_is_sent_to_sign_in(visitor: Visitor, person:
 async def test_what_needs_proof_asks_for_it(signed_in: Visitor, admin_db: Database, person: Person) -> None:
     await make_stale(admin_db)
     token = token_of((await signed_in.get("/account")).text)
-    asked = [endpoint for endpoint, access in TABLE.items() if access.proof]
+    asked = [
+        endpoint
+        for endpoint, access in TABLE.items()
+        if access.proof and access.audience is not Audience.STAFF
+    ]
     assert asked
     for endpoint in asked:
         method, _ = ROUTES[endpoint]

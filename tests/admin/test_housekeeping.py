@@ -8,11 +8,13 @@ import trio.testing
 
 from admin import housekeeping
 from admin.housekeeping import do_round, keep_house
+from storage import idempotency
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable
 from storage.organization_end import request_end
 from storage.organizations import select_organization
-from tests.admin.conftest import ACTOR, make_person
+from tests.admin.conftest import ACTOR, Person, make_person
+from tests.admin.management_api.client import mint
 
 
 async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -> None:
@@ -26,6 +28,19 @@ async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -
     assert await do_round(admin_db) == 0
     assert (await select_organization(admin_db, org_id)).name == "Deleted organization"
     assert (await select_organization(admin_db, people[1].organization.org_id)).name == "Acme"
+
+
+async def test_kept_answers_are_forgotten_after_a_day(
+    admin_db: Database, owner_db: Database, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = await mint(admin_db, person)
+    monkeypatch.setattr(idempotency, "SWEPT_ROWS_MAX", 2)
+    for number in range(5):
+        await idempotency.claim(admin_db, key.key_id, bytes([number]) * 32, bytes(32))
+    await owner_db.execute("UPDATE idempotent_requests SET created_at = now() - interval '25 hours'")
+    await idempotency.claim(admin_db, key.key_id, b"x" * 32, bytes(32))
+    await do_round(admin_db)
+    assert await owner_db.fetch_value("SELECT count(*) FROM idempotent_requests") == 1
 
 
 def test_a_round_that_fails_is_told_and_tried_again(

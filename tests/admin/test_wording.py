@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from admin.wording import browser, day, dollars, minute
+from admin.wording import browser, day, dollars, milliseconds, minute, second
 
 MOMENT = datetime(2026, 3, 4, 5, 6, tzinfo=UTC)
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36"
@@ -13,6 +13,12 @@ CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)
 def test_times() -> None:
     assert day(MOMENT) == "4 Mar 2026"
     assert minute(MOMENT) == "4 Mar 2026, 05:06 UTC"
+    assert second(MOMENT) == "4 Mar 2026, 05:06:00 UTC"
+
+
+def test_how_long_something_took() -> None:
+    told = [milliseconds(us) for us in (0, 400, 9_999, 12_000, 999_999, 3_210_000)]
+    assert told == ["0.0 ms", "0.4 ms", "10.0 ms", "12 ms", "1000 ms", "3.2 s"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from gateway.readiness import Readiness
 from gateway.wait import Waiting
 from gateway.watchdog import Watchdog
 from tests.gateway.conftest import Stage, Tenant
-from tests.support.gateway import poll
+from tests.support.gateway import RunningGateway, poll
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, answering, silent
@@ -182,6 +182,54 @@ async def test_a_stop_lets_answers_finish_and_closes_what_is_idle(stage: Stage, 
         await gateway.stopped.wait()
         row = await gateway.only_row()
         assert (row["outcome"], row["output_tokens"]) == ("completed", 5)
+
+
+async def test_a_stop_answers_what_the_kernel_has_accepted(
+    stage: Stage, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def accept_nothing(_acceptor: Acceptor, _listener: socket.socket, _nursery: trio.Nursery) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Acceptor, "serve", accept_nothing)
+    limits = {"drain_idle_seconds": 30.0}
+    async with (
+        stage(answering(ANSWER), limits=limits) as (gateway, _),
+        contextlib.AsyncExitStack() as clients,
+    ):
+        waiting = [await clients.enter_async_context(gateway.client()) for _ in range(20)]
+        for client in waiting[1:]:
+            await client.send(post(tenant.token))
+        signal.raise_signal(signal.SIGTERM)
+        await until_refused(gateway)
+        # One whose request is still on its way.
+        await waiting[0].send(post(tenant.token))
+        for client in waiting:
+            answer = await client.read_answer()
+            assert (answer.status, answer.headers["connection"]) == (200, "close")
+            assert await client.read_to_end() == b""
+            assert not client.was_reset
+
+
+async def test_a_stop_answers_a_request_that_crosses_it(stage: Stage, tenant: Tenant) -> None:
+    limits = {"drain_idle_seconds": 30.0}
+    async with stage(answering(ANSWER), limits=limits) as (gateway, _), gateway.client() as client:
+        await client.send(post(tenant.token))
+        assert (await client.read_answer()).status == 200
+        signal.raise_signal(signal.SIGTERM)
+        await until_refused(gateway)
+        await client.send(post(tenant.token))
+        answer = await client.read_answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await client.read_to_end() == b""
+
+
+async def until_refused(gateway: RunningGateway) -> None:
+    with trio.fail_after(10):
+        while True:
+            try:
+                await (await gateway.connect()).aclose()
+            except OSError:
+                return
 
 
 async def test_readiness_may_say_no_before_connections_are_refused(stage: Stage, tenant: Tenant) -> None:

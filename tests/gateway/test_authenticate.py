@@ -129,7 +129,7 @@ async def test_an_address_that_fails_too_often_waits(stage: Stage, tenant: Tenan
         assert (await gateway.ask(post(tenant.token))).status == 200
         assert (await ask_from(gateway, "127.0.0.2", unknown())).status == 401
         # A minute later it may try again.
-        failures = gateway.authenticator._failures
+        failures = gateway.authenticator.guesses.failures
         for name, (since, count) in failures.items():
             failures[name] = (since - 61, count)
         assert (await gateway.ask(post(unknown()))).status == 401
@@ -155,9 +155,33 @@ async def test_attacks_on_a_key_do_not_lock_it_out_where_it_is_known(stage: Stag
     async with stage(answering(ANSWER), limits={"failures_per_minute": 2}) as (gateway, _):
         for number in range(2, 4):
             assert (await ask_from(gateway, f"127.0.0.{number}", forge(tenant.token))).status == 401
-        assert (await ask_from(gateway, "127.0.0.4", forge(tenant.token))).status == 429
+        assert (await ask_from(gateway, "127.0.0.2", forge(tenant.token))).status == 429
         assert gateway.authenticator.bcrypt_runs == 2
-        assert (await gateway.ask(post(tenant.token))).status == 200
+        assert (await ask_from(gateway, "127.0.0.2", tenant.token)).status == 200
+
+
+async def test_attacks_on_a_key_do_not_lock_it_out_where_it_is_new(stage: Stage, tenant: Tenant) -> None:
+    """From an address of its own: whoever has sent nothing wrong may try, once."""
+    async with stage(answering(ANSWER), cold=True, limits={"failures_per_minute": 2}) as (gateway, _):
+        for number in range(2, 4):
+            assert (await ask_from(gateway, f"127.0.0.{number}", forge(tenant.token))).status == 401
+        assert (await ask_from(gateway, "127.0.0.4", forge(tenant.token))).status == 401
+        assert (await ask_from(gateway, "127.0.0.4", forge(tenant.token))).status == 429
+        assert gateway.authenticator.bcrypt_runs == 3
+        assert (await ask_from(gateway, "127.0.0.5", tenant.token)).status == 200
+
+
+async def test_one_address_does_not_fill_the_queue_with_one_key(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), cold=True) as (gateway, _), trio.open_nursery() as nursery:
+        async with gateway.authenticator._threads:
+            for _ in range(2):
+                nursery.start_soon(ask_from, gateway, "127.0.0.2", forge(tenant.token))
+            await poll(lambda: gateway.authenticator.in_flight == 2)
+            refused = await ask_from(gateway, "127.0.0.2", forge(tenant.token))
+            assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+            nursery.start_soon(ask_from, gateway, "127.0.0.3", tenant.token)
+            await poll(lambda: gateway.authenticator.in_flight == 3)
+        await poll(lambda: gateway.authenticator.verified == 1 and not gateway.authenticator.in_flight)
 
 
 async def test_verifications_do_not_queue_without_end(stage: Stage, tenant: Tenant) -> None:

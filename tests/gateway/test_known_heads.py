@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway import known_heads, operations
 from gateway.api_request import APIRequest, recognise, take_body
-from gateway.known_heads import HEAD_BYTES_MAX, NEWS_MAX, KnownHeads
+from gateway.known_heads import HEAD_BYTES_MAX, NEWS_MAX, KnownHead, KnownHeads
 from gateway.limits import Limits
 from gateway.provider import AuthStyle, make_provider
 from gateway.refusal import Dialect
@@ -46,6 +46,14 @@ def knowing(*requests: bytes) -> KnownHeads:
     return heads
 
 
+def find(heads: KnownHeads, data: bytes) -> tuple[KnownHead, bytes] | None:
+    """What is found, whichever head came before it on the connection."""
+    found = heads.find(data)
+    for likely in heads._known.values():
+        assert heads.find(data, likely) == found
+    return found
+
+
 def split(data: bytes) -> tuple[bytes, bytes]:
     head, end, body = data.partition(b"\r\n\r\n")
     return head + end, body
@@ -59,7 +67,7 @@ def test_a_known_head_is_found_with_any_body_of_its_length(body: bytes, title_ca
     heads = knowing(POST.replace(b"content-length", name))
     head, _ = split(POST)
     data = head.replace(b"content-length: %d" % len(BODY), b"%s: %d" % (name, len(body))) + body
-    found = heads.find(data)
+    found = find(heads, data)
     assert found is not None
     known, its_body = found
     assert its_body == body
@@ -68,7 +76,7 @@ def test_a_known_head_is_found_with_any_body_of_its_length(body: bytes, title_ca
 
 
 def test_a_request_without_a_body_is_found() -> None:
-    found = knowing(GET).find(GET)
+    found = find(knowing(GET), GET)
     assert found is not None
     assert found[1] == b""
 
@@ -95,13 +103,13 @@ def test_no_other_head_is_found(data: st.DataObject) -> None:
             changed[at:] = changed[at:].swapcase()
     if changed == head:
         return
-    assert heads.find(bytes(changed) + body) is None
+    assert find(heads, bytes(changed) + body) is None
 
 
 @given(st.lists(st.sampled_from([*POST.split(b"\r\n"), b"content-length: 5", b"x: y"]), max_size=12))
 def test_no_other_order_of_lines_is_found(lines: list[bytes]) -> None:
     data = b"\r\n".join(lines) + b"\r\n\r\n" + BODY
-    assert knowing(POST).find(data) is None or data == POST
+    assert find(knowing(POST), data) is None or data == POST
 
 
 LENGTH = b"content-length: %d\r\n" % len(BODY)
@@ -149,7 +157,7 @@ LOOK_ALIKES = {
 
 @pytest.mark.parametrize("what", LOOK_ALIKES)
 def test_what_looks_alike_is_not_found(what: str) -> None:
-    assert knowing(POST, GET).find(LOOK_ALIKES[what]) is None
+    assert find(knowing(POST, GET), LOOK_ALIKES[what]) is None
 
 
 NEVER_KEPT = {
@@ -172,7 +180,7 @@ NEVER_KEPT = {
 def test_what_is_not_the_same_each_time_is_not_kept(what: str) -> None:
     heads = knowing(NEVER_KEPT[what])
     assert len(heads) == 0
-    assert heads.find(NEVER_KEPT[what]) is None
+    assert find(heads, NEVER_KEPT[what]) is None
 
 
 def test_the_oldest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,7 +188,7 @@ def test_the_oldest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None
     requests = [post(TOKEN, headers=f"x-number: {number}\r\n") for number in range(5)]
     heads = knowing(*requests)
     assert len(heads) == 3
-    assert [heads.find(one) is not None for one in requests] == [False, False, True, True, True]
+    assert [find(heads, one) is not None for one in requests] == [False, False, True, True, True]
 
 
 def test_the_same_head_is_kept_once() -> None:
@@ -193,7 +201,7 @@ def test_nobody_knows_what_another_process_calls_a_head() -> None:
 
 
 def test_the_head_that_goes_up_is_made_once_for_a_provider() -> None:
-    known, _ = knowing(POST).find(POST) or pytest.fail("not found")
+    known, _ = find(knowing(POST), POST) or pytest.fail("not found")
 
     one, other = (
         make_provider(
@@ -208,14 +216,45 @@ def test_the_head_that_goes_up_is_made_once_for_a_provider() -> None:
     assert TOKEN.encode() not in first
 
 
+def test_a_head_like_the_one_before_is_compared_but_for_its_key() -> None:
+    heads = knowing(POST)
+    (known,) = heads._known.values()
+    heads._known.clear()
+    assert heads.find(POST, known) == (known, BODY)
+    other_key = POST.replace(TOKEN.encode(), TOKEN.swapcase().encode())
+    assert heads.find(other_key, known) is None
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "cookie: session=a-secret-of-somebody\r\n",
+        "authorization: Bearer sk-of-the-provider\r\n",
+        f"authorization: Bearer {TOKEN}\r\n",
+        "proxy-authorization: Basic YTpi\r\n",
+    ],
+)
+def test_a_head_with_other_secrets_is_known_by_its_mac_alone(headers: str) -> None:
+    data = post(TOKEN, headers=headers)
+    heads = knowing(data)
+    (known,) = heads._known.values()
+    assert find(heads, data) == (known, BODY)
+    heads._known.clear()
+    assert heads.find(data, known) is None
+    kept = [one for one in reachable(known) if isinstance(one, bytes)]
+    assert not [one for one in kept if b"a-secret" in one or b"sk-of" in one or b"YTpi" in one]
+
+
 # Secrets.
 
 
-def test_what_is_kept_holds_no_key() -> None:
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_is_kept_holds_no_key(twice: bool) -> None:
     token = "kt_live_" + "that".join("nobody else has")
-    data = post(token, headers=f"authorization: Bearer {token}\r\nx-custom: a\r\n")
+    again = f"authorization: Bearer {token}\r\n" if twice else ""
+    data = post(token, headers=f"{again}x-custom: a\r\n")
     heads = knowing(data)
-    known, _ = heads.find(data) or pytest.fail("not found")
+    known, _ = find(heads, data) or pytest.fail("not found")
     assert known.request.lines
     assert token.encode() not in b"".join(known.request.lines)
     assert known.request.token == b""

@@ -17,6 +17,7 @@ from storage.limits import LimitScope, set_limit
 from storage.model import LimitKind, OrgStatus, Period
 from storage.organizations import set_status
 from storage.sealing import MasterKeys
+from tests.faults.history import percentile
 from tests.gateway.conftest import ACTOR, Tenant, set_byok
 from tests.gateway.many_keys import mint_many
 from tests.support.requests import ANSWER, post
@@ -36,6 +37,10 @@ CLIENTS = 8
 STREAMS = 8
 # What the promise allows; measured it is some hundredths of a second.
 REFUSED_SECONDS_MAX = 5.0
+
+# So many are measured on purpose, alone on the machine.
+MEASURED_MIN = 50
+P99_SECONDS_MAX = 1.0
 
 End = Callable[[Database, Tenant, str], Awaitable[None]]
 
@@ -154,6 +159,9 @@ async def test_a_revocation_reaches_every_worker_and_every_stream(own_tenant: Te
     tell("stream cut", cut)
     assert max(accepted) < REFUSED_SECONDS_MAX
     assert max(cut) < REFUSED_SECONDS_MAX
+    if REVOCATIONS >= MEASURED_MIN:
+        assert percentile(accepted, 0.99) <= P99_SECONDS_MAX
+        assert percentile(cut, 0.99) <= P99_SECONDS_MAX
 
 
 async def test_a_suspension_reaches_every_worker(own_tenant: Tenant) -> None:

@@ -47,6 +47,7 @@ def admin(children: Children) -> Program:
         Bind("127.0.0.1", 8000),
         database_url="postgresql://admin/karta",
         gateway_url="http://127.0.0.1:8080",
+        simulated_url=SIMULATED,
         master_keys_file=None,
     )
 
@@ -59,7 +60,10 @@ def test_the_simulated_provider_knows_nothing_of_ours(children: Children) -> Non
 
 def test_the_admin_pages_know_no_providers_key(children: Children) -> None:
     given = admin(children).launch(None).environment
-    assert not any("PROVIDER" in name or "SIM" in name for name in given)
+    assert not any("API_KEY" in name or "SIM" in name for name in given)
+    # But where each of them is: keys that people bring are tried there.
+    assert given["KARTA_PROVIDER_OPENAI_BASE_URL"] == SIMULATED
+    assert "KARTA_PROVIDER_ANTHROPIC_BASE_URL" not in given
     assert given["KARTA_DATABASE_URL"] == "postgresql://admin/karta"
     assert given["KARTA_ADMIN_BIND"] == "127.0.0.1:8000"
     assert given["KARTA_PUBLIC_URL"] == "http://127.0.0.1:8080"

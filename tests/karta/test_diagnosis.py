@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from resource import RLIM_INFINITY
 from typing import get_args
 
 import pytest
 
 from gateway import lane
+from karta import diagnosis
 from karta.diagnosis import Check, Diagnosis, State, diagnose, list_settings
 from storage.sealing import MasterKeys
 from storage.settings import read_variables
@@ -132,3 +134,15 @@ async def test_the_hot_path_is_told() -> None:
     ((state, detail),) = of(await diagnose(given()), "hot path")
     assert state == "ok"
     assert detail.startswith("interpreted" if str(lane.__file__).endswith(".py") else "compiled")
+
+
+@pytest.mark.parametrize(
+    ("limit", "state", "told"),
+    [(20_000, "ok", "9968 streams"), (1_024, "warning", "LimitNOFILE"), (RLIM_INFINITY, "ok", "as many")],
+)
+async def test_too_few_descriptors_are_told(
+    limit: int, state: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(diagnosis, "descriptors_max", lambda: limit)
+    ((found, detail),) = of(await diagnose(given()), "open files")
+    assert (found, told in detail) == (state, True)

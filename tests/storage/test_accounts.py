@@ -16,7 +16,8 @@ from storage.organizations import select_organizations_by_user
 from storage.outbox import Letter, select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
-from storage.sessions import create_session, select_session
+from storage.sessions import create_session
+from storage.signed_in import select_signed_in
 from storage.users import add_member, create_user, select_user, select_user_by_email
 from tests.storage.test_sessions import later
 
@@ -84,7 +85,7 @@ async def test_a_reset_ends_every_session_and_other_link(
         await accounts.reset_password(admin_db, actor, master_keys, OTHER, PASSWORD_DIGEST, changed)
     await accounts.reset_password(admin_db, actor, master_keys, DIGEST, PASSWORD_DIGEST, changed)
     assert await select_user_by_email(admin_db, user.email) == (user, PASSWORD_DIGEST)
-    assert await select_session(admin_db, OTHER) is None
+    assert await select_signed_in(admin_db, OTHER) is None
     assert await kinds(admin_db, master_keys) == ["reset", "changed"]
     assert await admin_db.fetch_value("SELECT count(*) FROM email_links") == 0
 
@@ -97,8 +98,8 @@ async def test_a_new_password_keeps_the_session_it_was_set_in(
     await accounts.change_password(
         admin_db, actor, master_keys, user.user_id, PASSWORD_DIGEST, letter("changed"), keep_session=DIGEST
     )
-    assert await select_session(admin_db, DIGEST) is not None
-    assert await select_session(admin_db, OTHER) is None
+    assert await select_signed_in(admin_db, DIGEST) is not None
+    assert await select_signed_in(admin_db, OTHER) is None
 
 
 async def test_an_address_changes_when_the_new_one_is_confirmed(
@@ -139,7 +140,7 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
     await add_member(admin_db, actor, org.org_id, other.user_id, Role.OWNER)
     await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter("deleted"))
     assert await select_user_by_email(admin_db, user.email) is None
-    assert await select_session(admin_db, DIGEST) is None
+    assert await select_signed_in(admin_db, DIGEST) is None
     assert await select_organizations_by_user(admin_db, user.user_id) == []
     row = await admin_db.fetch_row("SELECT email FROM users WHERE user_id = $1", user.user_id)
     assert row is not None

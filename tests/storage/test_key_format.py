@@ -27,6 +27,20 @@ def test_a_minted_key_reads_back(mode: Mode) -> None:
     assert minted.token.endswith(minted.last_four)
 
 
+def test_a_management_key_has_the_shape_and_is_no_customers_key() -> None:
+    minted = key_format.mint_management()
+    assert re.fullmatch(r"kt_mgmt_[0-9A-Za-z]{12}_[0-9A-Za-z]{34}", minted.token)
+    parsed = key_format.parse_management(minted.token.encode())
+    assert parsed is not None
+    assert (parsed.key_id, parsed.secret) == (minted.key_id, minted.secret)
+    assert minted.secret.decode() not in repr((minted, parsed))
+    assert parse(minted.token.encode()) is None
+    for kind in Mode:
+        assert key_format.parse_management(mint(kind).token.encode()) is None
+    for wrong in (minted.token[:-1], minted.token + "0", minted.token.swapcase(), "x" * 10_000):
+        assert key_format.parse_management(wrong.encode()) is None
+
+
 def test_keys_do_not_repeat() -> None:
     keys = [mint(Mode.LIVE) for _ in range(1000)]
     assert len({key.key_id for key in keys}) == len({key.secret for key in keys}) == 1000

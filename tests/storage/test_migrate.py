@@ -209,6 +209,7 @@ READABLE = {
         "sessions",
         *("email_links", "outbox", "throttles", "pending_sign_ins", "invitations"),
         *("totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
+        *("management_keys", "idempotent_requests"),
         "api_keys",
         "provider_credentials",
         "price_overrides",
@@ -253,6 +254,7 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
 DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
+    "idempotent_requests",
 }
 
 

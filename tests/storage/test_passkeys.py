@@ -23,7 +23,8 @@ from storage.passkeys import (
 )
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
-from storage.sessions import create_session, select_session
+from storage.sessions import create_session
+from storage.signed_in import select_signed_in
 from storage.users import create_user
 from tests.storage.factor_people import ELSEWHERE, HERE, LETTER, make_passkey
 from tests.storage.test_sessions import later, user
@@ -84,7 +85,7 @@ async def test_passkeys_are_kept_and_removed(
     handle = await ensure_handle(admin_db, user.user_id)
     given = make_passkey(user.user_id)
     await insert_passkey(admin_db, actor, master_keys, given, LETTER, keep_session=HERE)
-    assert await select_session(admin_db, ELSEWHERE) is None
+    assert await select_signed_in(admin_db, ELSEWHERE) is None
     (kept,) = await select_passkeys(admin_db, user.user_id)
     assert (kept.credential_id, kept.name, kept.public_key) == (b"one", "Laptop", b"public")
     assert await select_passkey(admin_db, b"one") == (kept, handle)

@@ -18,11 +18,11 @@ from storage.sessions import (
     end_session,
     keep_interrupted,
     select_interrupted,
-    select_session,
     select_sessions,
     step_up,
     touch_session,
 )
+from storage.signed_in import select_signed_in
 from storage.users import create_user
 
 TOKEN_DIGEST = hashlib.sha256(b"token").digest()
@@ -39,11 +39,13 @@ def later(**delta: float) -> datetime:
 
 async def test_a_session_lives_until_it_is_ended(admin_db: Database, actor: Actor, user: User) -> None:
     session = await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
-    assert await select_session(admin_db, TOKEN_DIGEST) == (session, user)
-    assert await select_session(admin_db, bytes(32)) is None
+    found = await select_signed_in(admin_db, TOKEN_DIGEST)
+    assert found is not None
+    assert (found.session, found.user) == (session, user)
+    assert await select_signed_in(admin_db, bytes(32)) is None
     assert await delete_session(admin_db, actor, TOKEN_DIGEST)
     assert not await delete_session(admin_db, actor, TOKEN_DIGEST)
-    assert await select_session(admin_db, TOKEN_DIGEST) is None
+    assert await select_signed_in(admin_db, TOKEN_DIGEST) is None
     rows = await select_audit_rows(admin_db, None, after_seq=1)
     assert [(row.event, row.subject) for row in rows] == [
         ("session:created", str(user.user_id)),
@@ -56,7 +58,7 @@ async def test_an_expired_session_is_none_and_is_cleared_by_the_next(
     admin_db: Database, actor: Actor, user: User
 ) -> None:
     await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(seconds=-1))
-    assert await select_session(admin_db, TOKEN_DIGEST) is None
+    assert await select_signed_in(admin_db, TOKEN_DIGEST) is None
     await create_session(admin_db, actor, user.user_id, bytes(32), later(hours=1))
     assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 1
 
@@ -74,11 +76,11 @@ async def test_what_is_no_session(admin_db: Database, actor: Actor, user: User) 
 async def test_an_idle_session_is_none(admin_db: Database, actor: Actor, user: User) -> None:
     await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=9))
     await admin_db.execute("UPDATE sessions SET last_seen_at = now() - interval '20 minutes'")
-    assert await select_session(admin_db, TOKEN_DIGEST, 600) is None
+    assert await select_signed_in(admin_db, TOKEN_DIGEST, 600) is None
     assert await select_sessions(admin_db, user.user_id, 600) == []
-    assert await select_session(admin_db, TOKEN_DIGEST, 1800) is not None
+    assert await select_signed_in(admin_db, TOKEN_DIGEST, 1800) is not None
     await touch_session(admin_db, TOKEN_DIGEST)
-    assert await select_session(admin_db, TOKEN_DIGEST, 600) is not None
+    assert await select_signed_in(admin_db, TOKEN_DIGEST, 600) is not None
 
 
 @pytest.mark.parametrize(
@@ -95,9 +97,9 @@ async def test_proof_is_fresh_for_five_minutes(
 ) -> None:
     assert (await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))).stepped_up
     await owner_db.execute(f"UPDATE sessions SET stepped_up_at = {stepped_up_at}")
-    found = await select_session(admin_db, TOKEN_DIGEST)
+    found = await select_signed_in(admin_db, TOKEN_DIGEST)
     assert found is not None
-    assert found[0].stepped_up is fresh
+    assert found.session.stepped_up is fresh
 
 
 async def test_proof_gives_the_session_a_new_token(admin_db: Database, actor: Actor, user: User) -> None:
@@ -106,10 +108,10 @@ async def test_proof_gives_the_session_a_new_token(admin_db: Database, actor: Ac
     with pytest.raises(NotFound):
         await step_up(admin_db, actor, uuid4(), TOKEN_DIGEST, bytes(32))
     await step_up(admin_db, actor, user.user_id, TOKEN_DIGEST, bytes(32))
-    assert await select_session(admin_db, TOKEN_DIGEST) is None
-    found = await select_session(admin_db, bytes(32))
+    assert await select_signed_in(admin_db, TOKEN_DIGEST) is None
+    found = await select_signed_in(admin_db, bytes(32))
     assert found is not None
-    assert found[0].stepped_up
+    assert found.session.stepped_up
     assert (await select_audit_rows(admin_db, None))[-1].event == "session:stepped_up"
 
 

@@ -14,7 +14,8 @@ from storage.bridge import Database, open_database
 from storage.errors import Conflict, NotFound
 from storage.model import Actor, User
 from storage.sealing import MasterKeys
-from storage.sessions import create_session, select_session
+from storage.sessions import create_session
+from storage.signed_in import select_signed_in
 from storage.totp import (
     begin_totp,
     confirm_totp,
@@ -98,8 +99,8 @@ async def test_an_app_counts_once_a_code_was_shown(
     )
     assert await select_totp_since(admin_db, user.user_id) is not None
     assert not await use_totp(admin_db, master_keys, user.user_id, code, at=at)
-    assert await select_session(admin_db, HERE) is not None
-    assert await select_session(admin_db, ELSEWHERE) is None
+    assert await select_signed_in(admin_db, HERE) is not None
+    assert await select_signed_in(admin_db, ELSEWHERE) is None
     with pytest.raises(Conflict):
         await begin_totp(admin_db, master_keys, user.user_id)
     rows = await select_audit_rows(admin_db, None)

@@ -11,7 +11,14 @@ import pytest
 from storage import usage_report
 from storage.bridge import Database
 from storage.model import UsageRecord
-from storage.usage_report import Grouping, UsageTotal, select_totals, select_usage
+from storage.usage_report import (
+    Grouping,
+    UsageTotal,
+    select_first_usage,
+    select_request,
+    select_totals,
+    select_usage,
+)
 from storage.usage_rows import insert_usage
 from tests.storage.usage_records import ORG, usage
 
@@ -26,6 +33,7 @@ async def records(gateway_db: Database) -> list[UsageRecord]:
         usage(
             started_at=START + timedelta(seconds=choose.uniform(0, 50 * 3600)),
             key_id=choose.choice(["key1", "key2"]),
+            provider=choose.choice(["anthropic", "openai"]),
             model_asked=choose.choice(["a", "b", None]),
             model_answered=choose.choice(["a", "a-2026", None]),
             usage_complete=choose.random() < 0.9,
@@ -47,6 +55,7 @@ def groups(records: list[UsageRecord], by: Grouping | None) -> dict[str | None, 
             Grouping.DAY: f"{record.started_at:%Y-%m-%d}",
             Grouping.KEY: record.key_id,
             Grouping.MODEL: record.model_answered or record.model_asked or "",
+            Grouping.PROVIDER: record.provider,
         }[by]
         found.setdefault(group, []).append(record)
     return found
@@ -106,7 +115,33 @@ async def test_groups_by_the_page(
 
 async def test_requests_by_the_page(admin_db: Database, records: list[UsageRecord]) -> None:
     seen: list[UsageRecord] = []
-    while page := await select_usage(admin_db, ORG, before=seen[-1] if seen else None, limit=100):
+    place = None
+    while page := await select_usage(admin_db, ORG, before=place, limit=100):
         assert len(page) <= 100
         seen += page
+        place = (page[-1].started_at, page[-1].request_id)
     assert seen == sorted(records, key=lambda record: (record.started_at, record.request_id), reverse=True)
+    since = seen[50].started_at
+    recent = await select_usage(admin_db, ORG, since=since)
+    assert recent == [record for record in seen if record.started_at >= since]
+
+
+async def test_one_request_by_its_id(
+    admin_db: Database, records: list[UsageRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = min(records, key=lambda record: record.started_at)
+    request_id = UUID(wanted.request_id)
+    assert await select_request(admin_db, ORG, request_id) == wanted
+    assert await select_request(admin_db, ORG, request_id, wanted.started_at) == wanted
+    assert await select_request(admin_db, ORG, request_id, START + timedelta(days=9)) is None
+    assert await select_request(admin_db, UUID(int=8), request_id, wanted.started_at) is None
+    assert await select_request(admin_db, UUID(int=8), request_id) is None
+    # Only so far back: the oldest is out of reach by its id alone.
+    monkeypatch.setattr(usage_report, "SEARCHED_ROWS_MAX", len(records) - 1)
+    assert await select_request(admin_db, ORG, request_id) is None
+
+
+async def test_the_first_request(admin_db: Database, records: list[UsageRecord]) -> None:
+    first = await select_first_usage(admin_db, ORG)
+    assert first == min(records, key=lambda record: record.started_at)
+    assert await select_first_usage(admin_db, UUID(int=99)) is None

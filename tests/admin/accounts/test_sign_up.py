@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from admin import throttle, web_session
+from admin import web_session
 from admin.accounts import links, steady_time
 from storage.bridge import Database
-from storage.throttles import Rule
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import PASSWORD, Person
 from tests.admin.mailbox import letters, newest_link
@@ -112,14 +111,3 @@ async def test_what_is_no_address_is_told(visitor: Visitor) -> None:
     response = await visitor.submit("/sign-up", {"email": "nonsense"})
     assert response.status_code == 422
     assert "not an email address" in response.text
-
-
-async def test_nobody_is_flooded_with_mail(
-    visitor: Visitor, admin_db: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(throttle, "SIGN_UP_ACCOUNT", Rule("sign_up:account", 2, 3600))
-    answers = [await visitor.submit("/sign-up", {"email": "ada@example.com"}) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [303, 303, 429]
-    assert len(await letters(admin_db)) == 2
-    monkeypatch.setattr(throttle, "SIGN_UP_ADDRESS", Rule("sign_up:address", 1, 3600))
-    assert (await visitor.submit("/sign-up", {"email": "eve@example.com"})).status_code == 429

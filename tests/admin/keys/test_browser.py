@@ -40,8 +40,23 @@ def test_a_key_from_first_to_last(browser: Browser, up: Up) -> None:
     driver.find_element(By.LINK_TEXT, "Production web").click()
     wait_for_heading(browser, "Production web")
     browser.inspect("key")
+    driver.find_element(By.PARTIAL_LINK_TEXT, "may be used for").click()
+    wait_for_heading(browser, "What it may be used for")
+    browser.inspect("scope")
+    fill(browser, networks="127.0.0.0/8")
+    wait_for_text(browser, "Gateways keep to it")
     wait_for_usage(browser)
     browser.inspect("usage")
+    driver.find_element(By.LINK_TEXT, "All, live, and by id").click()
+    wait_for_heading(browser, "Requests")
+    browser.inspect("requests")
+    driver.find_element(By.CSS_SELECTOR, "tbody a").click()
+    wait_for_text(browser, "What it used")
+    browser.inspect("request")
+    request_id = driver.find_element(By.CSS_SELECTOR, "dd code").text
+    driver.find_element(By.LINK_TEXT, "Requests").click()
+    fill(browser, id=request_id)
+    wait_for_text(browser, "What it used")
     driver.find_element(By.LINK_TEXT, "API keys").click()
     driver.find_element(By.LINK_TEXT, "Production web").click()
     driver.find_element(By.PARTIAL_LINK_TEXT, "Rotate").click()
@@ -66,12 +81,41 @@ def wait_for_usage(browser: Browser) -> None:
     WebDriverWait(browser.driver, PATIENCE_SECONDS).until(is_there)
 
 
-def ask(up: Up, token: str) -> int:
+def test_first_steps_and_a_first_request_seen_live(browser: Browser, up: Up) -> None:
+    driver = browser.driver
+    sign_in(browser, up, up.told["owner_password"])
+    wait_for_organization(browser, "My organization")
+    driver.get(up.told["admin_url"] + "/organizations/new")
+    fill(browser, name="Newcomers")
+    wait_for_text(browser, "No keys yet")
+    browser.inspect("first-steps")
+    here = driver.current_url
+    driver.find_element(By.LINK_TEXT, "Make the first one").click()
+    fill(browser, name="First")
+    wait_for_heading(browser, "Your new key")
+    token = driver.find_element(By.CSS_SELECTOR, "main pre code").text
+    driver.get(here)
+    assert len(driver.find_elements(By.CSS_SELECTOR, ".first-steps .taken")) == 2
+    assert ask(up, token, stream=True) == 200
+    # Nobody touches the page: it follows by itself.
+    wait_for_text(browser, "It has arrived")
+    assert "streamed, first byte after" in driver.page_source
+    browser.inspect("first-request")
+    driver.find_element(By.LINK_TEXT, "Look at it").click()
+    wait_for_text(browser, "What it used")
+
+
+def ask(up: Up, token: str, *, stream: bool = False) -> int:
     """The status of a small request."""
     answer = httpx.post(
         f"{up.told['gateway_url']}/v1/messages",
         headers={"x-api-key": token, "anthropic-version": "2023-06-01"},
-        json={"model": "claude-sonnet-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]},
+        json={
+            "model": "claude-sonnet-5-5",
+            "max_tokens": 8,
+            "messages": [{"role": "user", "content": "Hi"}],
+            "stream": stream,
+        },
         timeout=30,
         trust_env=False,
     )
@@ -89,7 +133,7 @@ def test_a_provider_key_from_first_to_last(browser: Browser, up: Up) -> None:
     wait_for_heading(browser, "Add a provider key")
     browser.inspect("add-provider-key")
     fill(browser, secret="sk-ant-api03-0123456789-wxyz")
-    wait_for_text(browser, "sealed and in use")
+    wait_for_text(browser, "The provider took the key")
     assert "wxyz" in driver.page_source
     browser.inspect("provider-keys")
     driver.find_element(By.PARTIAL_LINK_TEXT, "Rotate").click()

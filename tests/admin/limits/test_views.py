@@ -37,7 +37,7 @@ async def test_an_organizations_limits(signed_in: Visitor, person: Person, admin
     shown = (await signed_in.get(done.headers["location"])).text
     assert "The limits were set" in shown
     assert 'value="12.50"' in shown
-    assert "0.00 used this month" in shown
+    assert "$0.00 of $12.50 used" in shown
     before = len(await select_audit_rows(admin_db, person.organization.org_id))
     await signed_in.submit(page, {"requests": "60", "month": "12.50"})
     assert await kept(admin_db, person) == {
@@ -92,7 +92,7 @@ async def test_a_viewer_sees_and_sets_nothing(signed_in: Visitor, person: Person
     await signed_in.submit(page, {"requests": "60"})
     await admin_db.execute("UPDATE memberships SET role = $1", Role.VIEWER.value)
     shown = (await signed_in.get(page)).text
-    assert "60, of which 0 are used" in shown
+    assert "0 of 60 used" in shown
     assert "Set the limits" not in shown
     form = {csrf.FIELD: await signed_in.token("/account"), "requests": "1"}
     assert (await signed_in.post(page, form)).status_code == 403

@@ -141,6 +141,12 @@ async def test_roles_change_and_an_owner_is_made_with_proof(
     form = {csrf.FIELD: token_of(again.text), "role": "owner"}
     assert (await signed_in.post(action, form)).status_code == 303
     assert (await roles(admin_db, person))[eve.email] == "owner"
+    # And to take that away again, in either way.
+    await make_stale(admin_db)
+    for act, form in (("role", {"role": "viewer"}), ("remove", {})):
+        asked = await signed_in.submit(page, form, at(person, f"members/{eve.user.user_id}/{act}"))
+        assert asked.headers["location"] == "/prove"
+    assert (await roles(admin_db, person))[eve.email] == "owner"
 
 
 async def test_the_last_owner_stays(signed_in: Visitor, person: Person) -> None:

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 
 from admin import csrf
-from admin.provider_keys.views import PROVIDERS
-from gateway.provider import read_table
+from admin.provider_check import Endpoint
 from storage.bridge import Database
 from storage.credentials import select_credentials
 from storage.model import Plan
 from storage.organizations import set_plan
 from tests.admin.browsing import Visitor
-from tests.admin.conftest import ACTOR, PASSWORD, Person, make_person, make_stale
+from tests.admin.conftest import (
+    ACTOR,
+    PASSWORD,
+    Person,
+    make_person,
+    make_stale,
+    running_admin,
+)
+from tests.support.scripted_provider import Line, scripted_provider
 
 SECRET, NEWER = "sk-ant-api03-0123456789-wxyz", "sk-ant-api03-9876543210-abcd"
 
 
 def at(person: Person, page: str = "") -> str:
     return f"/organizations/{person.organization.org_id}/provider-keys{page}"
+
+
+GOOD = {SECRET, NEWER}
+"""The keys that the provider knows."""
+
+
+@pytest.fixture
+async def admin_url(database_url: str) -> AsyncIterator[str]:
+    """With a provider that can be asked."""
+
+    async def handler(line: Line) -> None:
+        head, _ = await line.read_request()
+        known = any(f"x-api-key: {key}\r\n".encode() in head for key in GOOD)
+        if b"slow" in head:
+            await line.answer(b"{}", status="503 Service Unavailable")
+        else:
+            await line.answer(b"{}", status="200 OK" if known else "401 Unauthorized")
+
+    async with scripted_provider(handler) as provider:
+        endpoints = {"anthropic": Endpoint(f"{provider.base_url}/v1/models", "x-api-key")}
+        async with running_admin(database_url, endpoints=endpoints) as url:
+            yield url
 
 
 async def add(visitor: Visitor, person: Person, secret: str = SECRET) -> httpx.Response:
@@ -32,7 +63,8 @@ async def test_a_key_is_sealed_replaced_and_destroyed(
     assert "None yet" in (await signed_in.get(at(person))).text
     done = await add(signed_in, person, f" {SECRET} ")
     page = (await signed_in.get(done.headers["location"])).text
-    assert "sealed and in use" in page
+    assert "The provider took the key" in page
+    assert "The provider took it on" in page
     assert "wxyz" in page
     assert SECRET not in page
     (credential,) = await select_credentials(admin_db, person.organization.org_id)
@@ -51,6 +83,51 @@ async def test_a_key_is_sealed_replaced_and_destroyed(
         rows = await owner_db.fetch(f"SELECT t::text AS row FROM {table} t")
         assert not {SECRET, NEWER} & set("".join(row["row"] for row in rows).split())
         assert "0123456789" not in "".join(row["row"] for row in rows)
+
+
+async def test_a_key_the_provider_refuses_is_not_taken(
+    signed_in: Visitor, person: Person, admin_db: Database
+) -> None:
+    refused = await add(signed_in, person, "sk-ant-api03-nobody-knows")
+    assert refused.status_code == 422
+    assert "does not know that key" in refused.text
+    assert "nobody-knows" not in refused.text
+    assert 'name="untried"' not in refused.text
+    assert await select_credentials(admin_db, person.organization.org_id) == []
+    await add(signed_in, person)
+    (credential,) = await select_credentials(admin_db, person.organization.org_id)
+    rotate = at(person, f"/{credential.credential_id}/rotate")
+    assert (await signed_in.submit(rotate, {"secret": "sk-ant-api03-nobody-knows"})).status_code == 422
+    assert (await select_credentials(admin_db, person.organization.org_id))[0].last_four == "wxyz"
+
+
+async def test_where_nothing_is_told_the_person_may_keep_it(
+    signed_in: Visitor, person: Person, admin_db: Database
+) -> None:
+    untold = await add(signed_in, person, "sk-ant-api03-slow-provider")
+    assert untold.status_code == 422
+    assert "could not be asked" in untold.text
+    assert "slow-provider" not in untold.text
+    form = {"provider": "anthropic", "secret": "sk-ant-api03-slow-provider", "untried": "yes"}
+    assert 'name="untried"' in untold.text
+    kept = await signed_in.submit(at(person, "/new"), form)
+    assert kept.status_code == 303
+    assert "was not tried" in (await signed_in.get(at(person))).text
+    (credential,) = await select_credentials(admin_db, person.organization.org_id)
+    assert credential.verified_at is None
+    rotate = at(person, f"/{credential.credential_id}/rotate")
+    assert (await signed_in.submit(rotate, {"secret": NEWER})).status_code == 303
+    (credential,) = await select_credentials(admin_db, person.organization.org_id)
+    assert credential.verified_at is not None
+    untried = {"provider": "openai", "secret": SECRET}
+    assert "could not be asked" in (await signed_in.submit(at(person, "/new"), untried)).text
+
+
+async def test_nobody_sorts_many_keys_by_it(signed_in: Visitor, person: Person) -> None:
+    page = at(person, "/new")
+    form = {csrf.FIELD: await signed_in.token(page), "provider": "anthropic", "secret": "sk-ant-api03-guess"}
+    statuses = [(await signed_in.post(page, form)).status_code for _ in range(31)]
+    assert statuses == [422] * 30 + [429]
 
 
 @pytest.mark.parametrize("secret", ["", "short", "with space in it", "ключ-ключ-ключ", "x" * 5000])
@@ -101,7 +178,3 @@ async def test_a_key_of_another_organization_is_none(
             path = at(eve, f"/{credential.credential_id}/{action}")
             assert (await other.post(path, form)).status_code == 404
     assert (await select_credentials(admin_db, person.organization.org_id))[0].revoked_at is None
-
-
-def test_the_providers_are_those_of_every_gateway() -> None:
-    assert set(PROVIDERS) == set(read_table())

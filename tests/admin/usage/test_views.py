@@ -8,7 +8,8 @@ import pytest
 
 from storage.api_keys import mint_key
 from storage.bridge import Database
-from storage.model import Mode
+from storage.limits import LimitScope, set_limit
+from storage.model import LimitKind, Mode, Period
 from storage.usage_rows import insert_usage
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person, make_person
@@ -61,7 +62,20 @@ async def test_as_csv(signed_in: Visitor, person: Person, admin_db: Database, ga
     assert by_key.headers["content-disposition"] == 'attachment; filename="usage-by-key-90-days.csv"'
     assert by_key.text.splitlines()[1].startswith(f"{key_id},12,")
     by_model = await signed_in.get(at(person, "usage.csv?by=model"))
+    by_provider = await signed_in.get(at(person, "usage.csv?by=provider"))
+    assert by_provider.text.splitlines()[1].startswith("anthropic,10,")
     assert by_model.text.splitlines()[1].startswith("'=model,10,")
+
+
+async def test_limits_with_their_state(
+    signed_in: Visitor, person: Person, admin_db: Database, gateway_db: Database
+) -> None:
+    scope = LimitScope(org_id=person.organization.org_id, kind=LimitKind.MONEY, period=Period.MONTH)
+    await fill(admin_db, gateway_db, person)
+    await set_limit(admin_db, ACTOR, scope, DOLLAR // 100)
+    page = (await signed_in.get(at(person))).text
+    assert "of $0.01 used" in page
+    assert "requests are refused" in page
 
 
 @pytest.mark.parametrize("page", ["usage?days=8", "usage?days=x", "usage.csv?by=prompt"])

@@ -38,6 +38,19 @@ def test_a_key_is_minted_and_shown_once(karta: Karta, database_url: str, org_id:
     assert (key["name"], key["mode"], key["last_four"]) == ("CI", "live", mint["key"][-4:])
 
 
+def test_a_key_is_minted_with_a_scope(karta: Karta, database_url: str, org_id: str) -> None:
+    scope = ["--model", "m", "--endpoint", "messages", "--endpoint", "chat", "--network", "192.0.2.0/24"]
+    arguments = ("--org", org_id, "--name", "k", *scope, "--json", "--database-url", database_url)
+    code, out, _ = karta("keys", "mint", *arguments)
+    assert code == 0
+    minted = json.loads(out)
+    assert (minted["allowed_models"], minted["allowed_endpoints"]) == (["m"], ["messages", "chat"])
+    assert minted["allowed_networks"] == ["192.0.2.0/24"]
+    code, _, err = karta("keys", "mint", *arguments, "--network", "192.0.2.1/24")
+    assert code == 1
+    assert "write networks like" in err
+
+
 def test_for_people_only_the_key_is_on_stdout(karta: Karta, database_url: str, org_id: str) -> None:
     arguments = ("--org", org_id, "--name", "T", "--test", "--database-url", database_url)
     code, out, err = karta("keys", "mint", *arguments)

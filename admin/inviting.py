@@ -1,8 +1,13 @@
-"""The mails about organizations."""
+"""Inviting somebody into an organization: the link, and the mail that brings it."""
 
 from __future__ import annotations
 
-from storage.model import Role
+from uuid import UUID
+
+from admin import web_session
+from admin.services import services
+from storage.invitations import invite
+from storage.model import Actor, Organization, Role
 from storage.outbox import Letter
 
 WHAT_ROLES_DO = {
@@ -23,4 +28,22 @@ def invitation(recipient: str, organization: str, role: Role, link: str) -> Lett
         text=f"You are invited to join the organization “{organization}” as {role.value} "
         f"({WHAT_ROLES_DO[role]}).\n\nFollow this link to join:\n\n{link}\n\n"
         "It works once, for 7 days. If you expected nothing of the kind, do nothing.\n\nKarta\n",
+    )
+
+
+async def send(actor: Actor, organization: Organization, email: str, role: Role) -> UUID:
+    """Sends it, in place of an earlier one to the same address; returns its id.
+
+    Raises InvalidValue, Conflict (see `storage.invitations.invite`) and `NoMasterKey`.
+    """
+    token = web_session.new_token()
+    return await invite(
+        services().db,
+        actor,
+        services().master_keys,
+        organization.org_id,
+        email,
+        role,
+        web_session.digest(token),
+        invitation(email, organization.name, role, f"{services().origin}/invitation/{token}"),
     )

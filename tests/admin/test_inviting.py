@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from admin.organizations.letters import WHAT_ROLES_DO, invitation
+from admin.inviting import WHAT_ROLES_DO, invitation
 from storage.model import Role
 
 

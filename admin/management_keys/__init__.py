@@ -1,0 +1,1 @@
+"""Keys of the management API: listed, minted with fresh proof, and revoked."""

@@ -1,0 +1,1 @@
+"""The console of the platform's operators: organizations, their plans, and suspension."""

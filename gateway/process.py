@@ -1,0 +1,41 @@
+"""What every process that serves does first, and how many descriptors it may have.
+
+A stream takes two, its client's and its provider's. The soft limit that most systems start programs with
+(1,024) is there for the sake of those that use `select`, which nothing here does.
+"""
+
+from __future__ import annotations
+
+import gc
+import resource
+from typing import Final
+
+_COLLECT_AFTER_OBJECTS: Final = 20_000
+
+DESCRIPTORS_EACH: Final = 2
+"""Of a client connection whose answer is on its way."""
+DESCRIPTORS_OWN: Final = 64
+"""What a worker has open besides: listeners, journal, database, epoll."""
+
+
+def prepare_process() -> None:
+    """Set what the garbage collector and the kernel are to do with this process."""
+    # What start-up made stays for good: the collector need not look at it again. And requests make few
+    # cycles, so that it may look less often than after every 700 objects.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS)
+    # A core file would hold prompts and keys.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max(),) * 2)
+
+
+def descriptors_max() -> int:
+    """How many descriptors this process may have at most: the hard limit."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def streams_max(descriptors: int) -> int:
+    """How many streams a worker can have open with so many descriptors."""
+    if descriptors == resource.RLIM_INFINITY:
+        return descriptors
+    return max(0, (descriptors - DESCRIPTORS_OWN) // DESCRIPTORS_EACH)

@@ -1,0 +1,104 @@
+"""What an automation has: a key, an organization, and an HTTP client. Every answer is held against the
+document."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+from typing import Any
+from uuid import UUID
+
+import httpx
+from openapi_schema_validator import OAS31Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from admin.api_path import PREFIX
+from admin.management_api.document import make
+from admin.management_api.problems import CONTENT_TYPE, REQUEST_ID
+from storage.bridge import Database
+from storage.management_keys import ManagementKey, Scope, mint_management_key
+from tests.admin.conftest import ACTOR, Person
+
+DOCUMENT = make()
+
+
+async def mint(
+    db: Database, person: Person, scopes: Collection[Scope] = tuple(Scope)
+) -> tuple[ManagementKey, str]:
+    return await mint_management_key(
+        db,
+        ACTOR,
+        org_id=person.organization.org_id,
+        user_id=person.user.user_id,
+        name="CI",
+        scopes=scopes,
+        days=30,
+    )
+
+
+class Client:
+    def __init__(self, url: str, token: str | None, org_id: UUID) -> None:
+        self.org = f"/organizations/{org_id}"
+        self.authorization = f"Bearer {token}"
+        headers = {} if token is None else {"Authorization": self.authorization}
+        self._client = httpx.AsyncClient(base_url=url + PREFIX, headers=headers, timeout=30, trust_env=False)
+
+    async def __aenter__(self) -> Client:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self._client.__aexit__(*error)
+
+    async def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """`path` is below the API's prefix."""
+        response = await self._client.request(method, path, **options)
+        assert len(response.headers[REQUEST_ID]) == 32
+        assert response.headers["cache-control"] == "no-store"
+        assert "set-cookie" not in response.headers
+        if response.is_error:
+            assert response.headers["content-type"] == CONTENT_TYPE
+            problem = response.json()
+            assert problem["status"] == response.status_code
+            assert problem["request_id"] == response.headers[REQUEST_ID]
+            check("ProblemDetails", problem)
+        else:
+            assert response.headers["content-type"] == "application/json"
+        return response
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """The answer of a listing or a look that must succeed."""
+        response = await self.call("GET", path, params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def all_items(self, path: str, limit: int, **query: Any) -> list[Any]:
+        """Of all pages, none with more than `limit`."""
+        items: list[Any] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await self.get(path, limit=limit, **query, **cursor)
+            assert len(page["items"]) <= limit
+            items += page["items"]
+            if page["next_cursor"] is None:
+                return items
+            assert len(page["items"]) == limit
+            cursor = {"cursor": page["next_cursor"]}
+
+
+def problem_of(response: httpx.Response) -> str:
+    """The kind of problem it is."""
+    return str(response.json()["type"]).removeprefix("urn:karta:problem:")
+
+
+def check(schema: str, value: Any) -> None:
+    """Holds a value against a schema of the document."""
+    validator(schema).validate(value)
+
+
+@cache
+def validator(schema: str) -> OAS31Validator:
+    resource = Resource.from_contents(DOCUMENT, default_specification=DRAFT202012)
+    registry: Registry[Any] = Registry().with_resource("urn:document", resource)
+    return OAS31Validator({"$ref": f"urn:document#/components/schemas/{schema}"}, registry=registry)

@@ -1,0 +1,30 @@
+"""That the programs of this folder work, small and short; figures are for the environments of tox.
+
+`scaling` has nothing that the others have not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.gateway.conftest import Tenant
+from tests.reach import flood, handover, soak, streams
+
+pytestmark = pytest.mark.one_python
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments"),
+    [
+        (streams, "--idle 100 --paced 10 --ramp 0.5 --seconds 1"),
+        (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30 --flood-connections 8 --lead 1"),
+        (handover, "--keys 2 --seconds 3 --rate 20"),
+        (soak, "--seconds 4"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+async def test_it_runs(program: object, arguments: str, own_tenant: Tenant, tmp_path: Path) -> None:
+    given = program.parser().parse_args([*arguments.split(), "--no-assert"])  # type: ignore[attr-defined]
+    await program.measure(own_tenant, tmp_path, given)  # type: ignore[attr-defined]

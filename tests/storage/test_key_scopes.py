@@ -1,0 +1,97 @@
+"""What keys may be used for: parsed, kept, changed with an audit row, and inherited."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from storage.api_keys import mint_key, rotate_key, select_gateway_key, select_key
+from storage.audit import select_audit_rows
+from storage.bridge import Database
+from storage.errors import CheckFailed, InvalidValue, NotFound
+from storage.key_scopes import ENTRIES_MAX, parse_endpoints, parse_networks, set_scope
+from storage.model import Actor, KeyScope, Mode, Organization, Plan
+from storage.organizations import create_organization
+
+MANY = [f"e{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(ENTRIES_MAX + 1)]
+SCOPE = KeyScope(
+    models=("m",),
+    endpoints=("messages", "chat"),
+    networks=("192.0.2.0/24", "2001:db8::/32", "198.51.100.1/32"),
+)
+
+
+def test_networks_are_written_alike() -> None:
+    assert parse_networks(["192.0.2.0/24", "198.51.100.1", "2001:DB8::/32", "192.0.2.0/24"]) == (
+        "192.0.2.0/24",
+        "198.51.100.1/32",
+        "2001:db8::/32",
+    )
+    assert parse_networks([]) is None
+    assert parse_endpoints(["chat", "chat"]) == ("chat",)
+    assert parse_endpoints([]) is None
+
+
+@pytest.mark.parametrize("network", ["192.0.2.1/24", "x", "", "192.0.2.0/33", "fe80::1%eth0/64"])
+def test_what_is_no_network(network: str) -> None:
+    with pytest.raises(InvalidValue):
+        parse_networks([network])
+
+
+def test_too_many_or_no_endpoints() -> None:
+    for wrong in (
+        ["/v1/messages"],
+        ["Messages"],
+        MANY,
+    ):
+        with pytest.raises(InvalidValue):
+            parse_endpoints(wrong)
+    with pytest.raises(InvalidValue):
+        parse_networks(f"10.0.{n}.0/24" for n in range(ENTRIES_MAX + 1))
+
+
+async def test_a_scope_is_kept_told_to_gateways_and_inherited(
+    admin_db: Database, gateway_db: Database, actor: Actor, org: Organization
+) -> None:
+    key, _ = await mint_key(
+        admin_db,
+        actor,
+        org_id=org.org_id,
+        name="k",
+        mode=Mode.LIVE,
+        allowed_models=SCOPE.models,
+        allowed_endpoints=SCOPE.endpoints,
+        allowed_networks=SCOPE.networks,
+    )
+    assert key.scope == SCOPE
+    seen = await select_gateway_key(gateway_db, key.key_id)
+    assert seen is not None
+    assert (seen.allowed_endpoints, seen.allowed_networks) == (SCOPE.endpoints, SCOPE.networks)
+    successor, _ = await rotate_key(admin_db, actor, key.key_id)
+    assert successor.scope == SCOPE
+
+
+async def test_a_change_writes_one_audit_row_and_no_change_none(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    before = len(await select_audit_rows(admin_db, org.org_id))
+    for _again in range(2):
+        await set_scope(admin_db, actor, org.org_id, key.key_id, SCOPE)
+    assert (await select_key(admin_db, org.org_id, key.key_id)).scope == SCOPE
+    rows = (await select_audit_rows(admin_db, org.org_id))[before:]
+    assert [row.event for row in rows] == ["api_key:scope_changed"]
+    assert json.loads(rows[0].details)["after"]["endpoints"] == ["messages", "chat"]
+    with pytest.raises(CheckFailed):
+        await set_scope(admin_db, actor, org.org_id, key.key_id, KeyScope(endpoints=()))
+
+
+async def test_a_key_of_another_organization_is_none(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    other = await create_organization(admin_db, actor, name="Other", plan=Plan.PRO)
+    key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    with pytest.raises(NotFound):
+        await set_scope(admin_db, actor, other.org_id, key.key_id, SCOPE)
+    assert (await select_key(admin_db, org.org_id, key.key_id)).scope == KeyScope()
