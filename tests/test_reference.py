@@ -6,7 +6,6 @@ import pytest
 
 from tests.reference import FOLDER, pages
 
-
 FILES = ("command-line.md", "metrics.md", "settings.md", "management-api.md")
 
 
