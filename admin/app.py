@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from quart import redirect, render_template, request, url_for
+from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import api_path, authorization, csrf, transport, web_session, wording
+from admin import api_path, authorization, csrf, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
+from admin.audit import views as audit
 from admin.connection import Connection
+from admin.incidents import views as incidents
 from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
@@ -25,9 +27,14 @@ from admin.outbox import views as outbox
 from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
+from admin.rendering import render_template
+from admin.reports import views as reports
 from admin.services import NoMasterKey, Services
 from admin.staff import views as staff
+from admin.status import views as status
 from admin.throttle import Throttled
+from admin.trust import abuse, subscribe
+from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
@@ -43,6 +50,8 @@ FEATURES = (
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
+    *(incidents.blueprint, reports.blueprint),
+    *(audit.blueprint, trust.blueprint, subscribe.blueprint, abuse.blueprint, status.blueprint),
 )
 
 ERRORS = {
@@ -66,6 +75,7 @@ ERRORS = {
 
 class _App(QuartTrio):
     asgi_http_class = Connection
+    jinja_environment = rendering.Environment  # type: ignore[assignment]
 
     async def handle_user_exception(
         self, error: Exception | BaseExceptionGroup

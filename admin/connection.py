@@ -5,13 +5,16 @@ other. With `Connection: close` Hypercorn reports that the client has left while
 is still being sent: the cancellation then hits before the socket is closed, and the connection stays
 open until the client gives up. So sending is shielded here, and bounded. (Hypercorn shields each write
 anyway; what is added is the rest.)
+
+A stream (an export) may take as long as its reader does, but no piece of it longer than a page; and when the
+reader leaves, it ends.
 """
 
 from __future__ import annotations
 
 import trio
-from hypercorn.typing import ASGISendCallable
-from quart.wrappers import Request
+from hypercorn.typing import ASGISendCallable, ASGISendEvent
+from quart.wrappers import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
 SEND_SECONDS_MAX = 20.0
@@ -23,6 +26,25 @@ class Connection(TrioASGIHTTPConnection):
         self, nursery: trio.Nursery, request: Request, send: ASGISendCallable
     ) -> None:
         response = await self.app.handle_request(request)
-        with trio.move_on_after(SEND_SECONDS_MAX, shield=True):
+        with trio.move_on_after(SEND_SECONDS_MAX, shield=not _is_stream(response)) as sending:
+            if _is_stream(response):
+                send = _paced(send, sending)
             await self._send_response(send, response)
         nursery.cancel_scope.cancel()
+
+
+def _is_stream(response: object) -> bool:
+    """Whether a view made the answer one of any length: by `response.timeout = None`."""
+    return isinstance(response, Response) and response.timeout is None
+
+
+def _paced(send: ASGISendCallable, sending: trio.CancelScope) -> ASGISendCallable:
+    """Each piece of a stream has the time that a page has; who leaves ends it, but not its last piece."""
+
+    async def send_in_time(event: ASGISendEvent) -> None:
+        sending.deadline = trio.current_time() + SEND_SECONDS_MAX
+        if event["type"] == "http.response.body" and not event.get("more_body"):
+            sending.shield = True
+        await send(event)
+
+    return send_in_time

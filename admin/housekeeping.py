@@ -1,5 +1,6 @@
-"""What the control plane does by itself, now and then: lets organizations go whose time has come, and forgets
-the answers that the management API kept for a day.
+"""What the control plane does by itself, now and then: lets organizations go whose time has come, forgets the
+answers that the management API kept for a day, makes the next months' partitions, signs where the audit
+chains end, and tells subscribers of changed sub-processors.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -10,32 +11,47 @@ import logging
 
 import trio
 
+from admin.services import Services
+from admin.trust.subscribe import tell_changes
+from storage.audit_chain import sign_heads
+from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.errors import StorageError
 from storage.idempotency import sweep
+from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
+from storage.sealing import MasterKeys
 
 EVERY_SECONDS = 600
+FIRST_AFTER_SECONDS = 60
+"""Nothing here is urgent, and a start is busy enough."""
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="housekeeping")
 _log = logging.getLogger("karta.admin")
 
 
-async def keep_house(db: Database) -> None:
-    """For ever; cancel it to stop."""
+async def keep_house(services: Services) -> None:
+    """For ever; cancel it to stop. Without master keys nothing is signed, and no mail is written."""
+    await trio.sleep(FIRST_AFTER_SECONDS)
     while True:
         try:
-            await do_round(db)
+            await do_round(services.db, services.loaded_master_keys)
+            await tell_changes(services, ACTOR)
         except StorageError as error:
             _log.warning("housekeeping was cut short: %s", error)
         await trio.sleep(EVERY_SECONDS)
 
 
-async def do_round(db: Database) -> int:
+async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
     """Returns how many organizations went."""
     gone = 0
     for org_id in await select_due(db):
         gone += await end_organization(db, ACTOR, org_id)
     while await sweep(db):
         pass
+    await db.fetch_value("SELECT make_partitions($1)", PARTITION_MONTHS_AHEAD)
+    if master_keys is not None:
+        _, problems = await sign_heads(db, await ensure_signing_key(db, ACTOR, master_keys))
+        for problem in problems:
+            _log.error("the audit log is not as it was written, see `karta audit verify`: %s", problem.text)
     return gone

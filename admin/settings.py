@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
+from storage.errors import InvalidValue
 from storage.settings import Bind, BindSetting, ServerSettings
+from storage.users import normalize_email
 
 
 class AdminSettings(ServerSettings):
@@ -25,6 +29,31 @@ class AdminSettings(ServerSettings):
         default=None,
         description="The gateway's own origin as clients see it: what the snippets on the pages name.",
         examples=["https://gateway.example.com"],
+    )
+    status_url: str | None = Field(
+        default=None,
+        description="The status page's own origin, when it is served under a name of its own as well: there "
+        "is nothing else under it.",
+        examples=["https://status.example.com"],
+    )
+    status_dir: Path | None = Field(
+        default=None,
+        description="A folder where the last-known status page is kept, as files that any web server can "
+        "show; also what the admin pages show after a start without a database.",
+    )
+    security_contact: str | None = Field(
+        default=None,
+        description="Whom to tell of a weakness, for security.txt: a mail address or an https URL. Unset, it "
+        "is the abuse form.",
+        examples=["security@example.com"],
+    )
+    abuse_email: str | None = Field(
+        default=None,
+        description="Who is sent each report of abuse by mail. Unset, reports are only kept.",
+        examples=["abuse@example.com"],
+    )
+    sub_processors_file: Path | None = Field(
+        default=None, description="The list of sub-processors to show instead of the release's own."
     )
     session_hours: float = Field(
         default=12, gt=0, le=24 * 30, description="How long a sign-in lasts, at most."
@@ -48,6 +77,10 @@ class AdminSettings(ServerSettings):
                 "KARTA_ADMIN_URL: production needs the admin pages' own https origin, for example "
                 "https://admin.example.com"
             )
+        try:
+            self.load_sub_processors()
+        except NotSubProcessors as error:
+            problems.append(f"KARTA_SUB_PROCESSORS_FILE: {error}")
         return problems
 
     @field_validator("public_url")
@@ -57,7 +90,21 @@ class AdminSettings(ServerSettings):
             raise ValueError("write it as a URL, for example https://gateway.example.com")
         return value.rstrip("/") if value else None
 
-    @field_validator("admin_url")
+    def load_sub_processors(self) -> SubProcessors:
+        """The list to show. Raises `NotSubProcessors`."""
+        return load(self.sub_processors_file)
+
+    @field_validator("security_contact", "abuse_email")
+    @classmethod
+    def _check_contact(cls, value: str | None) -> str | None:
+        if value is None or (value.startswith("https://") and value.isprintable() and " " not in value):
+            return value
+        try:
+            return normalize_email(value)
+        except InvalidValue:
+            raise ValueError("write it as a mail address") from None
+
+    @field_validator("admin_url", "status_url")
     @classmethod
     def _check_admin_url(cls, value: str | None) -> str | None:
         if value is None:

@@ -36,6 +36,14 @@ PROVIDER_TRIAL_ACCOUNT = Rule("provider_trial:account", 30, HOUR)
 """Each asks a provider whether a key is good: nobody should sort stolen ones that way."""
 INVITE_ACCOUNT = Rule("invite:account", 50, DAY)
 NEW_ORGANIZATION_ACCOUNT = Rule("new_organization:account", 10, DAY)
+EXPORT_ACCOUNT = Rule("export:account", 20, HOUR)
+AUDIT_PROOF_ACCOUNT = Rule("audit_proof:account", 20, HOUR)
+"""Each may take the database half a minute."""
+SUBSCRIBE_ADDRESS = Rule("subscribe:address", 10, HOUR)
+SUBSCRIBE_ACCOUNT = Rule("subscribe:account", 3, DAY)
+ABUSE_ADDRESS = Rule("abuse:address", 10, HOUR)
+ABUSE_ALL = Rule("abuse:all", 500, DAY)
+"""Each is a row for ever, and a mail."""
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)

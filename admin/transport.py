@@ -2,7 +2,8 @@
 this host.
 
 The content security policy allows nothing by default; scripts run only with this answer's nonce, made of 128
-random bits. Violations are reported to `/csp-report`, which reads little, logs little and answers nothing.
+random bits. Violations are reported to `/csp-report`, which reads little, keeps one row for each kind
+(`storage.csp_violations`) and answers nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import secrets
 import time
 from urllib.parse import urlsplit
 
+import msgspec
 from quart import Blueprint, Response, g, redirect, request
 from quart.typing import ResponseReturnValue
 
 from admin import api_path, client_address
 from admin.services import services
+from storage.csp_violations import Violation, count_violation
+from storage.errors import StorageError
 
 NONCE_BYTES = 16
 HSTS = "max-age=31536000; includeSubDomains; preload"
@@ -53,12 +57,12 @@ class PlainHTTP(Exception):
 _log = logging.getLogger("karta.admin")
 
 
-def content_security_policy(nonce: str) -> str:
-    """The policy for one answer."""
+def content_security_policy(nonce: str | None) -> str:
+    """The policy for one answer. Without a nonce there are no scripts: a page that caches keep has none."""
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src 'nonce-{nonce}'",
+            "script-src 'none'" if nonce is None else f"script-src 'nonce-{nonce}'",
             "style-src 'self'",
             "img-src 'self' data:",
             "connect-src 'self'",
@@ -70,6 +74,11 @@ def content_security_policy(nonce: str) -> str:
             "report-to csp",
         )
     )
+
+
+def make_public(seconds: int) -> None:
+    """Lets anybody's cache keep this answer: it is the same for all, and has neither script nor cookie."""
+    g.public_seconds = seconds
 
 
 def nonce() -> str:
@@ -84,6 +93,8 @@ async def require_transport() -> ResponseReturnValue | None:
     on. Raises `Misdirected` and `PlainHTTP`."""
     settings = services().settings
     scheme = client_address.scheme(request, settings.trusted_proxies)
+    if _is_status_name(request.host):
+        return _only_status(scheme)
     if request.path in ("/healthz", REPORT_PATH):
         return None
     if not _is_our_name(request.host):
@@ -102,6 +113,26 @@ async def require_transport() -> ResponseReturnValue | None:
     return None
 
 
+def _is_status_name(host: str) -> bool:
+    """Whether a request came for the status page's own name, where it has one."""
+    own = services().settings.status_url
+    return own is not None and own != services().origin and host.lower() == urlsplit(own).netloc
+
+
+def _only_status(scheme: str) -> ResponseReturnValue | None:
+    """Under the status page's name there is nothing else, so nobody signs in there."""
+    settings, endpoint = services().settings, request.endpoint or ""
+    if settings.env == "production" and scheme != "https":
+        return redirect(f"https://{request.host}{request.full_path.rstrip('?')}", code=308)
+    if request.path == "/":
+        return redirect("/status", code=302)
+    if endpoint.startswith("status.") or endpoint == "static":
+        return None
+    if request.method not in ("GET", "HEAD"):
+        return "There is only the status page here.\n", 404
+    return redirect(services().origin + request.full_path.rstrip("?"), code=302)
+
+
 def _is_our_name(host: str) -> bool:
     """Whether a request may come for this host: the configured one; on loopback, any of its names."""
     origin = urlsplit(services().origin)
@@ -111,12 +142,15 @@ def _is_our_name(host: str) -> bool:
     return name in LOOPBACK_NAMES or origin.hostname not in LOOPBACK_NAMES
 
 
-def add_headers(response: Response) -> Response:
-    """After each request, errors and static files too."""
+async def add_headers(response: Response) -> Response:
+    """After each request, errors and static files too. Async, or Quart would run it in a thread."""
     for name, value in HEADERS.items():
         response.headers[name] = value
-    response.headers["Content-Security-Policy"] = content_security_policy(nonce())
-    if request.endpoint != "static" or response.status_code not in (200, 206, 304):
+    public = g.get("public_seconds") if response.status_code in (200, 304) else None
+    response.headers["Content-Security-Policy"] = content_security_policy(nonce() if public is None else None)
+    if public is not None:
+        response.headers["Cache-Control"] = f"public, max-age={public}"
+    elif request.endpoint != "static" or response.status_code not in (200, 206, 304):
         response.headers["Cache-Control"] = "no-store"
     if client_address.scheme(request, services().settings.trusted_proxies) == "https":
         response.headers["Strict-Transport-Security"] = HSTS
@@ -145,29 +179,39 @@ async def report_violation() -> ResponseReturnValue:
         _Reports.minute, _Reports.logged = minute, 0
     if len(body) <= REPORT_BYTES_MAX and _Reports.logged < REPORTS_PER_MINUTE_MAX:
         _Reports.logged += 1
-        _log.warning("content security policy violated: %s", _describe(body))
+        violation = read_report(body)
+        if violation is None:
+            _log.warning("content security policy violated: unreadable report")
+            return "", 204
+        # As JSON, so that no control character reaches the log.
+        _log.warning("content security policy violated: %s", msgspec.json.encode(violation).decode())
+        try:
+            await count_violation(services().db, violation)
+        except StorageError as error:
+            _log.warning("the violation was not kept: %s", error)
     return "", 204
 
 
-def _describe(body: str | bytes) -> str:
-    """Directive and place, as JSON so that no control character reaches the log."""
+def read_report(body: str | bytes) -> Violation | None:
+    """A report of either form that browsers send. Of addresses the query is left out: it may hold secrets."""
     try:
         report = json.loads(body)
-    except ValueError:
-        return "unreadable report"
+    except (ValueError, RecursionError):
+        return None
     if isinstance(report, list):
-        report = report[0].get("body", {}) if report and isinstance(report[0], dict) else {}
+        report = report[0].get("body") if report and isinstance(report[0], dict) else None
     elif isinstance(report, dict):
-        report = report.get("csp-report", {})
+        report = report.get("csp-report")
     if not isinstance(report, dict):
-        return "unreadable report"
-    names = (
-        "effectiveDirective",
-        "effective-directive",
-        "blockedURL",
-        "blocked-uri",
-        "sourceFile",
-        "source-file",
+        return None
+
+    def find(*names: str) -> str:
+        text = next((str(report[name]) for name in names if report.get(name)), "")
+        return text.partition("?")[0].partition("#")[0][:LOGGED_CHARS_MAX]
+
+    return Violation(
+        directive=find("effectiveDirective", "effective-directive", "violated-directive"),
+        blocked=find("blockedURL", "blocked-uri"),
+        source=find("sourceFile", "source-file"),
+        page=find("documentURL", "document-uri"),
     )
-    told = {name: str(report[name])[:LOGGED_CHARS_MAX] for name in names if name in report}
-    return json.dumps(told)

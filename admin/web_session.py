@@ -35,7 +35,15 @@ from storage.signed_in import SignedIn, select_signed_in
 COOKIE = "__Host-karta-session"
 VISITOR_COOKIE = "__Host-karta-visitor"
 """Carries the form token's secret before sign-in; it identifies nobody and ends with the browser."""
-ANONYMOUS_ENDPOINTS = frozenset({"static", "transport.healthz", "transport.report_violation"})
+ANONYMOUS_ENDPOINTS = frozenset(
+    {
+        *("static", "transport.healthz", "transport.report_violation"),
+        *("trust.show_security", "trust.show_policy", "trust.show_compliance", "trust.show_sub_processors"),
+        *("trust.show_security_txt", "trust.follow_security_txt"),
+        *("status.show", "status.show_json", "status.show_atom", "status.show_badge"),
+        *("status.show_history", "status.show_incident"),
+    }
+)
 """Nobody is looked up for these, so they answer without a database."""
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64
@@ -130,7 +138,7 @@ def form_secret() -> str:
     return str(secret)
 
 
-def keep_visitor(response: Response) -> Response:
+async def keep_visitor(response: Response) -> Response:
     """After each request: sets the visitor's cookie if a form was made for it."""
     if visitor := g.get("visitor"):
         set_cookie(response, VISITOR_COOKIE, visitor)

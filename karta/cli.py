@@ -13,10 +13,12 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from karta.commands import (
+    audit,
     bench,
     budget,
     byok,
     doctor,
+    health,
     keys,
     limits,
     master_key,
@@ -37,6 +39,7 @@ GROUPS = (
     servers,
     migrate,
     doctor,
+    health,
     org,
     staff,
     keys,
@@ -46,6 +49,7 @@ GROUPS = (
     routes,
     prices,
     usage,
+    audit,
     master_key,
     bench,
 )

@@ -105,16 +105,25 @@ def run(given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]]
     return trio.run(open_and_work)
 
 
-def run_as_owner(given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]]) -> Result:
+def run_as_owner(
+    given: argparse.Namespace,
+    work: Callable[[Database], Awaitable[Result]],
+    *,
+    query_seconds_max: float | None = None,
+) -> Result:
     """The same as the owner of the schema, for the few commands that are about tables and not rows."""
     import trio
 
     from storage.bridge import open_database
+    from storage.deadlines import QUERY_SECONDS_MAX
 
     choice = choose(given)
+    patience = query_seconds_max or QUERY_SECONDS_MAX
 
     async def open_and_work() -> Result:
-        async with open_database(choice.owner_url, role=None, connections_max=1) as db:
+        async with open_database(
+            choice.owner_url, role=None, connections_max=1, query_seconds_max=patience
+        ) as db:
             return await work(db)
 
     return trio.run(open_and_work)

@@ -31,7 +31,7 @@ from karta.welcome import Ready
 from storage.bridge import open_database
 from storage.migrate import migrate
 from storage.sealing import MasterKeys
-from storage.settings import Bind
+from storage.settings import Bind, CommonSettings
 
 ADMIN_ROLE = "karta_admin"
 PREDECESSOR_SECONDS_MAX = 30.0
@@ -149,7 +149,31 @@ async def _start(plan: Plan, data_dir: DataDir, children: Children) -> None:
                 simulates = "KARTA_PROVIDER_ANTHROPIC_BASE_URL" in children.provider_environment("")
                 plan.ready(_tell(gateway_url, admin_url, databases, data_dir, first_run, simulates))
                 forget_secrets(data_dir)
-                await trio.sleep_forever()
+                await _watch_health(databases, gateway_url, admin_url, children, master_keys_file)
+
+
+async def _watch_health(
+    databases: Databases,
+    gateway_url: str,
+    admin_url: str,
+    children: Children,
+    master_keys_file: Path | None,
+) -> None:
+    """Keeps the status page up to date, for ever."""
+    from karta.health_job import run_every_minute
+    from karta.health_targets import load_targets
+
+    # Where nobody configured a provider there is the simulated one, which is not looked at: it is no one's.
+    named = {**children.variables, "KARTA_PUBLIC_URL": gateway_url, "KARTA_ADMIN_URL": admin_url}
+    targets = load_targets(named)
+    async with open_database(databases.admin, role=ADMIN_ROLE, connections_max=2) as db:
+        await run_every_minute(db, targets, _load_master_keys(databases, master_keys_file))
+
+
+def _load_master_keys(databases: Databases, file: Path | None) -> MasterKeys | None:
+    if file is not None:
+        return MasterKeys.load_file(file)
+    return CommonSettings.load(database_url=databases.admin).load_master_keys()
 
 
 def _tell(

@@ -25,6 +25,11 @@ How to read it
     usage_rows, usage_tuple                         what was metered, and the form it travels in
     usage_report, retention                         what it adds up to, and how it leaves
     limits, leases                                  what may be used, and what gateways hold of it
+    audit_chain, audit_checkpoints, audit_retention proof of the audit log, and how old rows leave it
+    audit_search, audit_export, audit_vocabulary    reading it, as pages and files; what its events mean
+    health, health_key, incidents                   how each part of Karta is, and what is told of it
+    subscriptions, abuse_reports, csp_violations    what the public pages take in
+    csv_cells                                       cells that are no formulas
     changes                                         what running gateways are told
 
 The life of a change

@@ -5,9 +5,8 @@ Strategy. `record` inserts; everything else is the database's doing (migrations/
 number, the time, the chain, and the refusal of any later change. Rows belong to an organization's chain, or
 to the system's (the nil UUID) when no organization is concerned.
 
-A chain of hashes shows a changed, missing or inserted row; `audit_heads` shows a tail that was cut off.
-Neither shows a whole rewrite by somebody who owns the database, which is why heads are worth keeping
-elsewhere: `verify_chain` returns the head.
+What proves it is elsewhere: `audit_chain` recomputes the chain, `audit_checkpoints` signs its head
+now and then, `audit_retention` lets old months go. `audit_vocabulary` says of each event what it means.
 
 `record` takes a lock on the organization's chain until its transaction ends: make it the transaction's last
 statement.
@@ -37,10 +36,10 @@ ADDRESS_CHARS_MAX = 64
 USER_AGENT_CHARS_MAX = 512
 REQUEST_ID_CHARS_MAX = 128
 PAGE_ROWS_MAX = 1000
-"""Rows read at once while verifying: bounds memory, whatever the log's length."""
+"""Rows read at once: bounds memory, whatever the log's length."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_COLUMNS = """
+COLUMNS = """
     org_id, seq, created_at, event, actor_kind, actor_id, subject, address, user_agent, request_id,
     details::text AS details, prev_hash, hash
 """
@@ -100,6 +99,23 @@ class Event(StrEnum):
     LIMIT_REMOVED = "limit:removed"
     ROUTE_SET = "route:set"
     ROUTE_REMOVED = "route:removed"
+    AUDIT_EXPORTED = "audit:exported"
+    AUDIT_DROPPED = "audit:dropped"
+    AUDIT_SIGNING_KEY_MADE = "audit:signing_key_made"
+    USAGE_EXPORTED = "usage:exported"
+    USAGE_DROPPED = "usage:dropped"
+    USAGE_REBUILT = "usage:rebuilt"
+    SUBSCRIPTION_REQUESTED = "subscription:requested"
+    SUBSCRIPTION_CONFIRMED = "subscription:confirmed"
+    SUBSCRIPTION_ENDED = "subscription:ended"
+    SUB_PROCESSORS_ANNOUNCED = "sub_processors:announced"
+    ABUSE_REPORTED = "abuse:reported"
+    ABUSE_CLOSED = "abuse:closed"
+    INCIDENT_OPENED = "incident:opened"
+    INCIDENT_UPDATED = "incident:updated"
+    INCIDENT_RESOLVED = "incident:resolved"
+    MAINTENANCE_PLANNED = "maintenance:planned"
+    MAINTENANCE_CANCELLED = "maintenance:cancelled"
     BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
     """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 
@@ -121,26 +137,6 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     details: str
     prev_hash: bytes
     hash: bytes
-
-
-class ChainReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What checking one chain found.
-
-    `first_seq` is above 1 when old months were dropped. `problem` says what is wrong first, at `problem_seq`.
-    """
-
-    org_id: UUID
-    rows: int
-    first_seq: int | None
-    head_seq: int
-    head_hash: bytes
-    problem: str | None = None
-    problem_seq: int | None = None
-
-    @property
-    def intact(self) -> bool:
-        """Whether every row is as it was written, and none is missing."""
-        return self.problem is None
 
 
 async def record(
@@ -176,66 +172,17 @@ async def select_audit_rows(
 ) -> list[AuditRow]:
     """One chain's rows in order, `limit` at most, from behind `after_seq`."""
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} FROM audit_log WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",  # noqa: S608
+        f"SELECT {COLUMNS} FROM audit_log WHERE org_id = $1 AND seq > $2 ORDER BY seq LIMIT $3",  # noqa: S608
         org_id or SYSTEM_CHAIN,
         after_seq,
         min(limit, PAGE_ROWS_MAX),
     )
-    return [_to_row(row) for row in rows]
-
-
-async def verify_chain(db: Queries, org_id: UUID | None) -> ChainReport:
-    """Recomputes one chain from its first kept row to its head. Stops at the first problem."""
-    chain = org_id or SYSTEM_CHAIN
-    head = await db.fetch_row("SELECT seq, hash FROM audit_heads WHERE org_id = $1", chain)
-    head_seq, head_hash = (head["seq"], head["hash"]) if head else (0, first_hash(chain))
-    count, first_seq, seq, expected = 0, None, 0, first_hash(chain)
-
-    def report(problem: str | None, at: int | None) -> ChainReport:
-        return ChainReport(
-            org_id=chain,
-            rows=count,
-            first_seq=first_seq,
-            head_seq=head_seq,
-            head_hash=head_hash,
-            problem=problem,
-            problem_seq=at,
-        )
-
-    while page := await select_audit_rows(db, chain, after_seq=seq):
-        for row in page:
-            if row.seq > head_seq:
-                # Appended since the head was read; or written past it.
-                newest = await db.fetch_value("SELECT seq FROM audit_heads WHERE org_id = $1", chain)
-                if row.seq > (newest or 0):
-                    return report(f"row {row.seq} stands behind the chain's head", row.seq)
-                break
-            if first_seq is None:
-                first_seq, seq = row.seq, row.seq - 1
-                # Dropped months take their rows along: the oldest row left then vouches for what went before
-                # it.
-                expected = row.prev_hash if row.seq > 1 else expected
-            if row.seq != seq + 1:
-                return report(f"row {seq + 1} is missing", seq + 1)
-            if row.prev_hash != expected:
-                return report(f"row {row.seq} does not follow the row before it", row.seq)
-            if hash_row(row) != row.hash:
-                return report(f"row {row.seq} is not as it was written", row.seq)
-            count, seq, expected = count + 1, row.seq, row.hash
-        if page[-1].seq > head_seq:
-            break
-    if count and (seq, expected) != (head_seq, head_hash):
-        return report(
-            f"the newest rows are missing: the chain ends at {seq}, its head says {head_seq}", seq + 1
-        )
-    if not count and head_seq:
-        return report("all rows are missing", 1)
-    return report(None, None)
+    return [to_row(row) for row in rows]
 
 
 def first_hash(org_id: UUID) -> bytes:
     """What row 1 of a chain follows."""
-    return hashlib.sha256(_field("karta audit log") + _field(str(org_id))).digest()
+    return hashlib.sha256(field("karta audit log") + field(str(org_id))).digest()
 
 
 def hash_row(row: AuditRow) -> bytes:
@@ -245,29 +192,31 @@ def hash_row(row: AuditRow) -> bytes:
     microseconds since 1970.
     """
     return hashlib.sha256(
-        _field(row.prev_hash)
-        + _field(str(row.org_id))
-        + _field(str(row.seq))
-        + _field(str((row.created_at - _EPOCH) // timedelta(microseconds=1)))
-        + _field(row.event)
-        + _field(row.actor_kind)
-        + _field(row.actor_id)
-        + _field(row.subject)
-        + _field(row.address)
-        + _field(row.user_agent)
-        + _field(row.request_id)
-        + _field(row.details)
+        field(row.prev_hash)
+        + field(str(row.org_id))
+        + field(str(row.seq))
+        + field(str((row.created_at - _EPOCH) // timedelta(microseconds=1)))
+        + field(row.event)
+        + field(row.actor_kind)
+        + field(row.actor_id)
+        + field(row.subject)
+        + field(row.address)
+        + field(row.user_agent)
+        + field(row.request_id)
+        + field(row.details)
     ).digest()
 
 
-def _field(value: str | bytes | None) -> bytes:
+def field(value: str | bytes | None) -> bytes:
+    """One value in canonical form."""
     if value is None:
         return b"\xff\xff\xff\xff"
     content = value.encode() if isinstance(value, str) else value
     return len(content).to_bytes(4, "big") + content
 
 
-def _to_row(row: Record) -> AuditRow:
+def to_row(row: Record) -> AuditRow:
+    """From any row with `COLUMNS`."""
     return AuditRow(
         org_id=row["org_id"],
         seq=row["seq"],

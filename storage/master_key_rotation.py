@@ -1,8 +1,8 @@
 """Moves everything sealed under the newest master key, so that older ones can go.
 
 Sealed are provider keys (their data keys are wrapped anew, the ciphertext stays), the secrets of
-authenticator apps, and mail that waits. Programs that run must know the new key before: they open what is
-moved at once.
+authenticator apps, mail that waits, and the keys that sign the audit log. Programs that run must know the new
+key before: they open what is moved at once.
 
 Strategy: batches, each its own transaction with its own audit row, by the owner of the schema; no role of the
 programs may read all of it. Afterwards the table of provider keys is written anew, since its old pages hold
@@ -37,6 +37,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
     credentials: int
     totp_secrets: int
     messages: int
+    signing_keys: int
     unopened: int
 
     @property
@@ -52,12 +53,14 @@ async def rotate_master_key(owner_db: Database, actor: Actor, master_keys: Maste
         "totp_secrets": _move_totp_secrets,
         "messages": _move_messages,
     }
-    moved = dict.fromkeys(move, 0)
+    moved = dict.fromkeys((*move, "signing_keys"), 0)
     unopened = 0
     for kind, move_batch in move.items():
         done, failed = await _move_all(owner_db, actor, master_keys, kind, move_batch)
         moved[kind] = done
         unopened += failed
+    moved["signing_keys"], failed = await _move_signing_keys(owner_db, actor, master_keys)
+    unopened += failed
     await shred(owner_db)
     return Rotation(version=master_keys.primary_version, unopened=unopened, **moved)
 
@@ -154,6 +157,35 @@ async def _move_messages(tx: Transaction, master_keys: MasterKeys, after: UUID) 
     for message_id, box in boxes.items():
         await tx.execute("UPDATE outbox SET sealed = $2 WHERE message_id = $1", message_id, box)
     return [row["place"] for row in rows], failed
+
+
+async def _move_signing_keys(db: Database, actor: Actor, master_keys: MasterKeys) -> tuple[int, int]:
+    """The few that sign the audit log; how many were moved, and how many did not open. (The health job's key
+    is made anew where it does not open.)"""
+    moved = failed = 0
+    async with db.transaction() as tx:
+        version, _, limit = _selection(master_keys, _NOTHING)
+        for row in await tx.fetch(
+            "SELECT key_id, sealed FROM audit_signing_keys WHERE substr(sealed, 2, 4) <> $1 LIMIT $2"
+            " FOR UPDATE",
+            version,
+            limit,
+        ):
+            purpose, place = Purpose.AUDIT_SIGNING_KEY, row["key_id"].encode()
+            try:
+                content = open_box(master_keys, purpose, place, row["sealed"])
+            except SealError:
+                failed += 1
+                continue
+            sealed = seal_box(master_keys, purpose, place, content)
+            await tx.execute(
+                "UPDATE audit_signing_keys SET sealed = $2 WHERE key_id = $1", row["key_id"], sealed
+            )
+            moved += 1
+        if moved:
+            details = {"kind": "signing_keys", "rows": moved, "version": master_keys.primary_version}
+            await audit.record(tx, actor, Event.MASTER_KEY_ROTATED, None, "signing_keys", details)
+    return moved, failed
 
 
 def _selection(master_keys: MasterKeys, after: UUID) -> tuple[bytes, UUID, int]:

@@ -90,3 +90,11 @@ def _to_message(master_keys: MasterKeys, row: Record) -> Message:
     content = msgspec.json.decode(box, type=_Content)
     letter = Letter(kind=row["kind"], recipient=row["recipient"], subject=content.subject, text=content.text)
     return Message(message_id=row["message_id"], created_at=row["created_at"], letter=letter)
+
+
+async def select_oldest_wait(db: Queries) -> float | None:
+    """Seconds that the oldest message waits; None when none does."""
+    seconds: float | None = await db.fetch_value(
+        "SELECT extract(epoch FROM now() - min(created_at))::float8 FROM outbox WHERE sent_at IS NULL"
+    )
+    return seconds

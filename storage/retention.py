@@ -9,8 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from storage import audit
+from storage.audit import Event
 from storage.bridge import Database
 from storage.errors import InvalidValue
+from storage.model import Actor
 
 DAYS_MIN = 1
 DEFAULT_ROWS_MAX = 50_000
@@ -18,16 +21,20 @@ DEFAULT_ROWS_MAX = 50_000
 _DAY = timedelta(days=1)
 
 
-async def drop_usage(db: Database, days: int) -> list[str]:
+async def drop_usage(db: Database, actor: Actor, days: int) -> list[str]:
     """Drops the months of requests that ended more than `days` ago; returns what was dropped."""
     if days < DAYS_MIN:
         raise InvalidValue(f"keep usage for {DAYS_MIN} day at least")
     kept_since = datetime.now(UTC) - timedelta(days=days)
-    dropped = await db.fetch_value("SELECT drop_usage($1, $2)", kept_since, DEFAULT_ROWS_MAX)
-    return list(dropped)
+    async with db.transaction() as tx:
+        dropped = list(await tx.fetch_value("SELECT drop_usage($1, $2)", kept_since, DEFAULT_ROWS_MAX))
+        if dropped:
+            details = {"dropped": dropped, "days": days}
+            await audit.record(tx, actor, Event.USAGE_DROPPED, None, "usage", details)
+    return dropped
 
 
-async def rebuild_hourly(db: Database, org_id: UUID, since: datetime, until: datetime) -> int:
+async def rebuild_hourly(db: Database, actor: Actor, org_id: UUID, since: datetime, until: datetime) -> int:
     """Makes an organization's sums anew for the whole hours of [since, until), a day in each transaction;
     returns how many there are. The sums of days whose requests have been dropped stay as they are."""
     made = 0
@@ -35,6 +42,10 @@ async def rebuild_hourly(db: Database, org_id: UUID, since: datetime, until: dat
     end = until.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
     while start < end:
         following = min(start.replace(hour=0) + _DAY, end)
-        made += await db.fetch_value("SELECT rebuild_hourly($1, $2, $3)", org_id, start, following)
+        async with db.transaction() as tx:
+            rows = await tx.fetch_value("SELECT rebuild_hourly($1, $2, $3)", org_id, start, following)
+            details = {"since": start.isoformat(), "until": following.isoformat(), "rows": rows}
+            await audit.record(tx, actor, Event.USAGE_REBUILT, org_id, str(org_id), details)
+        made += rows
         start = following
     return made

@@ -32,6 +32,8 @@ class Purpose(StrEnum):
 
     TOTP_SECRET = "totp secret"  # noqa: S105 - names a purpose
     OUTBOX_MESSAGE = "outbox message"
+    AUDIT_SIGNING_KEY = "audit signing key"
+    HEALTH_KEY = "health key"
 
 
 def seal_box(master_keys: MasterKeys, purpose: Purpose, place: bytes, content: bytes) -> bytes:

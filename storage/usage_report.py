@@ -9,13 +9,17 @@ Bounds: pages, of groups and of rows, each going on after the last of the page b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
 import msgspec
 
-from storage.model import CredentialKind, Outcome, UsageRecord
+from storage import audit
+from storage.audit import Event
+from storage.bridge import Database
+from storage.model import Actor, CredentialKind, Outcome, UsageRecord
 from storage.queries import Queries, Record
 from storage.usage_tuple import COLUMNS
 
@@ -124,6 +128,12 @@ async def select_totals(
     return [_to_total(row) for row in rows]
 
 
+def add_up(totals: Sequence[UsageTotal]) -> UsageTotal:
+    """The sum of all groups, without asking again."""
+    sums = {name: sum(getattr(total, name) for total in totals) for name in _SUMMED}
+    return UsageTotal(group=None, **sums)
+
+
 async def select_usage(
     db: Queries,
     org_id: UUID,
@@ -209,3 +219,10 @@ def _to_record(row: Record) -> UsageRecord:
     values["credential_kind"] = CredentialKind(row["credential_kind"])
     values["outcome"] = Outcome(row["outcome"])
     return UsageRecord(**values)
+
+
+async def record_export(db: Database, actor: Actor, org_id: UUID, by: Grouping, since: datetime) -> None:
+    """Tells the audit log that usage is being exported."""
+    async with db.transaction() as tx:
+        details = {"by": by.value, "since": since.isoformat()}
+        await audit.record(tx, actor, Event.USAGE_EXPORTED, org_id, str(org_id), details)

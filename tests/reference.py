@@ -23,6 +23,7 @@ from gateway.stages import AllStages
 from gateway.supervisor import Supervisor
 from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
+from storage.audit_vocabulary import MEANINGS
 from storage.settings import PREFIX, CommonSettings, ServerSettings
 from tests.api_reference import management_api
 
@@ -49,11 +50,27 @@ OTHERS = (
 def pages() -> dict[str, str]:
     """The generated pages by file name."""
     return {
+        "audit-events.md": "\n".join(audit_events()),
         "command-line.md": "\n".join(command_line()),
+        "management-api.md": "\n".join(management_api()),
         "metrics.md": "\n".join(metrics()),
         "settings.md": "\n".join(settings()),
-        "management-api.md": "\n".join(management_api()),
     }
+
+
+def audit_events() -> Iterator[str]:
+    yield "# Audit events"
+    yield ""
+    yield "Everything that the audit log ever tells. Names do not change, and none is used again for another"
+    yield "thing. Each row has an actor, a subject, a time of the database's own, and where it is known the"
+    yield "address, the user agent and the id of the request; what was before and after is in its details,"
+    yield "which hold no secrets."
+    yield ""
+    yield "| Event | Meaning |"
+    yield "|---|---|"
+    for event in sorted(MEANINGS, key=lambda event: event.value):
+        yield f"| `{event.value}` | {MEANINGS[event]} |"
+    yield ""
 
 
 def command_line() -> Iterator[str]:
@@ -159,10 +176,10 @@ def metrics() -> Iterator[str]:
     yield "# Metrics"
     yield ""
     yield "What `KARTA_METRICS_BIND` serves at `/metrics`, in the order of the page; a name is told with"
-    yield "those around it. Counters and histograms are of all workers together, those that ended too; so"
-    yield "are gauges, but for those that are said to be of each worker (with the label `worker`), or the"
-    yield "greatest or the least of any. All durations are in seconds. [How to use them](../how-"
-    yield "to/observe.md)."
+    yield "those around it. Counters and histograms are of all workers together, those that ended too; so are"
+    yield "gauges, but for those that are said to be of each worker (with the label `worker`), or the"
+    yield "greatest or the least of any. All durations are in seconds."
+    yield "[How to use them](../how-to/observe.md)."
     for title, families in (("A worker's", worker_families()), ("The supervisor's", own_families())):
         yield ""
         yield f"## {title}"

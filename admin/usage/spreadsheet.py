@@ -1,4 +1,4 @@
-"""Usage as CSV, for spreadsheets: which take a cell that begins like a formula for one."""
+"""Usage as CSV."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ import io
 from collections.abc import Sequence
 from decimal import Decimal
 
+from storage.csv_cells import safe
 from storage.usage_report import UsageTotal
 
-_FORMULA_BEGINNINGS = ("=", "+", "-", "@", "\t", "\r", "\0")
 _PICODOLLARS = 10**12
 HEADER = ("group", "requests", "input_tokens", "output_tokens", "cost_usd", "unpriced_requests")
-
-
-def safe(cell: str) -> str:
-    """A cell as text, whatever it begins with."""
-    return f"'{cell}" if cell.startswith(_FORMULA_BEGINNINGS) else cell
 
 
 def write_csv(totals: Sequence[UsageTotal]) -> str:

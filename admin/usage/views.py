@@ -9,16 +9,26 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from quart import Blueprint, Response, abort, render_template, request
+from quart import Blueprint, Response, abort, request
 from quart.typing import ResponseReturnValue
 
+from admin import web_session
+from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
 from admin.usage.chart import HEIGHT, WIDTH, make_bars
 from admin.usage.spreadsheet import write_csv
 from storage.api_keys import select_keys
 from storage.limits import select_limits
-from storage.usage_report import PAGE_ROWS_MAX, Grouping, UsageTotal, select_totals, select_usage
+from storage.usage_report import (
+    PAGE_ROWS_MAX,
+    Grouping,
+    UsageTotal,
+    add_up,
+    record_export,
+    select_totals,
+    select_usage,
+)
 
 SPANS = (7, 30, 90)
 """In days, today included."""
@@ -35,13 +45,12 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     db, days = services().db, _read_days()
     since = _since(days)
     by_day = await select_totals(db, org_id, since=since, by=Grouping.DAY)
-    [whole] = await select_totals(db, org_id, since=since)
     names = {key.key_id: key.name for key in await select_keys(db, org_id)}
     return await render_template(
         "usage/usage.html",
         days=days,
         spans=SPANS,
-        whole=whole,
+        whole=add_up(by_day),
         bars=make_bars(by_day, since.date(), days),
         width=WIDTH,
         height=HEIGHT,
@@ -61,6 +70,8 @@ async def download(org_id: UUID) -> ResponseReturnValue:
         by = Grouping(request.args.get("by", "day"))
     except ValueError:
         abort(404)
+    actor = web_session.actor(web_session.require_user().user_id)
+    await record_export(services().db, actor, org_id, by, _since(days))
     totals = await select_totals(services().db, org_id, since=_since(days), by=by)
     name = f"usage-by-{by.value}-{days}-days.csv"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}

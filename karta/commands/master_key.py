@@ -40,7 +40,9 @@ def register(commands: Commands) -> None:
     )
     database_choice.add_arguments(rotate)
     rotate.add_argument(
-        "--json", action="store_true", help="print {version, credentials, totp_secrets, messages, unopened}"
+        "--json",
+        action="store_true",
+        help="print {version, credentials, totp_secrets, messages, signing_keys, unopened}",
     )
     rotate.set_defaults(run=run_rotate)
 

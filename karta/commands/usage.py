@@ -120,7 +120,8 @@ def run_report(given: argparse.Namespace) -> None:
 def run_retention(given: argparse.Namespace) -> None:
     from storage.retention import drop_usage
 
-    dropped = database_choice.run_as_owner(given, lambda db: drop_usage(db, given.days))
+    actor = database_choice.actor()
+    dropped = database_choice.run_as_owner(given, lambda db: drop_usage(db, actor, given.days))
     if given.json:
         print_json({"dropped": dropped})
     else:
@@ -132,8 +133,9 @@ def run_rebuild(given: argparse.Namespace) -> None:
 
     if given.since >= given.until:
         raise UsageError("--since must be before --until (see `karta usage rebuild --help`)")
+    actor = database_choice.actor()
     made = database_choice.run_as_owner(
-        given, lambda db: rebuild_hourly(db, given.org, given.since, given.until)
+        given, lambda db: rebuild_hourly(db, actor, given.org, given.since, given.until)
     )
     if given.json:
         print_json({"rows": made})
@@ -149,18 +151,15 @@ def _describe(total: UsageTotal) -> dict[str, object]:
 
 
 def _print_csv(by: str | None, totals: Sequence[UsageTotal]) -> None:
+    from storage.csv_cells import safe
+
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*([by] if by else []), *FIGURES, "cost_usd"])
     for total in totals:
         figures = [getattr(total, name) for name in FIGURES]
         cost = show_dollars(total.cost_picodollars).lstrip("$").replace(",", "")
-        writer.writerow([*([_safe(total.group or "")] if by else []), *figures, cost])
+        writer.writerow([*([safe(total.group or "")] if by else []), *figures, cost])
     sys.stdout.flush()
-
-
-def _safe(text: str) -> str:
-    """A model's name comes from a request: no spreadsheet shall take it for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _print_table(by: str | None, totals: Sequence[UsageTotal]) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
@@ -9,12 +11,14 @@ import trio.testing
 from admin import housekeeping
 from admin.housekeeping import do_round, keep_house
 from storage import idempotency
+from storage.audit_checkpoints import select_last_checkpoint
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable
 from storage.organization_end import request_end
 from storage.organizations import select_organization
-from tests.admin.conftest import ACTOR, Person, make_person
+from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, make_person
 from tests.admin.management_api.client import mint
+from tests.storage.test_audit import tamper
 
 
 async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -> None:
@@ -28,6 +32,26 @@ async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -
     assert await do_round(admin_db) == 0
     assert (await select_organization(admin_db, org_id)).name == "Deleted organization"
     assert (await select_organization(admin_db, people[1].organization.org_id)).name == "Acme"
+
+
+async def test_chains_are_signed_and_what_is_wrong_is_told(
+    admin_db: Database, owner_db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    person = await make_person(admin_db, "ada@example.com")
+    org_id = person.organization.org_id
+    await do_round(admin_db)
+    assert await select_last_checkpoint(admin_db, org_id) is None
+    await do_round(admin_db, MASTER_KEYS)
+    first = await select_last_checkpoint(admin_db, org_id)
+    assert first is not None
+    await request_end(admin_db, ACTOR, org_id)
+    await tamper(
+        owner_db, f"UPDATE audit_log SET subject = 'x' WHERE org_id = '{org_id}' AND seq > {first.seq}"
+    )
+    await do_round(admin_db, MASTER_KEYS)
+    assert await select_last_checkpoint(admin_db, org_id) == first
+    assert "karta audit verify" in caplog.text
+    assert str(org_id) in caplog.text
 
 
 async def test_kept_answers_are_forgotten_after_a_day(
@@ -48,14 +72,15 @@ def test_a_round_that_fails_is_told_and_tried_again(
 ) -> None:
     rounds = []
 
-    async def fail(_: object) -> int:
+    async def fail(*_: object) -> int:
         rounds.append(trio.current_time())
         if len(rounds) == 2:
             raise trio.TooSlowError
         raise DatabaseUnavailable("away")
 
     monkeypatch.setattr(housekeeping, "do_round", fail)
+    nobody: Any = SimpleNamespace(db=None, loaded_master_keys=None)
     with pytest.raises(trio.TooSlowError), caplog.at_level(logging.WARNING, "karta.admin"):
-        trio.run(keep_house, None, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(keep_house, nobody, clock=trio.testing.MockClock(autojump_threshold=0))
     assert rounds[1] - rounds[0] == housekeeping.EVERY_SECONDS
     assert "away" in caplog.text

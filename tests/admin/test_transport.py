@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from typing import Any
@@ -10,9 +11,12 @@ import pytest
 
 from admin import transport
 from admin.transport import HEADERS, HSTS, REPORT_BYTES_MAX, REPORT_PATH, content_security_policy
+from storage.bridge import Database
+from storage.csp_violations import select_violations
 from storage.sealing import MasterKeys
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import Person, running_admin
+from tests.support.database_line import database_line
 
 ANSWERS = [
     ("GET", "/sign-in", 200),
@@ -113,7 +117,7 @@ async def test_loopback_has_one_name(visitor: Visitor) -> None:
             b'{"csp-report": {"blocked-uri": "https://evil.example/x", "effective-directive": "img-src"}}',
             "evil.example",
         ),
-        (b'[{"type": "csp-violation", "body": {"blockedURL": "inline\\u001b[31m"}}]', "blockedURL"),
+        (b'[{"type": "csp-violation", "body": {"blockedURL": "inline\\u001b[31m"}}]', "inline"),
         (b"nonsense", "unreadable"),
         (b"[1]", ""),
         (b"3", "unreadable"),
@@ -146,3 +150,29 @@ async def test_a_flood_of_reports_is_not(
         for _ in range(4):
             await visitor.request("POST", REPORT_PATH, content=b"{}")
     assert len(caplog.records) == 2
+
+
+async def test_violations_are_kept_without_what_may_be_secret(
+    visitor: Visitor, admin_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport._Reports, "minute", -1)
+    old = {
+        "effective-directive": "img-src",
+        "blocked-uri": "https://evil.example/x?token=1",
+        "source-file": "",
+    }
+    new = {"effectiveDirective": "script-src", "blockedURL": "inline", "documentURL": "https://x/a#b?c"}
+    for body in ({"csp-report": old}, [{"type": "csp-violation", "body": new}], {"csp-report": old}):
+        await visitor.request("POST", REPORT_PATH, content=json.dumps(body).encode())
+    kept = {one.violation.directive: one for one in await select_violations(admin_db)}
+    assert kept["img-src"].violation.blocked == "https://evil.example/x"
+    assert kept["img-src"].count == 2
+    assert kept["script-src"].violation.page == "https://x/a"
+
+
+async def test_a_report_needs_no_database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport._Reports, "minute", -1)
+    async with database_line(database_url) as line, running_admin(line.url) as url, Visitor(url) as visitor:
+        line.cut()
+        answer = await visitor.request("POST", REPORT_PATH, content=b'{"csp-report": {}}')
+    assert answer.status_code == 204

@@ -8,7 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 import trio
 
-from storage.audit import select_audit_rows, verify_chain
+from storage.audit import select_audit_rows
+from storage.audit_chain import verify_chain
 from storage.bridge import Database
 from storage.credentials import (
     revoke_credential,

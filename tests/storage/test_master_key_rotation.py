@@ -11,6 +11,7 @@ import pytest
 from storage import master_key_rotation
 from storage.api_keys import mint_key, select_gateway_key
 from storage.audit import select_audit_rows
+from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.credentials import revoke_credential, set_credential
 from storage.errors import SealError
@@ -93,5 +94,17 @@ async def test_what_was_revoked_is_not_there(
         "credentials": 0,
         "totp_secrets": 0,
         "messages": 0,
+        "signing_keys": 0,
         "unopened": 0,
     }
+
+
+async def test_the_keys_that_sign_the_audit_log_move_as_well(
+    admin_db: Database, owner_db: Database, actor: Actor
+) -> None:
+    key = await ensure_signing_key(admin_db, actor, OLD)
+    assert (await rotate_master_key(owner_db, actor, NEW)).unopened == 1
+    moved = await rotate_master_key(owner_db, actor, BOTH)
+    assert (moved.signing_keys, moved.unopened) == (1, 0)
+    assert (await ensure_signing_key(admin_db, actor, NEW)).public == key.public
+    assert (await rotate_master_key(owner_db, actor, BOTH)).signing_keys == 0

@@ -222,6 +222,9 @@ READABLE = {
         "route_targets",
         "audit_log",
         "audit_heads",
+        *("audit_checkpoints", "audit_signing_keys", "staff"),
+        *("subscriptions", "announcements", "abuse_reports", "csp_violations"),
+        *("health_rounds", "health_samples", "health_days", "health_key", "incidents", "incident_updates"),
         "schema_migrations",
     },
 }
@@ -253,6 +256,7 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
 
 DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
+    *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
     "idempotent_requests",
 }

@@ -5,7 +5,8 @@ from uuid import uuid4
 import pytest
 
 from storage.api_keys import mint_key, select_keys
-from storage.audit import select_audit_rows, verify_chain
+from storage.audit import select_audit_rows
+from storage.audit_chain import verify_chain
 from storage.bridge import Database
 from storage.credentials import select_credentials, set_credential
 from storage.errors import Conflict, NotFound

@@ -8,11 +8,13 @@ import pytest
 
 from storage.bridge import Database
 from storage.errors import Denied, InvalidValue
+from storage.model import Actor, ActorKind
 from storage.retention import drop_usage, rebuild_hourly
 from storage.usage_rows import insert_usage
 from tests.storage.usage_records import ORG, usage
 
 NOW = datetime.now(UTC)
+ACTOR = Actor(kind=ActorKind.CLI, actor_id="tester")
 
 
 async def months(db: Database) -> set[str]:
@@ -42,22 +44,22 @@ async def test_old_months_are_dropped_whole(owner_db: Database, gateway_db: Data
     await insert_usage(gateway_db, [*kept, *gone])
     days = (NOW - datetime(2020, 2, 15, tzinfo=UTC)).days
     before = await months(owner_db)
-    assert await drop_usage(owner_db, days) == ["usage_2020_01", "rows of usage_default"]
+    assert await drop_usage(owner_db, ACTOR, days) == ["usage_2020_01", "rows of usage_default"]
     assert await months(owner_db) == before - {"usage_2020_01"}
-    assert await drop_usage(owner_db, days) == []
+    assert await drop_usage(owner_db, ACTOR, days) == []
     rows = await owner_db.fetch("SELECT request_id FROM usage")
     assert {row["request_id"].hex for row in rows} == {record.request_id for record in kept}
     assert await owner_db.fetch_value("SELECT sum(requests) FROM usage_hourly") == 5
     with pytest.raises(InvalidValue):
-        await drop_usage(owner_db, 0)
+        await drop_usage(owner_db, ACTOR, 0)
 
 
 async def test_only_the_owner_drops(admin_db: Database, gateway_db: Database) -> None:
     for db in (admin_db, gateway_db):
         with pytest.raises(Denied):
-            await drop_usage(db, 1)
+            await drop_usage(db, ACTOR, 1)
         with pytest.raises(Denied):
-            await rebuild_hourly(db, ORG, NOW - timedelta(days=1), NOW)
+            await rebuild_hourly(db, ACTOR, ORG, NOW - timedelta(days=1), NOW)
 
 
 async def test_sums_are_made_anew(owner_db: Database, gateway_db: Database) -> None:
@@ -79,10 +81,10 @@ async def test_sums_are_made_anew(owner_db: Database, gateway_db: Database) -> N
         "UPDATE usage_hourly SET requests = 0, cost_picodollars = 7 WHERE key_id <> 'key1'"
     )
     await owner_db.execute("DELETE FROM usage_hourly WHERE hour > '2026-04-01 12:00Z'")
-    assert await rebuild_hourly(owner_db, ORG, start, start + timedelta(days=3)) == len(right)
+    assert await rebuild_hourly(owner_db, ACTOR, ORG, start, start + timedelta(days=3)) == len(right)
     assert [tuple(row.values()) for row in await owner_db.fetch(select)] == right  # type: ignore[attr-defined]
 
     # Sums without requests are all that is left of them.
     await owner_db.execute("DELETE FROM usage WHERE started_at < '2026-04-01 00:00Z'")
-    await rebuild_hourly(owner_db, ORG, start, start + timedelta(days=3))
+    await rebuild_hourly(owner_db, ACTOR, ORG, start, start + timedelta(days=3))
     assert [tuple(row.values()) for row in await owner_db.fetch(select)] == right  # type: ignore[attr-defined]

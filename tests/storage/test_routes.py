@@ -10,7 +10,8 @@ import pytest
 
 from storage import routes
 from storage.api_keys import select_gateway_key
-from storage.audit import select_audit_rows, verify_chain
+from storage.audit import select_audit_rows
+from storage.audit_chain import verify_chain
 from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound

@@ -4,7 +4,8 @@ from uuid import uuid4
 
 import pytest
 
-from storage.audit import select_audit_rows, verify_chain
+from storage.audit import select_audit_rows
+from storage.audit_chain import verify_chain
 from storage.bridge import Database
 from storage.errors import CheckFailed, Conflict, InvalidReference, InvalidValue, NotFound
 from storage.model import Actor, Organization, Plan, Role, User

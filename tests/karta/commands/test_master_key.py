@@ -48,6 +48,7 @@ def test_a_rotation_moves_what_is_sealed(
         "credentials": 1,
         "totp_secrets": 0,
         "messages": 0,
+        "signing_keys": 0,
         "unopened": 0,
     }
     assert "0 provider keys" in karta("master-key", "rotate", *where)[1]

@@ -1,0 +1,1 @@
+"""Incidents: what the staff tells on the status page, of failures and of maintenance."""

@@ -1,0 +1,82 @@
+"""What /security promises, told from what runs: constants of the code and the settings of this process.
+
+Only what is there is told. A promise without code behind it has no row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from admin import throttle, transport
+from admin.settings import AdminSettings
+from storage import sessions, totp
+from storage.audit_retention import DAYS_DEFAULT, DAYS_MIN
+from storage.key_format import COST_MIN
+from storage.throttles import Rule
+
+
+class Promise(NamedTuple):
+    area: str
+    text: str
+    facts: tuple[str, ...] = ()
+    """What is so in this very process."""
+
+
+def promises(settings: AdminSettings) -> list[Promise]:
+    proof_minutes = sessions.STEP_UP_SECONDS // 60
+    hours, idle_minutes = settings.session_hours, settings.session_idle_minutes
+    return [
+        Promise(
+            "Customer keys",
+            "API keys are kept as bcrypt digests only. A key is shown once, as it is made.",
+            (f"bcrypt cost of keys and passwords: {COST_MIN}",),
+        ),
+        Promise(
+            "Your own provider keys",
+            "Provider keys that you bring (Pro and Enterprise plans) are sealed with AES-256-GCM as they are "
+            "stored, under a key of your organization alone. They are opened in the gateway's memory only, "
+            "for one request, and never logged. Their last four characters are shown, the whole never. "
+            "Rotation is one step, and revoking shreds what was stored.",
+        ),
+        Promise(
+            "Transport",
+            "In production everything is HTTPS. Pages allow no script but their own, by a nonce that is new "
+            "for each answer, and cannot be framed; browsers report what breaks that policy.",
+            (f"Strict-Transport-Security: {transport.HSTS}", f"this server runs in {settings.env}"),
+        ),
+        Promise(
+            "Signing in",
+            f"Authenticator apps by RFC 6238 ({totp.STEP_SECONDS} s, each code once), passkeys, and recovery "
+            "codes. Owners can require second factors. What is sensitive, such as deleting an organization, "
+            "rotating a provider key or exporting the audit log, asks for fresh proof, which lasts for "
+            f"{proof_minutes} minutes.",
+            (f"sessions end after {hours:g} hours, and after {idle_minutes:g} minutes without use",),
+        ),
+        Promise(
+            "Audit",
+            "Every key made or revoked, every sign-in, every change of plan and every passed budget, and "
+            "more, is written into a log that only grows: the database refuses to change or remove a row, "
+            "each row carries the hash of the one before, and where the log ends is signed. You can search, "
+            "export and prove yours.",
+            (f"kept for {DAYS_DEFAULT} days by default, never less than {DAYS_MIN}",),
+        ),
+        Promise(
+            "Rate limits",
+            "Guessing is throttled, by address and by account, for all servers together.",
+            (
+                _told("signing in", throttle.SIGN_IN_ADDRESS),
+                _told("signing up", throttle.SIGN_UP_ADDRESS),
+                _told("password reset", throttle.RESET_ADDRESS),
+                _told("making keys", throttle.MINT_ACCOUNT, "account"),
+            ),
+        ),
+        Promise(
+            "Prompts and answers",
+            "The gateway passes them on and stores neither. What is kept of a request is what was used: its "
+            "time, model, tokens and cost.",
+        ),
+    ]
+
+
+def _told(what: str, rule: Rule, by: str = "address") -> str:
+    return f"{what}: {rule.uses} in {rule.period_seconds / 60:g} minutes for each {by}"

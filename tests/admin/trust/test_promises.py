@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from admin.settings import AdminSettings
+from admin.trust.promises import promises
+
+
+def test_facts_are_those_of_the_settings() -> None:
+    settings = AdminSettings.load(database_url="postgresql://x/y", session_hours=3, session_idle_minutes=9)
+    told = " ".join(fact for promise in promises(settings) for fact in promise.facts)
+    assert "sessions end after 3 hours, and after 9 minutes" in told
+    assert "signing in: 30 in 5 minutes for each address" in told
+    assert len({promise.area for promise in promises(settings)}) == len(promises(settings))

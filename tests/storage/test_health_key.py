@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from storage.api_keys import revoke_key
+from storage.bridge import Database
+from storage.health_key import ensure_health_key, select_newest_usage
+from storage.key_format import parse
+from storage.model import Actor, Mode
+from storage.sealing import MasterKeys
+from storage.usage_rows import insert_usage
+from tests.storage.test_health import MINUTE
+from tests.storage.usage_records import usage
+
+
+async def test_one_key_is_made_and_kept(admin_db: Database, actor: Actor, master_keys: MasterKeys) -> None:
+    first = await ensure_health_key(admin_db, actor, master_keys)
+    assert await ensure_health_key(admin_db, actor, master_keys) == first
+    parsed = parse(first.token.encode())
+    assert parsed is not None
+    assert parsed.mode is Mode.TEST
+    assert first.token not in repr(first)
+    sealed = await admin_db.fetch_value("SELECT sealed FROM health_key")
+    assert first.token.encode() not in sealed
+    # Other master keys, or a revoked key: another is made, in the same organization.
+    second = await ensure_health_key(admin_db, actor, MasterKeys({1: bytes(32)}))
+    assert (second.org_id, second.token != first.token) == (first.org_id, True)
+    key_id = await admin_db.fetch_value("SELECT key_id FROM health_key")
+    await revoke_key(admin_db, actor, key_id)
+    third = await ensure_health_key(admin_db, actor, MasterKeys({1: bytes(32)}))
+    assert third.token not in (first.token, second.token)
+
+
+async def test_how_old_the_newest_usage_is(
+    admin_db: Database, gateway_db: Database, actor: Actor, master_keys: MasterKeys
+) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    key = await ensure_health_key(admin_db, actor, master_keys)
+    assert await select_newest_usage(admin_db, key.org_id) is None
+    now = datetime.now(UTC)
+    await insert_usage(gateway_db, [usage(org_id=key.org_id, started_at=MINUTE)])
+    assert await select_newest_usage(admin_db, key.org_id) is None
+    await insert_usage(gateway_db, [usage(org_id=key.org_id, started_at=now - timedelta(minutes=4))])
+    found = await select_newest_usage(admin_db, key.org_id)
+    assert found is not None
+    assert 240 <= found < 300
