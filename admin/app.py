@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from quart import redirect, render_template, request, url_for
+from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import api_path, authorization, csrf, transport, web_session, wording
+from admin import api_path, authorization, csrf, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
@@ -27,6 +27,7 @@ from admin.outbox import views as outbox
 from admin.pending_sign_in import NothingPending
 from admin.proof import views as proof
 from admin.provider_keys import views as provider_keys
+from admin.rendering import render_template
 from admin.reports import views as reports
 from admin.services import NoMasterKey, Services
 from admin.staff import views as staff
@@ -74,6 +75,7 @@ ERRORS = {
 
 class _App(QuartTrio):
     asgi_http_class = Connection
+    jinja_environment = rendering.Environment  # type: ignore[assignment]
 
     async def handle_user_exception(
         self, error: Exception | BaseExceptionGroup

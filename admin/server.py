@@ -9,6 +9,7 @@ Nothing is lost by that, since all state is in the database.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import socket
@@ -49,6 +50,7 @@ def main(
 
     Raises `OSError` when the port is taken.
     """
+    _calm_collector()
     with listen(settings.admin_bind) as listener:
         trio.run(_run, settings, endpoints, listener, on_ready)
 
@@ -128,6 +130,13 @@ async def _stay_on_http1(self: H11Protocol, event: h11.Request) -> None:
 
 
 H11Protocol._check_protocol = _stay_on_http1  # type: ignore[method-assign]
+
+
+def _calm_collector() -> None:
+    """What was imported stays for good and need not be looked at again; what a page makes is mostly freed
+    without the collector. A sixth of a page's time."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 def _end_at_last(seconds: float) -> None:

@@ -142,8 +142,8 @@ def _is_our_name(host: str) -> bool:
     return name in LOOPBACK_NAMES or origin.hostname not in LOOPBACK_NAMES
 
 
-def add_headers(response: Response) -> Response:
-    """After each request, errors and static files too."""
+async def add_headers(response: Response) -> Response:
+    """After each request, errors and static files too. Async, or Quart would run it in a thread."""
     for name, value in HEADERS.items():
         response.headers[name] = value
     public = g.get("public_seconds") if response.status_code in (200, 304) else None

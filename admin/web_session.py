@@ -138,7 +138,7 @@ def form_secret() -> str:
     return str(secret)
 
 
-def keep_visitor(response: Response) -> Response:
+async def keep_visitor(response: Response) -> Response:
     """After each request: sets the visitor's cookie if a form was made for it."""
     if visitor := g.get("visitor"):
         set_cookie(response, VISITOR_COOKIE, visitor)

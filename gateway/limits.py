@@ -110,7 +110,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     refusals_in_a_row: int = 10
     """Wrong keys on one connection, with no right one between them, before it is read from more slowly."""
 
-    refusal_pause_seconds: float = 0.5
+    refusal_pause_seconds: float = 2.0
     """How much more slowly: from one refusal to the next read."""
 
     key_fresh_seconds: float = 60.0

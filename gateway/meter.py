@@ -198,9 +198,22 @@ class Metering:
             ),
         )
         self._meter.spool.in_flight.end(self._slot)
-        self._observe(ended, total_us)
-        if self._meter.on_settled is not None:
-            self._meter.on_settled(self, self._grant, ended, tally, complete, cost, total_us)
+        meter = self._meter
+        if self.streaming:
+            meter.streams -= 1
+        meter.stages.observe(
+            self._grant.provider.name,
+            ended,
+            self.status,
+            self.verify_us,
+            self.queue_us,
+            self.dial_us,
+            self.sent_us - self.dial_us - self.body_us,
+            self.first_byte_us,
+            total_us,
+        )
+        if meter.on_settled is not None:
+            meter.on_settled(self, self._grant, ended, tally, complete, cost, total_us)
 
     @property
     def added_us(self) -> int:
@@ -219,23 +232,6 @@ class Metering:
         return (
             b"server-timing: "
             + ", ".join([f"karta-{name};dur={us / 1000:.3f}" for name, us in stages]).encode()
-        )
-
-    def _observe(self, outcome: str, total_us: int) -> None:
-        """The figures of the metrics, from those of the row."""
-        meter = self._meter
-        if self.streaming:
-            meter.streams -= 1
-        meter.stages.observe(
-            self._grant.provider.name,
-            outcome,
-            self.status,
-            verify_us=self.verify_us,
-            queue_us=self.queue_us,
-            dial_us=self.dial_us,
-            added_us=self.added_us,
-            first_byte_us=self.first_byte_us,
-            total_us=total_us,
         )
 
     def _settle_limits(self, tokens: int, charged: int) -> None:

@@ -31,6 +31,7 @@ from gateway.request_reader import Inbound
 from gateway.ship import Shipper
 from gateway.snapshot import Snapshot
 from gateway.stages import AllStages
+from gateway.watch import Watch
 from storage.model import LimitKind
 
 # Told apart on the page: what the APIs answer with. A worker's figures are one message to its supervisor, so
@@ -81,6 +82,7 @@ class Metrics:
             *_of_keys(authenticator, pipeline, lane),
             *_of_usage(meter, shipper),
             *_of_limits(refill),
+            *_of_watchers(pipeline.watch),
             _Figure("listening", "gauge", "1 while changes are heard.", lambda: snapshot.listening, "min"),
             _Figure("database_seen", "gauge", "1 while Postgres answers.", lambda: snapshot.ready, "min"),
         )
@@ -105,7 +107,7 @@ class Metrics:
                 f'provider="{provider}",stage="{stage}"': numbers_of(histogram)
                 for provider, stages in self._meter.stages.by_provider.items()
                 for stage, histogram in stages.by_name().items()
-                if histogram.sum_us
+                if any(histogram.counts)
             },
         )
         yield Family(
@@ -293,6 +295,17 @@ def _of_limits(refill: Refill) -> Iterable[_Figure]:
         _Figure("refills_total", "counter", "Calls for leases answered.", lambda: refill.refills),
         _Figure("refills_failed_total", "counter", "And not answered.", lambda: refill.failures),
     )
+
+
+def _of_watchers(watch: Watch | None) -> Iterator[_Figure]:
+    if watch is not None and (log := watch.log) is not None:
+        yield _Figure("log_lines_total", "counter", "Lines of the request log.", lambda: log.written)
+        yield _Figure(
+            "log_lines_dropped_total", "counter", "And those there was no room for.", lambda: log.dropped
+        )
+    if watch is not None and (traces := watch.traces) is not None:
+        yield _Figure("traces_total", "counter", "Requests whose spans were taken.", lambda: traces.written)
+        yield _Figure("traces_dropped_total", "counter", "And those whose were not.", lambda: traces.dropped)
 
 
 def _ends(stages: AllStages) -> Samples:

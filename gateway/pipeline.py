@@ -44,6 +44,7 @@ from gateway.operations import Operations
 from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
+from gateway.trace_context import trace_parent
 from gateway.tries import Trier, Tries
 from gateway.wait import Overdue
 from gateway.watch import Watch
@@ -143,6 +144,8 @@ class Pipeline:
                 request = recognise_socket(inbound, self._limits)
             else:
                 request = recognise(inbound, self._operations, self._limits)
+            if self.watch is not None and self.watch.traces is not None:
+                inbound.trace = trace_parent(inbound.lines)
             with trio.CancelScope() as connection.running:
                 if inbound.upgrade:
                     await self.websockets.run(connection, request, request_id)
@@ -235,7 +238,7 @@ class Pipeline:
         connection.news += 1
         if connection.news > NEWS_MAX:
             connection.take = None
-        elif connection.take is not None:
+        elif connection.take is not None and request.inbound.trace is None:
             self.heads.remember(raw, request, self._authenticator.mac(request.token))
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Mapping
 from decimal import Decimal
@@ -26,6 +27,13 @@ WORKERS_MAX = 256
 def count_workers(value: object) -> object:
     """`auto` as a number: the cores this process may use."""
     return len(os.sched_getaffinity(0)) if value == "auto" else value
+
+
+def _can_export() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _statuses(statuses: frozenset[int]) -> str:
@@ -184,6 +192,19 @@ class GatewaySettings(ServerSettings):
         le=100,
         description="How many of the requests that ended well are in the request log; all others always are.",
     )
+    traces_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/]",
+        description="Where spans go, by OTLP over HTTP: a collector's whole URL, as "
+        "`http://127.0.0.1:4318/v1/traces` (unset: nowhere). Needs `pip install 'karta[otel]'`.",
+    )
+    traces_percent: float = Field(
+        default=100.0,
+        ge=0,
+        le=100,
+        description="How many of the requests that come without a `traceparent` have spans; of the others it "
+        "says itself.",
+    )
     provider_variables: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="KARTA_PROVIDER_<NAME>_BASE_URL, _API_KEY, _CA_FILE and _STREAM_USAGE (whether it may be "
@@ -221,6 +242,12 @@ class GatewaySettings(ServerSettings):
             self.simulated()
         except ProviderError as error:
             problems += str(error).splitlines()
+        if self.request_log not in (None, "stderr") and not Path(self.request_log).parent.is_dir():
+            problems.append(f"KARTA_REQUEST_LOG: there is no folder {Path(self.request_log).parent}")
+        if self.traces_url is not None and not _can_export():
+            problems.append(
+                "KARTA_TRACES_URL: OpenTelemetry is missing; install it by `pip install 'karta[otel]'`"
+            )
         return problems + self._tls_problems()
 
     def _tls_problems(self) -> list[str]:

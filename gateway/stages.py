@@ -1,7 +1,8 @@
 """How long requests take, stage by stage: histograms of plain numbers, of each provider.
 
 A request is observed once, when its usage row is made, from the times that the row tells; nothing is measured
-for the figures' sake but when the request had been sent. An observation is a bisection and two additions.
+for the figures' sake but when the request had been sent. An observation is a bisection and two additions,
+written out where it is made, since a call would cost as much again.
 
 The stages overlap where the work does:
 
@@ -46,11 +47,18 @@ class Histogram:
         self.counts[bisect_left(BOUNDS_US, us)] += 1
         self.sum_us += us
 
+    def plus(self, other: Histogram) -> Histogram:
+        """Both together, in another one."""
+        found = Histogram()
+        found.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
+        found.sum_us = self.sum_us + other.sum_us
+        return found
+
 
 class Stages:
     """Of one provider."""
 
-    __slots__ = ("added", "dial", "ends", "first_byte", "queue", "total", "verify")
+    __slots__ = ("added", "dial", "ends", "first_byte", "lane", "queue", "total", "verify")
 
     def __init__(self) -> None:
         self.verify = Histogram()
@@ -59,15 +67,17 @@ class Stages:
         self.added = Histogram()
         self.first_byte = Histogram()
         self.total = Histogram()
+        self.lane = Histogram()
+        """`verify` and `added` in one, of requests for which they are the same."""
         self.ends: dict[tuple[str, int], int] = {}
         """Requests by outcome and status (0: there was no answer)."""
 
     def by_name(self) -> dict[str, Histogram]:
         return {
-            "verify": self.verify,
+            "verify": self.verify.plus(self.lane),
             "queue": self.queue,
             "dial": self.dial,
-            "added": self.added,
+            "added": self.added.plus(self.lane),
             "first_byte": self.first_byte,
             "total": self.total,
         }
@@ -94,7 +104,6 @@ class AllStages:
         provider: str,
         outcome: str,
         status: int,
-        *,
         verify_us: int,
         queue_us: int,
         dial_us: int,
@@ -102,18 +111,28 @@ class AllStages:
         first_byte_us: int,
         total_us: int,
     ) -> None:
-        """One request has ended. What is 0 did not take place, but for `verify` and `total`, which always
-        do."""
-        stages = self.of(provider)
+        """One request has ended. What is 0 did not take place, but for `total`, which always does."""
+        found = self.by_provider.get(provider)
+        stages = self.of(provider) if found is None else found
         end = (outcome, status)
         stages.ends[end] = stages.ends.get(end, 0) + 1
-        stages.verify.add(verify_us)
-        stages.total.add(total_us)
-        if queue_us > 0:
-            stages.queue.add(queue_us)
-        if dial_us > 0:
-            stages.dial.add(dial_us)
-        if added_us > 0:
-            stages.added.add(added_us)
+        one = stages.total
+        one.counts[bisect_left(BOUNDS_US, total_us)] += 1
+        one.sum_us += total_us
         if first_byte_us > 0:
-            stages.first_byte.add(first_byte_us)
+            one = stages.first_byte
+            one.counts[bisect_left(BOUNDS_US, first_byte_us)] += 1
+            one.sum_us += first_byte_us
+        if verify_us == added_us and added_us > 0:
+            one = stages.lane
+            one.counts[bisect_left(BOUNDS_US, added_us)] += 1
+            one.sum_us += added_us
+            return
+        for us, rare in (
+            (verify_us, stages.verify),
+            (queue_us, stages.queue),
+            (dial_us, stages.dial),
+            (added_us, stages.added),
+        ):
+            if us > 0:
+                rare.add(us)

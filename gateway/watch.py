@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from importlib.metadata import version
 
 from gateway import ended
 from gateway.api_request import APIRequest
@@ -19,6 +20,7 @@ from gateway.refusal import Refusal
 from gateway.request_log import RequestLog
 from gateway.settings import GatewaySettings
 from gateway.tally import Tally
+from gateway.traces import Traces
 
 _log = logging.getLogger("karta.gateway.watch")
 
@@ -26,14 +28,23 @@ _log = logging.getLogger("karta.gateway.watch")
 class Watch:
     """What watches the requests of one worker."""
 
-    def __init__(self, prices: Prices, log: RequestLog | None) -> None:
+    def __init__(
+        self,
+        prices: Prices,
+        log: RequestLog | None,
+        traces: Traces | None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        """`close` ends what the traces are exported by."""
         self._prices = prices
+        self._close = close
         self.log = log
+        self.traces = traces
 
     @property
     def services(self) -> list[Callable[[], Awaitable[None]]]:
         """What has to run for it."""
-        return [] if self.log is None else [self.log.run]
+        return [one.run for one in (self.log, self.traces) if one is not None]
 
     def settled(
         self,
@@ -71,15 +82,24 @@ class Watch:
             one = make()
             if self.log is not None:
                 self.log.take(one)
+            if self.traces is not None:
+                self.traces.take(one)
         except Exception as error:
             # A request's end is no place to fail for the sake of those who watch.
             _log.error("request %s cannot be told of: %s", request_id, describe(error))
 
     async def finish(self) -> None:
         """Tell what has not been told yet, at the end of the worker."""
-        if self.log is not None:
-            await self.log.flush()
-            self.log.close()
+        try:
+            if self.log is not None:
+                await self.log.flush()
+            if self.traces is not None:
+                await self.traces.flush()
+        finally:
+            if self.log is not None:
+                self.log.close()
+            if self._close is not None:
+                self._close()
 
 
 def watching(settings: GatewaySettings, prices: Prices) -> Watch | None:
@@ -87,4 +107,10 @@ def watching(settings: GatewaySettings, prices: Prices) -> Watch | None:
     log = None
     if settings.request_log is not None:
         log = RequestLog(settings.request_log, settings.request_log_percent)
-    return None if log is None else Watch(prices, log)
+    if settings.traces_url is None:
+        return None if log is None else Watch(prices, log, None)
+    # A library of its own, and not a small one: only for those who want it.
+    from gateway.otlp import SpanSender
+
+    sender = SpanSender(settings.traces_url, version("karta"))
+    return Watch(prices, log, Traces(sender, settings.traces_percent), sender.close)

@@ -9,6 +9,7 @@ Bounds: pages, of groups and of rows, each going on after the last of the page b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -125,6 +126,12 @@ async def select_totals(
         min(limit, PAGE_ROWS_MAX),
     )
     return [_to_total(row) for row in rows]
+
+
+def add_up(totals: Sequence[UsageTotal]) -> UsageTotal:
+    """The sum of all groups, without asking again."""
+    sums = {name: sum(getattr(total, name) for total in totals) for name in _SUMMED}
+    return UsageTotal(group=None, **sums)
 
 
 async def select_usage(

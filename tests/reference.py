@@ -11,9 +11,16 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 from admin.settings import AdminSettings
+from gateway.loop_lag import LoopLag
+from gateway.metric_page import PREFIX as METRIC
+from gateway.metric_page import Family
+from gateway.metrics import Metrics
 from gateway.settings import GatewaySettings
+from gateway.stages import AllStages
+from gateway.supervisor import Supervisor
 from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
 from storage.audit_vocabulary import MEANINGS
@@ -27,6 +34,12 @@ SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
     ("The gateway", GatewaySettings),
     ("The admin pages", AdminSettings),
 )
+MERGED = {
+    "sum": "gauge",
+    "min": "gauge, the least of any worker",
+    "max": "gauge, the greatest of any worker",
+    "each": "gauge, of each worker",
+}
 OTHERS = (
     ("KARTA_CONFIG", "The settings file, when it is not `karta.toml` of the working directory."),
     ("KARTA_SIM_KEYS", "The only keys that `karta sim` accepts, comma separated."),
@@ -39,8 +52,9 @@ def pages() -> dict[str, str]:
     return {
         "audit-events.md": "\n".join(audit_events()),
         "command-line.md": "\n".join(command_line()),
-        "settings.md": "\n".join(settings()),
         "management-api.md": "\n".join(management_api()),
+        "metrics.md": "\n".join(metrics()),
+        "settings.md": "\n".join(settings()),
     }
 
 
@@ -156,6 +170,47 @@ def describe_setting(field: str, info: Any) -> str:
     else:
         ending = f" Default: `{default}`."
     return f"- {name}: {info.description}{ending}"
+
+
+def metrics() -> Iterator[str]:
+    yield "# Metrics"
+    yield ""
+    yield "What `KARTA_METRICS_BIND` serves at `/metrics`, in the order of the page; a name is told with"
+    yield "those around it. Counters and histograms are of all workers together, those that ended too; so are"
+    yield "gauges, but for those that are said to be of each worker (with the label `worker`), or the"
+    yield "greatest or the least of any. All durations are in seconds."
+    yield "[How to use them](../how-to/observe.md)."
+    for title, families in (("A worker's", worker_families()), ("The supervisor's", own_families())):
+        yield ""
+        yield f"## {title}"
+        yield ""
+        for family in families:
+            kind = family.kind if family.kind != "gauge" else MERGED[family.merge]
+            yield f"- `{METRIC}{family.name}` ({kind}): {family.help}"
+    yield ""
+
+
+def worker_families() -> list[Family]:
+    """Their names and what they are: nobody asks for their values, so nothing need be there to have any."""
+    meter = MagicMock(stages=AllStages())
+    parts = (
+        "acceptor",
+        "authenticator",
+        "cutter",
+        "lane",
+        "pipeline",
+        "pools",
+        "refill",
+        "shipper",
+        "snapshot",
+    )
+    page = Metrics(meter=meter, lag=LoopLag(), **{name: MagicMock() for name in parts})
+    figures = [Family(one.name, one.kind, one.help, one.merge, {}) for one in page._figures]
+    return [*figures, *page._histograms()]
+
+
+def own_families() -> list[Family]:
+    return Supervisor._own(MagicMock(slots=[]), 0)
 
 
 def main() -> None:

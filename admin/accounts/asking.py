@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from quart import render_template, request, url_for
+from quart import request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
 from admin.accounts import links
 from admin.accounts.steady_time import steady_time
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.accounts import Letters
 from storage.bridge import Database

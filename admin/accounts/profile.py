@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
 from admin.accounts import letters, links
 from admin.accounts.asking import NO_ADDRESS
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage import accounts
 from storage.accounts import Letters

@@ -6,13 +6,14 @@ mail alone. No password is taken from somebody who has not shown that the addres
 
 from __future__ import annotations
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
 from admin.accounts import asking, letters, links
 from admin.accounts.asking import Asking
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.accounts import Letters, complete_sign_up, request_sign_up
 from storage.email_links import LinkPurpose

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import pending_sign_in, throttle, web_session
 from admin.local_path import local_path
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.factors import has_factor
 from storage.passwords import PASSWORD_CHARS_MAX

@@ -13,10 +13,11 @@ from uuid import UUID
 
 import msgspec
 import trio
-from quart import Blueprint, Response, abort, render_template, request
+from quart import Blueprint, Response, abort, request
 from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
+from admin.rendering import render_template
 from admin.services import services
 from storage.audit_chain import ChainReport, verify_chain
 from storage.audit_checkpoints import select_last_checkpoint, select_public_keys, trusted_keys

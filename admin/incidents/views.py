@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 from werkzeug.datastructures import MultiDict
 
 from admin import web_session
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.errors import Conflict, NotFound
 from storage.health import select_recent

@@ -10,12 +10,13 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
 from admin.keys.scope_form import FAMILIES, read_scope, show_given
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage import throttles
 from storage.api_keys import mint_key, rotate_key, select_key

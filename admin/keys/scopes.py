@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import web_session
 from admin.keys.scope_form import FAMILIES, find_others, read_scope, show_given, show_scope
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.api_keys import select_key
 from storage.errors import NotFound

@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from uuid import UUID
 
-from quart import Blueprint, abort, redirect, render_template, request, url_for
+from quart import Blueprint, abort, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
 from admin.keys.checklist import make_checklist
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.api_keys import revoke_key, select_key, select_keys
 from storage.errors import NotFound

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
 from admin.limits.form import FIELDS, find_standings, read_form, show_amount
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
 from storage.api_keys import select_key

@@ -62,8 +62,8 @@ Dollars = Annotated[
     str, Meta(description="Dollars as a decimal number, nothing rounded.", examples=["12.50"])
 ]
 RoleName = Literal["admin", "developer", "billing", "viewer"]
-CURSOR_CHARS_MAX = 2000
-"""The longest names a model of 200 characters, each of which JSON may spell with six."""
+CURSOR_CHARS_MAX = 2200
+"""The longest names a model of 256 characters, each of which JSON may spell with six."""
 Cursor = Annotated[
     str, Meta(max_length=CURSOR_CHARS_MAX, description="The `next_cursor` of the page before.")
 ]

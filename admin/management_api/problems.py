@@ -140,7 +140,7 @@ def request_id() -> str:
     return str(g.request_id)
 
 
-def add_request_id(response: Response) -> Response:
+async def add_request_id(response: Response) -> Response:
     """After each request of the API."""
     if api_path.is_api():
         response.headers[REQUEST_ID] = request_id()

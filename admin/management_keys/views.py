@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, throttle, web_session
 from admin.authorization import ADMINS, TABLE, Audience, Forbidden
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage import throttles
 from storage.errors import Conflict, NotAllowed, NotFound

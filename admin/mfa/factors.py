@@ -10,13 +10,14 @@ from uuid import UUID
 
 import segno
 from markupsafe import Markup
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import passkey_ceremony, web_session
 from admin.mfa import letters
 from admin.passkey_ceremony import CeremonyFailed
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.errors import Conflict, NotFound
 from storage.factors import select_factors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import passkey_ceremony, pending_sign_in, throttle, web_session
@@ -12,6 +12,7 @@ from admin.local_path import local_path
 from admin.mfa import letters
 from admin.passkey_ceremony import CeremonyFailed
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.factors import select_factors
 from storage.model import User

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, inviting, password_rules, throttle, web_session
 from admin.authorization import Forbidden, ProofNeeded
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, ProofRequired
 from storage.invitations import (

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 
-from quart import Blueprint, abort, render_template, request
+from quart import Blueprint, abort, request
 from quart.typing import ResponseReturnValue
 
 from admin import client_address
+from admin.rendering import render_template
 from admin.services import services
 from storage.outbox import select_waiting
 

@@ -5,13 +5,14 @@ Whoever has a second factor proves it by that: a password that somebody found ou
 
 from __future__ import annotations
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import passkey_ceremony, throttle, web_session
 from admin.passkey_ceremony import CeremonyFailed
 from admin.proof import interrupted
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.factors import select_factors
 from storage.model import User

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, provider_check, throttle, web_session
 from admin.provider_check import Verdict
 from admin.providers import PROVIDERS
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.credentials import (
     SECRET_BYTES_MIN,

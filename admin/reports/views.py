@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import web_session
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.abuse_reports import NOTE_CHARS_MAX, close_report, select_reports
 from storage.csp_violations import select_violations

@@ -7,11 +7,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import web_session
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
 from storage.api_keys import select_keys
@@ -29,7 +30,7 @@ from storage.staff import (
     search_organizations,
     suspend,
 )
-from storage.usage_report import Grouping, select_totals
+from storage.usage_report import Grouping, add_up, select_totals
 
 USAGE_DAYS = 30
 DONE = {
@@ -119,15 +120,15 @@ async def _render(subject_id: UUID, problems: dict[str, str] | None = None) -> s
     await record_view(db, _actor(), subject_id, "organization")
     keys = await select_keys(db, subject_id)
     since = datetime.now(UTC) - timedelta(days=USAGE_DAYS)
-    [whole] = await select_totals(db, subject_id, since=since)
+    by_model = await select_totals(db, subject_id, since=since, by=Grouping.MODEL)
     names = {key.key_id: key.name for key in keys}
     return await render_template(
         "staff/organization.html",
         subject=organization,
         members=await select_members(db, subject_id),
         keys=keys,
-        whole=whole,
-        by_model=await select_totals(db, subject_id, since=since, by=Grouping.MODEL),
+        whole=add_up(by_model),
+        by_model=by_model,
         standings=describe_all(await select_limits(db, subject_id), names),
         plans=tuple(Plan),
         days=USAGE_DAYS,

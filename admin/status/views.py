@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from functools import partial
 from uuid import UUID
 
-from quart import Blueprint, Response, abort, current_app, jsonify, render_template
+from quart import Blueprint, Response, abort, current_app, jsonify
 from quart.typing import ResponseReturnValue
 
 from admin import transport
+from admin.rendering import render_template
 from admin.services import services
 from admin.status import feed
 from admin.status.last_known import LastKnown

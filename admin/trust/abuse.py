@@ -3,10 +3,11 @@ with a reference. Nothing is mailed to the address that a stranger gives."""
 
 from __future__ import annotations
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
+from admin.rendering import render_template
 from admin.services import services
 from admin.trust import letters
 from storage.abuse_reports import REPORT_CHARS_MAX, Category, file_report, make_reference

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, render_template, request, url_for
+from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import Services, services
 from admin.trust import letters
 from storage.errors import InvalidValue, NotFound

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from quart import Blueprint, Response, redirect, render_template, url_for
+from quart import Blueprint, Response, redirect, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import transport
+from admin.rendering import render_template
 from admin.services import services
 from admin.trust import security_txt
 from admin.trust.promises import promises

@@ -11,10 +11,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from quart import Blueprint, abort, render_template, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin.redirect import see
+from admin.rendering import render_template
 from admin.services import services
 from storage.api_keys import select_keys
 from storage.model import UsageRecord

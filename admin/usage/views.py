@@ -9,10 +9,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from quart import Blueprint, Response, abort, render_template, request
+from quart import Blueprint, Response, abort, request
 from quart.typing import ResponseReturnValue
 
 from admin import web_session
+from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
 from admin.usage.chart import HEIGHT, WIDTH, make_bars
@@ -23,6 +24,7 @@ from storage.usage_report import (
     PAGE_ROWS_MAX,
     Grouping,
     UsageTotal,
+    add_up,
     record_export,
     select_totals,
     select_usage,
@@ -43,13 +45,12 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     db, days = services().db, _read_days()
     since = _since(days)
     by_day = await select_totals(db, org_id, since=since, by=Grouping.DAY)
-    [whole] = await select_totals(db, org_id, since=since)
     names = {key.key_id: key.name for key in await select_keys(db, org_id)}
     return await render_template(
         "usage/usage.html",
         days=days,
         spans=SPANS,
-        whole=whole,
+        whole=add_up(by_day),
         bars=make_bars(by_day, since.date(), days),
         width=WIDTH,
         height=HEIGHT,

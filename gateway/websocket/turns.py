@@ -155,6 +155,7 @@ class Turns:
             grant, self._new_request_id(), began, started_us, reservation, len(message)
         )
         metering.sent = True
+        metering.sent_us = metering.elapsed_us()
         self._open.append(_Turn(grant, metering, event_id))
 
     def _refuse_second_type(self, asked: _Asked, message: bytes) -> None:

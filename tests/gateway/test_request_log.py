@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import trio
 
+from gateway.batches import QUEUE_MAX
 from gateway.ended import Ended
-from gateway.request_log import QUEUE_MAX, RequestLog
+from gateway.request_log import RequestLog
 
 
 def ended(number: int = 0, **changes: Any) -> Ended:

@@ -132,6 +132,7 @@ async def test_a_reload_under_load_fails_no_request(own_tenant: Tenant) -> None:
         assert load.failures == []
         # And what was refused by nobody was counted by somebody.
         assert await gateway.figure("requests_total") == load.answered
+        assert await gateway.observed("total") == load.answered
         # Each generation had its share.
         assert load.connections > load.CLIENTS
 

@@ -14,6 +14,7 @@ from storage.model import UsageRecord
 from storage.usage_report import (
     Grouping,
     UsageTotal,
+    add_up,
     select_first_usage,
     select_request,
     select_totals,
@@ -145,3 +146,10 @@ async def test_the_first_request(admin_db: Database, records: list[UsageRecord])
     first = await select_first_usage(admin_db, ORG)
     assert first == min(records, key=lambda record: record.started_at)
     assert await select_first_usage(admin_db, UUID(int=99)) is None
+
+
+async def test_groups_add_up_to_the_whole(admin_db: Database, records: list[UsageRecord]) -> None:
+    [whole] = await select_totals(admin_db, ORG)
+    for by in Grouping:
+        assert add_up(await select_totals(admin_db, ORG, by=by)) == whole
+    assert add_up([]).requests == 0

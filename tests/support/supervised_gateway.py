@@ -45,6 +45,12 @@ class SupervisedGateway:
         families = {family.name: family for family in await self.supervisor.families()}
         return sum(families[name].samples.values())
 
+    async def observed(self, stage: str) -> float:
+        """Requests in that stage's histogram, of all workers together."""
+        families = {family.name: family for family in await self.supervisor.families()}
+        by_labels = families["stage_seconds"].counts.items()
+        return sum(sum(numbers[:-1]) for labels, numbers in by_labels if f'stage="{stage}"' in labels)
+
     async def until_figure(self, name: str, value: float) -> None:
         with trio.fail_after(PATIENCE_SECONDS):
             while await self.figure(name) != value:

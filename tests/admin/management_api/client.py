@@ -3,6 +3,7 @@ document."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from functools import cache
 from typing import Any
@@ -65,6 +66,12 @@ class Client:
             check("ProblemDetails", problem)
         else:
             assert response.headers["content-type"] == "application/json"
+        operation = find_operation(method, response.request.url.path.removeprefix(PREFIX))
+        if operation is not None:
+            assert str(response.status_code) in operation["responses"], operation["operationId"]
+            if response.is_success:
+                told = operation["responses"][str(response.status_code)]["content"]["application/json"]
+                check(told["schema"]["$ref"].rpartition("/")[2], response.json())
         return response
 
     async def get(self, path: str, **query: Any) -> Any:
@@ -85,6 +92,15 @@ class Client:
                 return items
             assert len(page["items"]) == limit
             cursor = {"cursor": page["next_cursor"]}
+
+
+def find_operation(method: str, path: str) -> dict[str, Any] | None:
+    """What the document says of a call; None when there is no such operation."""
+    for template, operations in DOCUMENT["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            found: dict[str, Any] | None = operations.get(method.lower())
+            return found
+    return None
 
 
 def problem_of(response: httpx.Response) -> str:

@@ -1,0 +1,35 @@
+"""Templates are rendered at once, escape what they are given, and none of them waits."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from quart import Quart
+
+from admin.rendering import Environment, render_template
+
+ADMIN = Path(__file__).parent.parent.parent / "admin"
+
+
+class App(Quart):
+    jinja_environment = Environment  # type: ignore[assignment]
+
+
+async def test_a_page_is_escaped_and_knows_the_request(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    page = "{{ request.path }} {{ told }} {{ url_for('static', filename='x') }}"
+    (tmp_path / "templates" / "page.html").write_text(page)
+    app = App("test", root_path=str(tmp_path))
+    async with app.test_request_context("/here"):
+        assert await render_template("page.html", told="<b>") == "/here &lt;b&gt; /static/x"
+
+
+@pytest.mark.parametrize("path", sorted(ADMIN.rglob("*.html")), ids=lambda path: path.name)
+def test_no_template_turns_escaping_off_or_holds_a_script_or_style(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"\|\s*safe\b|autoescape|Markup", text)
+    assert not re.search(r"style=|\son[a-z]+=|javascript:", text)
+    for script in re.findall(r"<script[^>]*>", text):
+        assert 'nonce="{{ nonce() }}"' in script
