@@ -127,12 +127,12 @@ def test_the_proxy_protocol_needs_somebody_to_speak_it(variables: pytest.MonkeyP
 def test_who_watches_can_be_told(variables: pytest.MonkeyPatch, tmp_path: Path) -> None:
     variables.setenv("KARTA_REQUEST_LOG", str(tmp_path / "nowhere" / "log"))
     variables.setenv("KARTA_TRACES_URL", "http://127.0.0.1:4318/v1/traces")
-    variables.setitem(sys.modules, "opentelemetry.exporter", None)
+    variables.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)
     with pytest.raises(SettingsError) as caught:
         GatewaySettings.load()
     assert "KARTA_REQUEST_LOG: there is no folder" in str(caught.value)
     assert "pip install 'karta[otel]'" in str(caught.value)
-    variables.delitem(sys.modules, "opentelemetry.exporter")
+    variables.delitem(sys.modules, "opentelemetry.exporter.otlp.proto.http")
     variables.setenv("KARTA_REQUEST_LOG", str(tmp_path / "log"))
     assert GatewaySettings.load().traces_percent == 100
     variables.setenv("KARTA_TRACES_URL", "127.0.0.1:4318")
