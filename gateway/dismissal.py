@@ -14,13 +14,14 @@ Bounds: one request a read; what follows it is looked at in the next pass, so th
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import trio
 
-from gateway.api_request import recognise
+from gateway.api_request import APIRequest, recognise
 from gateway.authenticate import Authenticator
 from gateway.client_address import Network, client_network, is_trusted, parse_address
 from gateway.connection import Connection, Take
@@ -77,7 +78,10 @@ class Dismissal:
         meter: Meter,
         trusted_proxies: Sequence[Network],
         new_request_id: Callable[[], str],
+        tell: Callable[[str, APIRequest, Refusal, int], None],
     ) -> None:
+        """`tell` hears of each: its id, the request, why, and what it took in microseconds."""
+        self._tell = tell
         self.limits = limits
         self._operations = operations
         self._authenticator = authenticator
@@ -124,6 +128,7 @@ class Dismissal:
 
     def dismiss(self, connection: Connection, data: bytes) -> bool:
         """Refuse the request that `data` is; False leaves it to the task."""
+        began = time.perf_counter()
         inbound = self._parse(data)
         if inbound is None or connection.last or self._meter.spool.full:
             return False
@@ -138,6 +143,7 @@ class Dismissal:
         self.refused += 1
         request_id = connection.request_id = self._new_request_id()
         answer = render(refusal, request.dialect, request_id, head_only=inbound.method == b"HEAD")
+        self._tell(request_id, request, refusal, int((time.perf_counter() - began) * 1_000_000))
         if connection.transport.send_now(answer) < len(answer):
             # It sends, and does not read.
             connection.abort()

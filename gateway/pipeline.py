@@ -114,6 +114,7 @@ class Pipeline:
             meter=meter,
             trusted_proxies=trusted_proxies,
             new_request_id=self.new_request_id,
+            tell=self._tell_dismissed,
         )
         self._ids = random.Random()  # noqa: S311 - unique, not secret; seeded by the system
         self.trier = Trier(
@@ -128,6 +129,10 @@ class Pipeline:
         self.watch: Watch | None = None
         self.requests = 0
         self.refused = 0
+
+    def _tell_dismissed(self, request_id: str, request: APIRequest, refusal: Refusal, spent_us: int) -> None:
+        if self.watch is not None:
+            self.watch.refused(request_id, request, None, refusal, spent_us)
 
     def new_request_id(self) -> str:
         """128 random bits in hex: unique, and no secret."""

@@ -6,8 +6,8 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -38,17 +38,21 @@ class Disk:
         self.folder = folder
         self._ballast = folder / "ballast"
 
-    @contextmanager
-    def filled(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def filled(self) -> AsyncIterator[None]:
         try:
-            with contextlib.suppress(OSError), self._ballast.open("wb", buffering=0) as file:
-                for size in (1 << 20, 1 << 12, 1):
-                    with contextlib.suppress(OSError):
-                        while True:
-                            file.write(bytes(size))
+            # In a thread: what is measured meanwhile must not wait for it.
+            await trio.to_thread.run_sync(self._fill)
             yield
         finally:
             self._ballast.unlink()
+
+    def _fill(self) -> None:
+        with self._ballast.open("wb", buffering=0) as file:
+            for size in (1 << 20, 1 << 12, 1):
+                with contextlib.suppress(OSError):
+                    while True:
+                        file.write(bytes(size))
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +91,12 @@ async def test_a_database_whose_disk_is_full(
     acts: list[bool] = []
     async with arena(outage.tenant(tmp_path), tmp_path) as stand, stand.control():
         await stand.warm()
-        async with streaming(stand, streams):  # type: ignore[arg-type]
-            with disk.filled():
-                for number in range(scaled(300, 20)):
-                    assert (await stand.ask("tokens=2", gateway=number)).status == 200
-                async with open_database(outage.url, role="karta_admin", connections_max=1) as admin:
-                    while not acts or (acts[-1] and len(acts) < ACTS_MAX):
-                        acts.append(await act(admin))
+        async with streaming(stand, streams), disk.filled():  # type: ignore[arg-type]
+            for number in range(scaled(300, 20)):
+                assert (await stand.ask("tokens=2", gateway=number)).status == 200
+            async with open_database(outage.url, role="karta_admin", connections_max=1) as admin:
+                while not acts or (acts[-1] and len(acts) < ACTS_MAX):
+                    acts.append(await act(admin))
         assert all(one.whole for one in stand.history if one.status == 200 and one.body_sha256)
         if outage.server._process is not None and outage.server._process.poll() is not None:
             # It gives up where its log finds no room, which is its right; whoever keeps it starts it again.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import socket
+from pathlib import Path
 
 import pytest
 import trio.testing
 
+from gateway.refusal import Refusal
+from gateway.watch import Watch
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import RunningGateway, poll
 from tests.support.raw_client import Answer, RawClient
@@ -63,6 +66,22 @@ async def test_budgets_are_told_as_before(stage: Stage, tenant: Tenant) -> None:
         assert dismissed(gateway) == 2
         # By the task, as nobody has been refused there: the same.
         assert told(await ask(other, post(unknown()))) == told(await ask(client, post(unknown())))
+
+
+async def test_each_is_told_of_as_any_request(
+    stage: Stage, tenant: Tenant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told_of: list[tuple[str, int]] = []
+
+    def hear(_: Watch, request_id: str, _request: object, _grant: object, refusal: Refusal, _us: int) -> None:
+        told_of.append((request_id, refusal.status))
+
+    monkeypatch.setattr(Watch, "refused", hear)
+    log = str(tmp_path / "log")
+    async with stage(answering(ANSWER), request_log=log) as (gateway, _), gateway.client() as client:
+        answers = [await ask(client, post(GARBAGE[0])) for _ in range(3)]
+        assert dismissed(gateway) == 2
+        assert told_of == [(one.headers["x-karta-request-id"], 401) for one in answers]
 
 
 async def test_a_new_key_is_verified_where_wrong_ones_were_sent(stage: Stage, tenant: Tenant) -> None:

@@ -74,6 +74,7 @@ async def at_rest(made: Stand, base: Counts | None = None, tasks: float = 0.0) -
         found = msgspec.structs.replace(
             found, descriptors=found.descriptors - idle, sockets=found.sockets - idle
         )
+        assert figures["tasks"], "the metrics have other names now"
         held = {name: figures[name] for name in AT_REST if figures[name]}
         if figures["upstream_connections"] != idle:
             held["upstream_connections"] = figures["upstream_connections"] - idle

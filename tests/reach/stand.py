@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -73,11 +74,16 @@ class Stand:
             answer = await self.ask()
             assert answer.status == 200, answer
 
-    async def figures(self) -> dict[str, float]:
-        """The metrics, by name with labels, without `karta_gateway_`."""
+    async def figures(self) -> Counter[str]:
+        """The metrics by name, without `karta_gateway_`; of all labels together."""
         page = await trio.to_thread.run_sync(self._scrape)
-        lines = [line.rsplit(" ", 1) for line in page.splitlines() if line and not line.startswith("#")]
-        return {name.removeprefix("karta_gateway_"): float(value) for name, value in lines}
+        found: Counter[str] = Counter()
+        for line in page.splitlines():
+            if line and not line.startswith("#"):
+                label, value = line.rsplit(" ", 1)
+                name = label.partition("{")[0].removeprefix("karta_gateway_")
+                found[name] += float(value)  # type: ignore[assignment]
+        return found
 
     def _scrape(self) -> str:
         with urlopen(self._metrics_url, timeout=_SCRAPE_SECONDS_MAX) as page:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import time
 from typing import NamedTuple
 
 import trio
@@ -29,6 +30,8 @@ class RawClient:
         self.was_reset = False
         """The connection ended by a reset, not by an orderly end."""
         self.ended = False
+        self.left_at = 0.0
+        """When we left, in seconds since 1970: taken right before the system call."""
         self._unread = b""
 
     async def send(self, data: bytes) -> None:
@@ -112,12 +115,15 @@ class RawClient:
 
     def half_close(self) -> None:
         """End our direction only, as a client does that has said all."""
+        self.left_at = time.time()
         self.stream.socket.shutdown(socket.SHUT_WR)
 
     async def reset(self) -> None:
         """Leave with a reset."""
+        self.left_at = time.time()
         self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         await self.stream.aclose()
 
     async def close(self) -> None:
+        self.left_at = time.time()
         await self.stream.aclose()
