@@ -1,7 +1,7 @@
 """Templates, rendered in one go.
 
 Quart renders them piece by piece, each an awaited step, so that a template could wait for something. Ours
-wait for nothing: views ask the database first. Rendered at once a page costs a third, and no thread.
+wait for nothing: views ask the database first. Rendered at once a page costs less, and no thread.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ H11Protocol._check_protocol = _stay_on_http1  # type: ignore[method-assign]
 
 def _calm_collector() -> None:
     """What was imported stays for good and need not be looked at again; what a page makes is mostly freed
-    without the collector. A sixth of a page's time."""
+    without the collector."""
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
 

@@ -27,8 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before `-m` chooses."""
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] in _ONE_PYTHON:
+        folder = item.path.relative_to(here).parts[0]
+        if folder in _ONE_PYTHON or (folder == "storage" and _is_about_sql(item)):
             item.add_marker("one_python")
+
+
+def _is_about_sql(item: pytest.Item) -> bool:
+    """What Postgres does is the same for each Python; the bridge to it is tried with each."""
+    asked_for: list[str] = getattr(item, "fixturenames", [])
+    return "postgres_server" in asked_for and not item.path.name.startswith("test_bridge")
 
 
 @pytest.fixture

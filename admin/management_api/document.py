@@ -30,6 +30,10 @@ _IDS = {
         "An API key's id: its part between mode and secret.",
         {"type": "string", "pattern": "^[0-9A-Za-z]{12}$"},
     ),
+    "request_id": (
+        "A request's id: the gateway's header `x-karta-request-id`.",
+        {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    ),
     "limit_id": ("A limit's id.", {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}),
 }
 _INTRODUCTION = f"""

@@ -13,6 +13,7 @@ from admin.providers import PROVIDERS
 from storage.api_keys import OVERLAP_SECONDS_MAX
 from storage.credentials import SECRET_BYTES_MIN
 from storage.invitations import Invitation
+from storage.key_scopes import ENTRIES_MAX
 from storage.limits import THRESHOLDS
 from storage.management_keys import Scope
 from storage.memberships import Member
@@ -73,6 +74,29 @@ NextCursor = Annotated[
 ]
 
 
+Models = Annotated[list[Model], Meta(min_length=1, max_length=200, description="The models it may ask for.")]
+Endpoints = Annotated[
+    list[Annotated[str, Meta(pattern="^[a-z_]{1,40}$")]],
+    Meta(min_length=1, max_length=ENTRIES_MAX, description="What may follow `/v1/`, like `messages`."),
+]
+Networks = Annotated[
+    list[Annotated[str, Meta(min_length=2, max_length=50)]],
+    Meta(
+        min_length=1,
+        max_length=ENTRIES_MAX,
+        description="Where its clients must be, like `192.0.2.0/24`.",
+        examples=[["192.0.2.0/24", "2001:db8::/32"]],
+    ),
+]
+Untried = Annotated[
+    bool,
+    Meta(
+        description="Keep the key without asking the provider for its list of models with it. Else a key "
+        "that the provider does not know, and one about which it tells nothing, are not taken."
+    ),
+]
+
+
 class Page(Struct, forbid_unknown_fields=True, frozen=True):
     limit: Limit = PAGE_ITEMS
     cursor: Cursor | None = None
@@ -130,14 +154,21 @@ class APIKeyPage(Struct, frozen=True, kw_only=True):
     next_cursor: NextCursor
 
 
+class NewScope(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """What a key may be used for, in place of what it could before. Null is any."""
+
+    allowed_models: Models | None = None
+    allowed_endpoints: Endpoints | None = None
+    allowed_networks: Networks | None = None
+
+
 class NewAPIKey(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     name: Name
     mode: Annotated[Mode, Meta(description="`test` keys reach a simulated provider, and are never billed.")]
     expires_at: Time | None = None
-    allowed_models: Annotated[
-        Annotated[list[Model], Meta(min_length=1, max_length=200)] | None,
-        Meta(description="The models it may ask for (null: any)."),
-    ] = None
+    allowed_models: Models | None = None
+    allowed_endpoints: Endpoints | None = None
+    allowed_networks: Networks | None = None
 
 
 class Rotation(Struct, forbid_unknown_fields=True, frozen=True):
@@ -169,7 +200,7 @@ class LimitAnswer(Struct, frozen=True, kw_only=True):
     kind: LimitKind
     period: Period
     amount: Amount
-    used: Annotated[Amount, Meta(description="Accounted for, or set apart by gateways.")]
+    used: Annotated[Amount, Meta(description="Accounted for, or set apart by gateways and perhaps used.")]
     hard: Annotated[bool, Meta(description="A soft one refuses nothing.")]
     thresholds: Annotated[list[int], Meta(description="At which percentages a budget tells.")]
 
@@ -206,6 +237,7 @@ class NewProviderKey(Struct, forbid_unknown_fields=True, frozen=True):
 
     provider: Provider
     secret: Secret
+    untried: Untried = False
 
     def __repr__(self) -> str:
         return f"NewProviderKey({self.provider!r})"
@@ -213,6 +245,7 @@ class NewProviderKey(Struct, forbid_unknown_fields=True, frozen=True):
 
 class NewSecret(Struct, forbid_unknown_fields=True, frozen=True):
     secret: Secret
+    untried: Untried = False
 
     def __repr__(self) -> str:
         return "NewSecret()"

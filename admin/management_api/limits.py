@@ -113,7 +113,7 @@ def _to_answer(standing: LimitStanding) -> LimitAnswer:
         kind=limit.kind,
         period=limit.period,
         amount=show_amount(limit.kind, limit.amount),
-        used=show_amount(limit.kind, standing.settled + standing.held),
+        used=show_amount(limit.kind, standing.settled + standing.held + standing.written_off),
         hard=limit.hard,
         thresholds=list(limit.thresholds),
     )

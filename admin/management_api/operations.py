@@ -124,6 +124,15 @@ OPERATIONS: tuple[Operation, ...] = (
         APIKey,
     ),
     Operation(
+        "set_api_key_scope",
+        "PUT",
+        f"{_API_KEY}/scope",
+        "Set what an API key may be used for: models, endpoints, networks",
+        keys.set_api_key_scope,
+        APIKey,
+        body=f.NewScope,
+    ),
+    Operation(
         "rotate_api_key",
         "POST",
         f"{_API_KEY}/rotate",
@@ -274,5 +283,13 @@ OPERATIONS: tuple[Operation, ...] = (
         usage.list_usage,
         f.UsageRowPage,
         query=f.UsageRows,
+    ),
+    Operation(
+        "get_usage_request",
+        "GET",
+        f"{_ORG}/usage/requests/{{request_id}}",
+        "Show one of the newest requests by its id",
+        usage.get_usage_request,
+        f.UsageRow,
     ),
 )

@@ -202,9 +202,9 @@ def _find(error: BaseException) -> Problem | None:
         return Problem("unavailable", retry_after=UNAVAILABLE_SECONDS)
     if isinstance(error, errors.Conflict):
         # These texts are storage's own; one from a constraint would name the schema.
-        return Problem("conflict", _sentence(error) if error.sqlstate is None else None)
+        return Problem("conflict", sentence(error) if error.sqlstate is None else None)
     if isinstance(error, errors.InvalidValue):
-        return Problem("invalid", _sentence(error) if error.sqlstate is None else None)
+        return Problem("invalid", sentence(error) if error.sqlstate is None else None)
     for cls, kind in _BY_CLASS:
         if isinstance(error, cls):
             return Problem(kind)
@@ -217,6 +217,7 @@ def _find(error: BaseException) -> Problem | None:
     return None
 
 
-def _sentence(error: BaseException) -> str:
+def sentence(error: BaseException) -> str:
+    """The words of an error of storage's own, as one is written."""
     text = str(error)
     return f"{text[:1].upper()}{text[1:]}."

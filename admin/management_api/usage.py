@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated
+from uuid import UUID
 
 from msgspec import Meta
 
@@ -12,8 +13,9 @@ from admin.management_api import cursors
 from admin.management_api.call import Call
 from admin.management_api.forms import UsageRow, UsageRowPage, UsageRows, UsageSum, UsageSumPage, UsageSums
 from admin.management_api.values import require_moment
+from storage.errors import NotFound
 from storage.model import UsageRecord
-from storage.usage_report import UsageTotal, select_totals, select_usage
+from storage.usage_report import UsageTotal, select_request, select_totals, select_usage
 
 _REQUEST_ID = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 _SUMMED = tuple(name for name in UsageSum.__struct_fields__ if name != "cost_usd")
@@ -50,6 +52,17 @@ async def list_usage(call: Call[None, UsageRows]) -> UsageRowPage:
         found, asked.limit, "usage", lambda record: (record.started_at, record.request_id)
     )
     return UsageRowPage(items=list(map(_to_row, page)), next_cursor=following)
+
+
+async def get_usage_request(call: Call[None, None]) -> UsageRow:
+    try:
+        wanted = UUID(call.path["request_id"])
+    except ValueError:
+        raise NotFound("a request's id has 32 hexadecimal digits") from None
+    record = await select_request(call.db, call.org_id, wanted)
+    if record is None:
+        raise NotFound("there is no such request")
+    return _to_row(record)
 
 
 def _to_sum(total: UsageTotal) -> UsageSum:

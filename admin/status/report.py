@@ -123,8 +123,11 @@ def state_of(component: Component, open_now: Sequence[Incident], now: datetime) 
 
 
 def overall(report: Report, now: datetime) -> Shown:
-    """The worst of all; unknown where nothing was ever looked at."""
+    """The worst of all; unknown where nothing was ever looked at. While an incident is open not everything
+    works, whatever the samples say."""
     states = [state_of(component, report.open, now) for component in report.components]
+    if states and any(one.kind is Kind.INCIDENT for one in report.open):
+        states.append(Shown.DEGRADED)
     return max(states, key=_WORST.index, default=Shown.UNKNOWN)
 
 

@@ -92,7 +92,7 @@ def test_how_long_to_wait_is_said_in_words(seconds: int, said: str) -> None:
 
 
 async def test_nothing_around_a_view_runs_in_a_thread(database_url: str) -> None:
-    """Quart runs what is no coroutine in a thread, twice a page: a third of a page's time."""
+    """Quart runs what is no coroutine in a thread, for each page."""
     settings = AdminSettings.load(database_url=database_url)
     async with open_database(database_url, role="karta_admin") as db:
         app = create_app(Services(db, settings, PasswordCheck(), "http://localhost", None))

@@ -16,15 +16,14 @@ from storage.organizations import require_mfa
 from storage.throttles import Rule
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person
-from tests.admin.management_api.client import mint
+from tests.admin.management_api.client import plant
 
 WHO = "/api/v1/management-key"
 
 
 @pytest.fixture
 async def token(admin_db: Database, person: Person) -> str:
-    _, token = await mint(admin_db, person)
-    return token
+    return await plant(admin_db, person)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from storage.api_keys import mint_key, revoke_key
-from storage.audit import verify_chain
+from storage.audit_chain import verify_chain
 from storage.bridge import Database, open_database
 from storage.errors import StorageError
 from storage.model import Mode

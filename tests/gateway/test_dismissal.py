@@ -34,7 +34,7 @@ def dismissed(gateway: RunningGateway) -> int:
     return gateway.worker.pipeline.dismissal.refused
 
 
-@pytest.mark.parametrize("token", [GARBAGE[0], GARBAGE[-3], unknown()])
+@pytest.mark.parametrize("token", [GARBAGE[0], GARBAGE[-3], unknown()], ids=["none", "misspelt", "unknown"])
 @pytest.mark.parametrize("make", [post, chat])
 async def test_it_is_refused_as_before(token: str, make: object, stage: Stage, tenant: Tenant) -> None:
     assert callable(make)

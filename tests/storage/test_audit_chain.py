@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import msgspec
@@ -19,6 +20,7 @@ from storage.audit_checkpoints import (
     trusted_keys,
 )
 from storage.bridge import Database
+from storage.errors import AppendOnly
 from storage.model import Actor
 from storage.sealing import MasterKeys
 from tests.storage.test_audit import MONTH, ORG, append, tamper
@@ -207,3 +209,54 @@ async def test_a_row_that_is_there_twice(owner_db: Database) -> None:
     )
     report = await verify_chain(owner_db, ORG)
     assert report.problem_seq in (3, 4)
+
+
+async def test_what_is_copied_in_is_chained_anew_or_refused(owner_db: Database) -> None:
+    """COPY goes through the same triggers, also for the owner: no number, time or hash can be chosen."""
+    await append(owner_db, count=2)
+    columns = "org_id, seq, event, actor_kind, actor_id, subject, prev_hash, hash"
+    await owner_db.execute(f"CREATE TABLE forged AS SELECT {columns}, created_at FROM audit_log")
+    await owner_db.execute("UPDATE forged SET created_at = now() - interval '1 day'")
+    with pytest.raises(AppendOnly):
+        await owner_db.execute(
+            f"INSERT INTO audit_log ({columns}, created_at) SELECT {columns}, created_at FROM forged"
+        )
+    await owner_db.execute(f"INSERT INTO audit_log ({columns}) SELECT {columns} FROM forged")
+    report = await verify_chain(owner_db, ORG)
+    assert (report.intact, report.rows) == (True, 4)
+
+
+async def test_a_copy_over_what_is_there(owner_db: Database) -> None:
+    await append(owner_db, count=2)
+    with pytest.raises(AppendOnly):
+        async with owner_db.transaction() as tx:
+            await tx.execute("SET LOCAL session_replication_role = replica")
+            await tx.copy_binary("audit_log", COPIED, forged_tuple(datetime(2020, 1, 1, tzinfo=UTC)))
+    async with owner_db.transaction() as tx:
+        await tx.copy_binary("audit_log", COPIED[:-1], forged_tuple(None))
+    rows = await select_audit_rows(owner_db, ORG)
+    assert [row.seq for row in rows] == [1, 2, 3], "the number 1 that was copied in is not kept"
+    assert (await verify_chain(owner_db, ORG)).intact
+
+
+async def test_a_partition_that_was_forged_and_attached_shows(owner_db: Database) -> None:
+    await append(owner_db, count=3)
+    await owner_db.execute(
+        "CREATE TABLE forged (LIKE audit_log INCLUDING DEFAULTS INCLUDING CONSTRAINTS);"
+        " INSERT INTO forged SELECT org_id, 4, '2020-01-05', event, actor_kind, actor_id, subject, address,"
+        " user_agent, request_id, details, hash, hash FROM audit_log WHERE seq = 3;"
+        " ALTER TABLE audit_log ATTACH PARTITION forged FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')"
+    )
+    assert (await verify_chain(owner_db, ORG)).problem_seq == 4
+
+
+COPIED = ("org_id", "event", "actor_kind", "actor_id", "subject", "seq", "created_at")
+
+
+def forged_tuple(created_at: datetime | None) -> bytes:
+    """One row in COPY's binary form that says it is number 1."""
+    fields = [ORG.bytes, b"a:b", b"cli", b"x", b"forged", (1).to_bytes(8, "big")]
+    if created_at is not None:
+        micros = (created_at - datetime(2000, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+        fields.append(micros.to_bytes(8, "big"))
+    return len(fields).to_bytes(2, "big") + b"".join(len(one).to_bytes(4, "big") + one for one in fields)

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 
 from storage import key_format, management_keys
-from storage.audit import select_audit_rows, verify_chain
+from storage.audit import select_audit_rows
+from storage.audit_chain import verify_chain
 from storage.bridge import Database
 from storage.errors import CheckFailed, Conflict, InvalidValue, NotAllowed, NotFound
 from storage.management_keys import (

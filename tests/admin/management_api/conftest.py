@@ -10,7 +10,7 @@ from admin import throttle
 from storage.bridge import Database
 from storage.throttles import Rule
 from tests.admin.conftest import Person
-from tests.admin.management_api.client import Client, mint
+from tests.admin.management_api.client import Client, plant
 
 
 @pytest.fixture
@@ -23,9 +23,8 @@ def untold_calls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def token(admin_db: Database, person: Person) -> str:
-    """Of a key with all scopes, minted by the organization's owner."""
-    _, token = await mint(admin_db, person)
-    return token
+    """Of a key with all scopes, of the organization's owner."""
+    return await plant(admin_db, person)
 
 
 @pytest.fixture

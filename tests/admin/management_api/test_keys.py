@@ -45,6 +45,9 @@ WHAT_MAKES_NO_KEY = [
     ({"allowed_models": []}, "$.allowed_models"),
     ({"allowed_models": ["a", "b\0"]}, "$.allowed_models[1]"),
     ({"allowed_models": ["x"] * 201}, "$.allowed_models"),
+    ({"allowed_endpoints": []}, "$.allowed_endpoints"),
+    ({"allowed_endpoints": ["messages\n"]}, "$.allowed_endpoints"),
+    ({"allowed_networks": ["192.0.2.1/24"]}, "$.allowed_networks"),
 ]
 
 
@@ -92,6 +95,20 @@ async def test_a_key_is_rotated_with_an_overlap_and_revoked(
     assert old.key_id in again.json()["detail"]
 
 
+async def test_what_a_key_may_is_chosen_and_changed(api: Client, admin_db: Database) -> None:
+    scope = {"allowed_models": ["m"], "allowed_endpoints": ["chat"], "allowed_networks": ["192.0.2.0/24"]}
+    made = await api.call("POST", f"{api.org}/api-keys", json={"name": "x", "mode": "live", **scope})
+    key = made.json()["api_key"]
+    assert {name: key[name] for name in scope} == scope
+    path = f"{api.org}/api-keys/{key['key_id']}"
+    other = {"allowed_endpoints": ["messages", "models"], "allowed_networks": ["2001:db8::/32"]}
+    changed = await api.call("PUT", f"{path}/scope", json=other)
+    assert changed.json() == {**key, "allowed_models": None, **other} == await api.get(path)
+    wrong = await api.call("PUT", f"{path}/scope", json={"allowed_networks": ["here"]})
+    assert (wrong.status_code, wrong.json()["errors"][0]["pointer"]) == (422, "$.allowed_networks")
+    assert await api.get(path) == changed.json()
+
+
 async def test_another_organizations_key_is_not_there(api: Client, admin_db: Database) -> None:
     elsewhere = await make_person(admin_db, "eve@example.com")
     key, _ = await mint_key(
@@ -102,6 +119,7 @@ async def test_another_organizations_key_is_not_there(api: Client, admin_db: Dat
         ("GET", "", None),
         ("POST", "/rotate", {}),
         ("POST", "/revoke", None),
+        ("PUT", "/scope", {}),
         ("GET", "/limits", None),
         ("PUT", "/limits", {"kind": "requests", "period": "minute", "amount": "1"}),
         ("DELETE", "/limits/1", None),

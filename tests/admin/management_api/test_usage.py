@@ -91,6 +91,16 @@ async def test_what_is_not_asked(api: Client) -> None:
         assert (await api.call("GET", f"{api.org}/usage", params=query)).status_code == 422
 
 
+async def test_one_request_by_its_id(api: Client, records: list[UsageRecord], gateway_db: Database) -> None:
+    path = f"{api.org}/usage/requests"
+    told = await api.get(f"{path}/{records[3].request_id}")
+    assert told == next(item for item in (await api.get(path))["items"] if item["input_tokens"] == 3)
+    hers = usage(started_at=BEGIN)
+    await insert_usage(gateway_db, [hers])
+    for other in (hers.request_id, "0" * 32, "x", "%00"):
+        assert (await api.call("GET", f"{path}/{other}")).status_code == 404, other
+
+
 async def test_a_cursor_belongs_to_its_grouping(api: Client, records: list[UsageRecord]) -> None:
     page = await api.get(f"{api.org}/usage", by="model", limit=1)
     other = {"by": "key", "cursor": page["next_cursor"]}

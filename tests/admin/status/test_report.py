@@ -9,7 +9,7 @@ import pytest
 from admin.status.report import Shown, label, make_history, make_report, overall, state_of
 from storage.bridge import Database
 from storage.health import Sample, State, insert_samples
-from storage.incidents import plan_maintenance
+from storage.incidents import open_incident, plan_maintenance
 from tests.admin.conftest import ACTOR
 
 NOW = datetime(2026, 4, 1, 0, 10, tzinfo=UTC)
@@ -63,6 +63,12 @@ async def test_the_worst_is_what_all_is(admin_db: Database, state: State) -> Non
     report = await make_report(admin_db, NOW)
     assert overall(report, NOW) is Shown(state.value)
     assert [one.label for one in report.components] == ["Gateway", "Open ai"]
+
+
+async def test_while_an_incident_is_open_not_everything_works(admin_db: Database) -> None:
+    await sample(admin_db, NOW, State.UP)
+    await open_incident(admin_db, ACTOR, "Slow", [], "x")
+    assert overall(await make_report(admin_db, NOW), NOW) is Shown.DEGRADED
 
 
 async def test_maintenance_is_no_failure(admin_db: Database) -> None:
