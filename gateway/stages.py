@@ -23,12 +23,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
-BOUNDS_US: Final = (
+BOUNDS_US: Final[tuple[int, ...]] = (
     *(50, 100, 200, 500),
     *(1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000),
     *(1_000_000, 2_000_000, 5_000_000, 10_000_000, 30_000_000, 60_000_000, 300_000_000),
 )
-"""Upper bounds of the buckets, in microseconds; one more is without bound."""
+"""Upper bounds of the buckets, in microseconds; one more is without bound. Of no length that the type tells:
+compiled, a tuple of a known length is made anew each time it is handed to somebody."""
 PROVIDERS_MAX: Final = 32
 OTHERS: Final = "other"
 
