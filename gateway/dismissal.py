@@ -54,7 +54,7 @@ class _Guard:
         if not self._dismissal.dismiss(connection, data):
             return False
         self.wrong += 1
-        if self.wrong > self._dismissal.limits.refusals_in_a_row and not self._patient:
+        if self.wrong > self._dismissal.limits.refusals_in_a_row_max and not self._patient:
             self._dismissal.pause(connection)
         return True
 

@@ -107,7 +107,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     verifications_each_max: int = 2
     """Verifications of one public id at once, for one address: its secret, and the one before a rotation."""
 
-    refusals_in_a_row: int = 10
+    refusals_in_a_row_max: int = 10
     """Wrong keys on one connection, with no right one between them, before it is read from more slowly."""
 
     refusal_pause_seconds: float = 2.0

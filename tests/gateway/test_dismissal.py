@@ -122,7 +122,7 @@ async def test_a_body_may_come_later(stage: Stage, tenant: Tenant) -> None:
 
 
 async def test_who_goes_on_and_on_is_not_read_from_for_a_while(stage: Stage, tenant: Tenant) -> None:
-    limits = {"refusals_in_a_row": 2, "refusal_pause_seconds": 3600.0}
+    limits = {"refusals_in_a_row_max": 2, "refusal_pause_seconds": 3600.0}
     async with stage(answering(ANSWER), limits=limits) as (gateway, _), gateway.client() as client:
         for _ in range(3):
             assert (await ask(client, post(GARBAGE[0]))).status == 401
@@ -146,7 +146,7 @@ async def test_who_goes_on_and_on_is_not_read_from_for_a_while(stage: Stage, ten
 
 
 async def test_trusted_proxies_are_read_from_as_ever(stage: Stage, tenant: Tenant) -> None:
-    limits = {"refusals_in_a_row": 2, "refusal_pause_seconds": 3600.0}
+    limits = {"refusals_in_a_row_max": 2, "refusal_pause_seconds": 3600.0}
     async with (
         stage(answering(ANSWER), limits=limits, trusted_proxies="127.0.0.0/8") as (gateway, _),
         gateway.client() as client,
@@ -158,7 +158,7 @@ async def test_trusted_proxies_are_read_from_as_ever(stage: Stage, tenant: Tenan
 
 async def test_who_does_not_read_is_cut(stage: Stage, tenant: Tenant) -> None:
     async with (
-        stage(silent, limits={"refusals_in_a_row": 10**6}) as (gateway, _),
+        stage(silent, limits={"refusals_in_a_row_max": 10**6}) as (gateway, _),
         gateway.client(receive_buffer=2048) as client,
     ):
         assert (await ask(client, post(GARBAGE[0]))).status == 401
