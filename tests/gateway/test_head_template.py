@@ -94,7 +94,7 @@ def test_a_known_head_says_what_it_says_when_it_is_read(hide_account: bool) -> N
 
 
 @given(st.data())
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_whatever_is_changed_is_told_as_when_it_is_read(data: st.DataObject) -> None:
     changed = bytearray(ANSWER)
     at = data.draw(st.integers(0, len(ANSWER) - 1))

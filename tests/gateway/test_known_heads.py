@@ -82,7 +82,7 @@ def test_a_request_without_a_body_is_found() -> None:
 
 
 @given(st.data())
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_no_other_head_is_found(data: st.DataObject) -> None:
     """Whatever is changed in it, anywhere but in the digits."""
     known = data.draw(st.sampled_from([POST, GET]))
