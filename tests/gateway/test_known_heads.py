@@ -292,13 +292,18 @@ async def test_no_key_stays_in_the_memory_of_a_process(tenant: Tenant) -> None:
             for _ in range(5):
                 await client.send(post(tenant.token))
                 assert (await client.read_answer()).body == ANSWER
+            secret = tenant.token.rpartition("_")[2].encode()
             # Longer requests that say nothing, over whatever bytes were left where the last ones were read.
-            for size in (100, 1000, 5000):
-                await client.send(post("kt_live_wrong", b" " * size))
-                assert (await client.read_answer()).status == 401
+            # What is freed is overwritten sooner or later, what is kept never.
+            for _ in range(20):
+                for size in (10, 100, 200, 300, 1000, 5000):
+                    await client.send(post("kt_live_wrong", b" " * size))
+                    assert (await client.read_answer()).status in (401, 429)
+                if not gateway.count_in_memory(secret):
+                    break
+            else:
+                pytest.fail("the key stays")
         assert upstream.received.count(b"POST") == 5
-        secret = tenant.token.rpartition("_")[2].encode()
-        assert gateway.count_in_memory(secret) == 0
 
 
 # A connection whose heads never repeat.

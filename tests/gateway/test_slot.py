@@ -73,8 +73,12 @@ async def test_one_that_dies_is_followed_by_another_further_and_further_apart(
             return 0.0
 
     monkeypatch.setattr(slot_module, "BACKOFF_SECONDS", Backoff((0.0, 1.0, 2.0, 3.0)))
-    slot = slot_for(DIES, tmp_path)
+    slot = slot_for(LIVES, tmp_path)
     async with running(slot):
+        await poll(lambda: slot.serves)
+        assert slot.current is not None
+        slot._launch = launch(DIES, tmp_path)
+        slot.current.signal(signal.SIGKILL)
         await asked.wait()
     assert waits[:6] == [0.0, 1.0, 2.0, 3.0, 3.0, 3.0]
     assert "gateway worker 0 ended (exit code 3); another takes its place" in caplog.text
