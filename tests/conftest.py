@@ -20,6 +20,8 @@ _numbers = itertools.count(1)
 
 # What is tested there hangs on programs, browsers and bytes, not on Python's version.
 _ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta", "reach"}
+# Of the SDKs' tests those that tell most of the gateway's own ways run on each.
+_EACH_PYTHON_SDK = {"test_bytes.py", "test_anthropic_messages.py", "test_openai_text.py"}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,6 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         folder = item.path.relative_to(here).parts[0]
         if folder in _ONE_PYTHON or (folder == "storage" and _is_about_sql(item)):
+            item.add_marker("one_python")
+        elif folder == "sdk" and item.path.name not in _EACH_PYTHON_SDK:
             item.add_marker("one_python")
 
 
