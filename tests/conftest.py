@@ -30,9 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
         folder = item.path.relative_to(here).parts[0]
-        if folder in _ONE_PYTHON or (folder == "storage" and _is_about_sql(item)):
-            item.add_marker("one_python")
-        elif folder == "sdk" and item.path.name not in _EACH_PYTHON_SDK:
+        if (
+            folder in _ONE_PYTHON
+            or (folder == "storage" and _is_about_sql(item))
+            or (folder == "sdk" and item.path.name not in _EACH_PYTHON_SDK)
+        ):
             item.add_marker("one_python")
 
 
