@@ -262,6 +262,8 @@ class LimitKind(StrEnum):
     TOKENS = "tokens"
     CONCURRENT = "concurrent"
     MONEY = "money"
+    CREDIT = "credit"
+    """Money paid in advance; only what goes up with the platform's keys is taken from it."""
 
 
 class Period(StrEnum):
