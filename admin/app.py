@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import TracebackType
+
 from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import api_path, authorization, csrf, rendering, transport, web_session, wording
+from admin import api_path, authorization, csrf, faults, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
@@ -77,9 +79,17 @@ ERRORS = {
 """What went wrong, in words, and the mend."""
 
 
+ExceptionInfo = tuple[type, BaseException, TracebackType] | tuple[None, None, None]
+
+
 class _App(QuartTrio):
     asgi_http_class = Connection
     jinja_environment = rendering.Environment  # type: ignore[assignment]
+
+    def log_exception(self, exception_info: ExceptionInfo) -> None:
+        super().log_exception(exception_info)
+        if exception_info[1] is not None:
+            faults.report(exception_info[1])
 
     async def handle_user_exception(
         self, error: Exception | BaseExceptionGroup
@@ -112,6 +122,7 @@ def create_app(services: Services) -> QuartTrio:
         problems={},
     )
     app.jinja_env.filters.update(wording.FILTERS)
+    app.before_request(faults.note_begin)
     app.before_request(transport.require_transport)
     app.before_request(web_session.load_user)
     app.before_request(web_session.require_proof)
@@ -119,6 +130,7 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(web_session.keep_visitor)
     app.after_request(transport.add_headers)
     app.after_request(problems.add_request_id)
+    app.after_request(faults.tell_times)
     for feature in FEATURES:
         app.register_blueprint(feature)
     _register_errors(app)
