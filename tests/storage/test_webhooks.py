@@ -8,7 +8,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from storage import plan_terms
+from storage import plan_terms, webhooks
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.bridge import Database
