@@ -85,5 +85,13 @@ MEANINGS: dict[Event, str] = {
     Event.INCIDENT_RESOLVED: "An incident was resolved.",
     Event.MAINTENANCE_PLANNED: "Maintenance was announced on the status page.",
     Event.MAINTENANCE_CANCELLED: "Announced maintenance was cancelled.",
+    Event.WEBHOOK_CREATED: "A webhook endpoint was made. The host of its URL is told.",
+    Event.WEBHOOK_CHANGED: "A webhook endpoint's URL, events or order was changed.",
+    Event.WEBHOOK_ENABLED: "A webhook endpoint was switched on again.",
+    Event.WEBHOOK_DISABLED: "A webhook endpoint was switched off: by somebody, or for its failures.",
+    Event.WEBHOOK_DELETED: "A webhook endpoint was deleted.",
+    Event.WEBHOOK_SECRET_ROTATED: "A webhook endpoint has another signing secret.",
+    Event.WEBHOOK_TESTED: "A test event was sent to a webhook endpoint.",
+    Event.WEBHOOK_REDELIVERED: "A webhook message was sent again because somebody asked.",
     Event.BUDGET_THRESHOLD_REACHED: "Spending passed a part of a budget, once in each of its periods.",
 }
