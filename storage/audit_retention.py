@@ -30,7 +30,7 @@ async def move_strays(db: Database, actor: Actor) -> list[str]:
     have had; returns their partitions' names.
 
     It happens when partitions were not made for months, or could not be. Rows are copied as they are, so the
-    chains prove as before, and no trigger is off meanwhile (migrations/0026_audit_strays.sql). `db` is the
+    chains prove as before, and no trigger is off meanwhile (migrations/0027_audit_strays.sql). `db` is the
     owner's. Raises DatabaseBusy when writers do not let go of the log for four seconds.
     """
     async with db.transaction() as tx:
