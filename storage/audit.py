@@ -109,6 +109,7 @@ class Event(StrEnum):
     ROUTE_REMOVED = "route:removed"
     AUDIT_EXPORTED = "audit:exported"
     AUDIT_DROPPED = "audit:dropped"
+    AUDIT_MOVED = "audit:moved"
     AUDIT_SIGNING_KEY_MADE = "audit:signing_key_made"
     USAGE_EXPORTED = "usage:exported"
     USAGE_DROPPED = "usage:dropped"

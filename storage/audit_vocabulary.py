@@ -69,6 +69,7 @@ MEANINGS: dict[Event, str] = {
     Event.ROUTE_REMOVED: "A route was removed.",
     Event.AUDIT_EXPORTED: "The audit log was exported: in what form, what was looked for, up to which row.",
     Event.AUDIT_DROPPED: "Months of the audit log were dropped, being older than they are kept.",
+    Event.AUDIT_MOVED: "Rows of the audit log that lay outside of any month were moved into theirs.",
     Event.AUDIT_SIGNING_KEY_MADE: "A key for signing audit checkpoints was made; its public half is told.",
     Event.USAGE_EXPORTED: "Usage was exported.",
     Event.USAGE_DROPPED: "Months of usage were dropped, being older than they are kept.",
