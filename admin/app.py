@@ -37,6 +37,8 @@ from admin.trust import abuse, subscribe
 from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
+from admin.webhooks import log as webhook_log
+from admin.webhooks import views as webhooks
 from storage.errors import DatabaseUnavailable
 
 FORM_BYTES_MAX = 64 * 1024
@@ -48,6 +50,7 @@ FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
+    *(webhooks.blueprint, webhook_log.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
     *(incidents.blueprint, reports.blueprint),

@@ -30,6 +30,7 @@ from karta.commands import (
     staff,
     up,
     usage,
+    webhooks,
 )
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 
@@ -37,6 +38,7 @@ EXIT_INTERRUPTED = 130
 GROUPS = (
     up,
     servers,
+    webhooks,
     migrate,
     doctor,
     health,
