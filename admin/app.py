@@ -41,6 +41,8 @@ from admin.trust import abuse, subscribe
 from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
+from admin.webhooks import log as webhook_log
+from admin.webhooks import views as webhooks
 from storage.errors import DatabaseUnavailable, PlanRefused
 from storage.plan_terms import allows as plan_allows
 
@@ -53,7 +55,7 @@ FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
-    *(plan.blueprint, statement.blueprint),
+    *(plan.blueprint, statement.blueprint, webhooks.blueprint, webhook_log.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
     *(incidents.blueprint, reports.blueprint),

@@ -30,11 +30,14 @@ from admin.housekeeping import keep_house
 from admin.provider_check import Endpoint
 from admin.services import Services
 from admin.settings import AdminSettings
+from admin.webhooks.standalone import make_dialer
+from admin.webhooks.worker import Worker
 from storage.bridge import open_database
 from storage.settings import Bind, is_loopback
 
 ROLE = "karta_admin"
-DATABASE_CONNECTIONS_MAX = 4
+DATABASE_CONNECTIONS_MAX = 6
+"""Of which the delivery worker keeps two busy at most."""
 GRACE_SECONDS = 5.0
 """How long answers under way may take to finish at a stop."""
 STOP_SECONDS_MAX = 8.0
@@ -89,11 +92,16 @@ async def serve(
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
-        services = Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {})
+        dialer = make_dialer(settings, origin)
+        services = Services(
+            db, settings, PasswordCheck(), origin, master_keys, endpoints or {}, webhooks=dialer
+        )
         app = create_app(services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
             nursery.start_soon(keep_books, db)
+            if settings.webhooks_deliver and master_keys is not None:
+                nursery.start_soon(Worker(db, master_keys, dialer, origin).run)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

@@ -13,6 +13,8 @@ from admin.accounts.password_check import PasswordCheck
 from admin.key_check import KeyCheck
 from admin.provider_check import Endpoint
 from admin.settings import AdminSettings
+from admin.webhooks.dialing import Dialer
+from admin.webhooks.safe_address import Rules
 from storage.bridge import Database
 from storage.sealing import MasterKeys
 
@@ -34,6 +36,8 @@ class Services:
     provider_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     """Where keys of the providers can be tried, by the provider's name."""
     management_keys: KeyCheck = field(default_factory=KeyCheck)
+    webhooks: Dialer = field(default_factory=lambda: Dialer(Rules()))
+    """Checks where webhooks may go, and sends them."""
 
     @property
     def master_keys(self) -> MasterKeys:

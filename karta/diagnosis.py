@@ -99,6 +99,8 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     for settings in loaded:
         if isinstance(settings, GatewaySettings):
             checks += [check async for check in _providers(settings)]
+        if isinstance(settings, AdminSettings) and settings.webhooks_allowed_networks:
+            checks.append(_opened_networks(settings))
     return Diagnosis(list_settings(variables), checks)
 
 
@@ -220,6 +222,16 @@ def _master_key(choice: Choice) -> Check:
         return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
     versions = ", ".join(str(version) for version in master_keys.versions)
     return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
+
+
+def _opened_networks(settings: AdminSettings) -> Check:
+    networks = ", ".join(map(str, settings.webhooks_allowed_networks))
+    return Check(
+        "webhooks",
+        "warning",
+        f"customers can make this server call into {networks}: unset KARTA_WEBHOOKS_ALLOWED_NETWORKS unless "
+        "they are all your own",
+    )
 
 
 async def _providers(settings: GatewaySettings) -> AsyncIterator[Check]:
