@@ -14,6 +14,8 @@ from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.audit import views as audit
+from admin.billing import plan_views as plan
+from admin.billing import statement_views as statement
 from admin.connection import Connection
 from admin.incidents import views as incidents
 from admin.keys import minting, scopes
@@ -39,7 +41,8 @@ from admin.trust import abuse, subscribe
 from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseUnavailable, PlanRefused
+from storage.plan_terms import allows as plan_allows
 
 FORM_BYTES_MAX = 64 * 1024
 """The largest form is a sign-in with the longest password, percent-encoded: about 15 KiB."""
@@ -50,6 +53,7 @@ FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
+    *(plan.blueprint, statement.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
     *(incidents.blueprint, reports.blueprint),
@@ -114,6 +118,7 @@ def create_app(services: Services) -> QuartTrio:
         membership=authorization.current_membership,
         memberships=authorization.memberships,
         allows=authorization.allows,
+        plan_allows=plan_allows,
         problems={},
     )
     app.jinja_env.filters.update(wording.FILTERS)
@@ -180,6 +185,12 @@ def _register_errors(app: QuartTrio) -> None:
         title = "Karta has no master key"
         mend = "Set KARTA_MASTER_KEYS or KARTA_MASTER_KEYS_FILE, and start the admin pages again."
         return await render_template("error.html", title=title, mend=mend), 503
+
+    @app.errorhandler(PlanRefused)
+    async def plan_refused(error: PlanRefused) -> ResponseReturnValue:
+        text = str(error)
+        title, mend = "The plan has no room for that", f"{text[0].upper()}{text[1:]}."
+        return await render_template("error.html", title=title, mend=mend), 403
 
     @app.errorhandler(DatabaseUnavailable)
     async def no_database(_: Exception) -> ResponseReturnValue:

@@ -25,6 +25,7 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
+from admin.bookkeeping import keep_books
 from admin.housekeeping import keep_house
 from admin.provider_check import Endpoint
 from admin.services import Services
@@ -92,6 +93,7 @@ async def serve(
         app = create_app(services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
+            nursery.start_soon(keep_books, db)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

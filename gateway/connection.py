@@ -135,9 +135,9 @@ class Connection:
         self.running: trio.CancelScope | None = None
         """That of the request the connection's task runs, if it runs one."""
         self.grant: Grant | None = None
+        """What that request was granted, once it was."""
         self.blamed: Grant | None = None
         """For whom a fault of Karta's own happened."""
-        """What that request was granted, once it was."""
         self.cut_for: Cut | None = None
         """Why `running` was cancelled."""
         self.deadline = NEVER

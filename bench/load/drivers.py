@@ -194,6 +194,6 @@ class HoldOpen(LoadDriver):
     def answered(self, connection: LoadConnection) -> None:
         connection.fail(Failure.EVENTS, "a stream that was to stay open ended")
 
-    def lost(self, connection: LoadConnection) -> None:
+    def lost(self, connection: LoadConnection) -> None:  # noqa: ARG002
         """A lost stream is a failure that was booked; it is not opened again."""
         self._open_next()
