@@ -160,11 +160,17 @@ def _without_password(url: str) -> str:
         return HIDDEN
 
 
-def _unknown(variables: dict[str, Variable]) -> Iterator[Check]:
-    """Variables nobody reads, which are most often a misspelt one."""
+def known_variables() -> set[str]:
+    """Every variable that somebody reads, but for those of providers."""
     known = set(OTHER_VARIABLES)
     for program in PROGRAMS:
         known |= {PREFIX + field.upper() for field in program.model_fields}
+    return known
+
+
+def _unknown(variables: dict[str, Variable]) -> Iterator[Check]:
+    """Variables nobody reads, which are most often a misspelt one."""
+    known = known_variables()
     for name, variable in variables.items():
         if name in known or name.startswith(f"{PREFIX}PROVIDER_"):
             continue
