@@ -1,6 +1,6 @@
 """What the control plane does by itself, now and then: lets organizations go whose time has come, forgets the
 answers that the management API kept for a day, makes the next months' partitions, signs where the audit
-chains end, and tells subscribers of changed sub-processors.
+chains end, tells subscribers of changed sub-processors, and forgets to whom mail was sent a month ago.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -21,6 +21,7 @@ from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
+from storage.outbox import sweep_ended
 from storage.sealing import MasterKeys
 
 EVERY_SECONDS = 600
@@ -48,6 +49,8 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
     for org_id in await select_due(db):
         gone += await end_organization(db, ACTOR, org_id)
     while await sweep(db):
+        pass
+    while await sweep_ended(db):
         pass
     await db.fetch_value("SELECT make_partitions($1)", PARTITION_MONTHS_AHEAD)
     if master_keys is not None:

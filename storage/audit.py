@@ -116,6 +116,9 @@ class Event(StrEnum):
     INCIDENT_RESOLVED = "incident:resolved"
     MAINTENANCE_PLANNED = "maintenance:planned"
     MAINTENANCE_CANCELLED = "maintenance:cancelled"
+    MAIL_SUPPRESSED = "mail:suppressed"
+    MAIL_SUPPRESSION_LIFTED = "mail:suppression_lifted"
+    MAIL_PREFERENCES_CHANGED = "mail:preferences_changed"
     BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
     """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 

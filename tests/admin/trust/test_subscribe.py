@@ -14,12 +14,12 @@ from admin.trust.subscribe import tell_changes
 from storage.bridge import Database
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, MASTER_KEYS
-from tests.admin.mailbox import letters
+from tests.admin.mailbox import letters, mails
 from tests.admin.trust.test_sub_processors import GOOD
 
 
 async def link_of(db: Database) -> str:
-    found = re.search(r"http://localhost:\d+(/subprocessors/\S+/\S+)\s", (await letters(db))[-1].text)
+    found = re.search(r"http://localhost:\d+(/subprocessors/\S+/\S+)\s", (await mails(db))[-1].text)
     assert found is not None
     return found[1]
 
@@ -47,7 +47,7 @@ async def test_from_asking_to_ending(visitor: Visitor, admin_db: Database, tmp_p
     path.write_text(GOOD.replace("Second.", "A third."))
     assert await tell_changes(found, ACTOR) == 1
     assert await tell_changes(found, ACTOR) == 0
-    told = (await letters(admin_db))[-1]
+    told = (await mails(admin_db))[-1]
     assert (told.recipient, "A third." in told.text) == ("ada@example.com", True)
     end = await link_of(admin_db)
     assert "You will not be told" in (await visitor.submit(end, {})).text
