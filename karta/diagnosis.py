@@ -99,6 +99,8 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     for settings in loaded:
         if isinstance(settings, GatewaySettings):
             checks += [check async for check in _providers(settings)]
+        elif isinstance(settings, AdminSettings):
+            checks.append(_mail(settings))
     return Diagnosis(list_settings(variables), checks)
 
 
@@ -220,6 +222,15 @@ def _master_key(choice: Choice) -> Check:
         return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
     versions = ", ".join(str(version) for version in master_keys.versions)
     return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
+
+
+def _mail(settings: AdminSettings) -> Check:
+    if settings.sends_mail:
+        return Check("mail", "ok", f"Postmark sends it, from {settings.mail_from}")
+    if settings.env == "production":
+        mend = "set KARTA_POSTMARK_TOKEN and KARTA_MAIL_FROM"
+        return Check("mail", "warning", f"none is sent: nobody can sign up or set a new password; {mend}")
+    return Check("mail", "ok", "none is sent: it waits in the admin pages' /outbox")
 
 
 async def _providers(settings: GatewaySettings) -> AsyncIterator[Check]:
