@@ -25,6 +25,7 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
+from admin.bookkeeping import keep_books
 from admin.housekeeping import keep_house
 from admin.mail.mailer import keep_sending
 from admin.provider_check import Endpoint
@@ -94,6 +95,7 @@ async def serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
             nursery.start_soon(keep_sending, services)
+            nursery.start_soon(keep_books, db)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

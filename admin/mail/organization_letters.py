@@ -103,23 +103,24 @@ def payment_failed(facts: Facts) -> Content:
 
 
 def webhook_off(facts: Facts) -> Content:
-    """Facts besides the organization's: `url`, `since` (ISO 8601, when deliveries began to fail), `reason`,
-    and the `path` where it can be switched on again."""
+    gone = facts["cause"] == "gone"
+    cause = (
+        "It answered 410 Gone, which asks for nothing more."
+        if gone
+        else f"Every message of the last {facts['failing_days']} days failed."
+    )
     return Content(
         subject=line(f"A webhook endpoint was switched off: {line(facts['organization'], 60)}"),
         blocks=(
             Paragraph(
-                f"Deliveries to an endpoint of the organization “{name(facts['organization'])}” have failed"
-                " for so long that it was switched off. What it missed is kept in its log for redelivery."
+                f"Karta no longer sends webhooks of the organization “{name(facts['organization'])}” to "
+                f"{name(facts['host'])}. {cause}"
             ),
-            Details(
-                (
-                    ("Endpoint", name(facts["url"])),
-                    ("Failing since", minute(facts["since"])),
-                    ("Last failure", name(facts["reason"])),
-                )
+            Paragraph(
+                "What went wrong is in the endpoint's log. Messages that waited are kept for "
+                f"{facts['kept_days']} days, and go out when you switch it on again."
             ),
-            Link(str(facts["path"]), "Look at the endpoint"),
+            Link(f"/organizations/{facts['org_id']}/webhooks/{facts['endpoint_id']}", "Look at the endpoint"),
         ),
         why=_why(facts),
         end=_CHOOSE,

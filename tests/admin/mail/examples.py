@@ -60,10 +60,11 @@ FACTS: dict[LetterKind, Facts] = {
     },
     LetterKind.WEBHOOK_OFF: {
         **OF_ORGANIZATION,
-        "url": "https://hooks.example.com/karta",
-        "since": AT,
-        "reason": "answered 500",
-        "path": f"/organizations/{ORG_ID}",
+        "host": "hooks.example.com",
+        "endpoint_id": SUBSCRIPTION_ID,
+        "cause": "failing",
+        "failing_days": 5,
+        "kept_days": 3,
     },
     LetterKind.ABUSE_REPORTED: {
         "reference": "AB-0123456789",

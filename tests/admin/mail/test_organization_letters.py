@@ -46,3 +46,10 @@ def test_a_payment_that_is_not_tried_again() -> None:
         "Invoice": "KARTA-0001",
         "Tried again": "no more",
     }
+
+
+def test_an_endpoint_is_off_for_one_of_two_causes() -> None:
+    kind = LetterKind.WEBHOOK_OFF
+    said = {cause: str(LETTERS[kind]({**FACTS[kind], "cause": cause})) for cause in ("failing", "gone")}
+    assert "last 5 days failed" in said["failing"]
+    assert "410 Gone" in said["gone"]
