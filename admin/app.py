@@ -21,6 +21,7 @@ from admin.incidents import views as incidents
 from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
+from admin.mail_preferences import views as mail_preferences
 from admin.management_api import problems
 from admin.management_api import views as management_api
 from admin.management_keys import views as management_keys
@@ -36,6 +37,8 @@ from admin.reports import views as reports
 from admin.services import NoMasterKey, Services
 from admin.staff import views as staff
 from admin.status import views as status
+from admin.suppressions import views as suppressions
+from admin.suppressions import webhook as postmark_webhook
 from admin.throttle import Throttled
 from admin.trust import abuse, subscribe
 from admin.trust import views as trust
@@ -53,6 +56,7 @@ STATIC_SECONDS = 3600
 
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
+    *(mail_preferences.blueprint, suppressions.blueprint, postmark_webhook.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
     *(plan.blueprint, statement.blueprint, webhooks.blueprint, webhook_log.blueprint),

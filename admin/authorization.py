@@ -88,6 +88,7 @@ TABLE: dict[str, Access] = {
     "abuse.show": EVERYBODY,
     "abuse.report": EVERYBODY,
     "outbox.show": EVERYBODY,  # but only in development, and only on this machine
+    "outbox.show_html": EVERYBODY,  # likewise
     "accounts.show_sign_in": EVERYBODY,
     "accounts.sign_in": EVERYBODY,
     "accounts.sign_out": SIGNED_IN,
@@ -102,6 +103,8 @@ TABLE: dict[str, Access] = {
     "reset.show_sent": EVERYBODY,
     "reset.show_confirm": EVERYBODY,
     "reset.confirm": EVERYBODY,
+    "mail_preferences.show": SIGNED_IN,
+    "mail_preferences.change": SIGNED_IN,
     "profile.show": SIGNED_IN,
     "profile.show_password": PROVED,
     "profile.change_password": PROVED,
@@ -253,6 +256,9 @@ TABLE: dict[str, Access] = {
     "incidents.tell": STAFF_PROVED,
     "incidents.plan": STAFF_PROVED,
     "incidents.cancel": STAFF_PROVED,
+    "suppressions.show": STAFF,
+    "suppressions.lift_one": STAFF_PROVED,
+    "suppressions_webhook.take": EVERYBODY,  # who proves themselves by the webhook's password
     "reports.show_abuse": STAFF,
     "reports.close": STAFF_PROVED,
     "reports.show_violations": STAFF,

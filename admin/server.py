@@ -27,6 +27,7 @@ from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
 from admin.bookkeeping import keep_books
 from admin.housekeeping import keep_house
+from admin.mail.mailer import keep_sending
 from admin.provider_check import Endpoint
 from admin.services import Services
 from admin.settings import AdminSettings
@@ -99,9 +100,10 @@ async def serve(
         app = create_app(services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
+            nursery.start_soon(keep_sending, services)
             nursery.start_soon(keep_books, db)
             if settings.webhooks_deliver and master_keys is not None:
-                nursery.start_soon(Worker(db, master_keys, dialer, origin).run)
+                nursery.start_soon(Worker(db, master_keys, dialer).run)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

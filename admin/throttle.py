@@ -44,6 +44,7 @@ SUBSCRIBE_ACCOUNT = Rule("subscribe:account", 3, DAY)
 ABUSE_ADDRESS = Rule("abuse:address", 10, HOUR)
 ABUSE_ALL = Rule("abuse:all", 500, DAY)
 """Each is a row for ever, and a mail."""
+POSTMARK_ADDRESS = Rule("postmark:address", 600, MINUTE)
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
