@@ -12,6 +12,8 @@ from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.audit import views as audit
+from admin.billing import checkout_views as payments
+from admin.billing import webhook as stripe_webhook
 from admin.connection import Connection
 from admin.incidents import views as incidents
 from admin.keys import minting, scopes
@@ -30,6 +32,7 @@ from admin.provider_keys import views as provider_keys
 from admin.rendering import render_template
 from admin.reports import views as reports
 from admin.services import NoMasterKey, Services
+from admin.staff import payment_events
 from admin.staff import views as staff
 from admin.status import views as status
 from admin.throttle import Throttled
@@ -50,7 +53,8 @@ FEATURES = (
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
-    *(incidents.blueprint, reports.blueprint),
+    *(incidents.blueprint, reports.blueprint, payment_events.blueprint),
+    *(payments.blueprint, stripe_webhook.blueprint),
     *(audit.blueprint, trust.blueprint, subscribe.blueprint, abuse.blueprint, status.blueprint),
 )
 

@@ -26,9 +26,13 @@ from hypercorn.trio import serve as hypercorn_serve
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
 from admin.housekeeping import keep_house
+from admin.payment_events import PaymentEvents
+from admin.payment_upkeep import PaymentUpkeep
+from admin.payments import no_payments
 from admin.provider_check import Endpoint
 from admin.services import Services
 from admin.settings import AdminSettings
+from admin.stripe_payments import StripePayments
 from storage.bridge import open_database
 from storage.settings import Bind, is_loopback
 
@@ -88,10 +92,22 @@ async def serve(
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
-        services = Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {})
+        payments = no_payments() if settings.stripe_api_key is None else StripePayments(settings)
+        addresses = settings.load_allowed_addresses()
+        events = PaymentEvents(db, payments)
+        services = Services(
+            *(db, settings, PasswordCheck(), origin, master_keys, endpoints or {}),
+            payments=payments,
+            stripe_addresses=addresses,
+            wake_payments=events.wake,
+        )
         app = create_app(services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
+            if payments.is_set_up:
+                metered = settings.stripe_meter_event is not None
+                nursery.start_soon(events.run)
+                nursery.start_soon(PaymentUpkeep(db, payments, addresses, metered=metered).run)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

@@ -7,13 +7,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
+from admin.stripe_settings import StripeSettings
 from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
 from storage.errors import InvalidValue
-from storage.settings import Bind, BindSetting, ServerSettings
+from storage.settings import Bind, BindSetting
 from storage.users import normalize_email
 
 
-class AdminSettings(ServerSettings):
+class AdminSettings(StripeSettings):
     """What `karta admin` reads."""
 
     admin_bind: BindSetting = Field(

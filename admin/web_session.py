@@ -37,7 +37,7 @@ VISITOR_COOKIE = "__Host-karta-visitor"
 """Carries the form token's secret before sign-in; it identifies nobody and ends with the browser."""
 ANONYMOUS_ENDPOINTS = frozenset(
     {
-        *("static", "transport.healthz", "transport.report_violation"),
+        *("static", "transport.healthz", "transport.report_violation", "stripe_webhook.take"),
         *("trust.show_security", "trust.show_policy", "trust.show_compliance", "trust.show_sub_processors"),
         *("trust.show_security_txt", "trust.follow_security_txt"),
         *("status.show", "status.show_json", "status.show_atom", "status.show_badge"),
@@ -45,6 +45,8 @@ ANONYMOUS_ENDPOINTS = frozenset(
     }
 )
 """Nobody is looked up for these, so they answer without a database."""
+SIGNED_ENDPOINTS = frozenset({"transport.report_violation", "stripe_webhook.take"})
+"""No form of ours leads there. They take no cookie: what they take is a report, or signed."""
 TOKEN_BYTES = 32
 TOKEN_CHARS_MAX = 64
 """No longer cookie is ours, so none is hashed or looked up."""
@@ -112,7 +114,7 @@ def require_user() -> User:
 
 async def require_proof() -> None:
     """Before each request that changes something. Raises `Forged`."""
-    if request.method in csrf.SAFE_METHODS or request.endpoint == "transport.report_violation":
+    if request.method in csrf.SAFE_METHODS or request.endpoint in SIGNED_ENDPOINTS:
         return
     if api_path.is_api():
         return  # no cookie counts there, so no other site can use one
