@@ -41,6 +41,7 @@ from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
 from storage.errors import DatabaseUnavailable
+from storage.plan_terms import allows as plan_allows
 
 FORM_BYTES_MAX = 64 * 1024
 """The largest form is a sign-in with the longest password, percent-encoded: about 15 KiB."""
@@ -108,6 +109,7 @@ def create_app(services: Services) -> QuartTrio:
         membership=authorization.current_membership,
         memberships=authorization.memberships,
         allows=authorization.allows,
+        plan_allows=plan_allows,
         problems={},
     )
     app.jinja_env.filters.update(wording.FILTERS)

@@ -1,6 +1,7 @@
-"""What the control plane does by itself, now and then: lets organizations go whose time has come, forgets the
-answers that the management API kept for a day, makes the next months' partitions, signs where the audit
-chains end, and tells subscribers of changed sub-processors.
+"""What the control plane does by itself, now and then: lets organizations go whose time has come, shreds
+provider keys that were suspended for long, brings a release's plans to organizations, forgets the answers
+that the management API kept for a day, makes the next months' partitions, signs where the audit chains end,
+and tells subscribers of changed sub-processors.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -16,11 +17,13 @@ from admin.trust.subscribe import tell_changes
 from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
+from storage.credentials import shred_suspended
 from storage.errors import StorageError
 from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
+from storage.plans import renew_ceilings
 from storage.sealing import MasterKeys
 
 EVERY_SECONDS = 600
@@ -47,6 +50,8 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
     gone = 0
     for org_id in await select_due(db):
         gone += await end_organization(db, ACTOR, org_id)
+    await shred_suspended(db, ACTOR)
+    await renew_ceilings(db, ACTOR)
     while await sweep(db):
         pass
     await db.fetch_value("SELECT make_partitions($1)", PARTITION_MONTHS_AHEAD)

@@ -165,6 +165,13 @@ def _choose_at(
         for sealed in caller.key.credentials:
             if sealed.provider == provider.name:
                 return Grant(caller, request, provider, _BYOK, sealed, target)
+    if caller.suspended and provider.name in caller.suspended and only is not _PLATFORM:
+        # Not by the platform's account instead: nothing goes another way than the one that was chosen.
+        raise Refusal(
+            Kind.FORBIDDEN,
+            f"The organization's own key for {provider.name} is suspended, because its plan has none: change "
+            "the plan, or revoke that key to go on with the platform's.",
+        )
     if provider.platform_key is None or only is _BYOK:
         raise Refusal(
             Kind.FORBIDDEN,

@@ -28,6 +28,7 @@ from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import StorageError
 from storage.model import GatewayKey, LimitKind, Mode, OrgStatus
+from storage.plan_terms import Feature, allows
 from storage.prices import PriceOverride, select_price_overrides
 
 _REFRESH_SECONDS: Final = 20.0
@@ -55,6 +56,7 @@ class KeyRecord:
         "scope",
         "server_timing",
         "simulated",
+        "suspended",
         "valid_until",
     )
 
@@ -70,7 +72,9 @@ class KeyRecord:
         self.active = key.org_status is OrgStatus.ACTIVE
         self.ended = key.revoked_at is not None or not self.active
         """Not by its time: what runs for it is to be cut."""
-        self.allows_byok = key.plan.allows_byok
+        self.allows_byok = allows(key.plan, Feature.BYOK)
+        self.suspended = key.suspended_providers
+        """Providers whose keys its plan does not let it use."""
         self.simulated = key.mode is Mode.TEST
         self.server_timing = key.server_timing
         self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
