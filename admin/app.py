@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from admin import api_path, authorization, csrf, rendering, transport, web_session, wording
@@ -78,8 +81,16 @@ ERRORS = {
 """What went wrong, in words, and the mend."""
 
 
+class _Request(TrioRequest):
+    def __init__(self, method: str, scheme: str, path: str, *others: Any, **named: Any) -> None:
+        if path == stripe_webhook.PATH:
+            named["max_content_length"] = stripe_webhook.BODY_BYTES_MAX
+        super().__init__(method, scheme, path, *others, **named)
+
+
 class _App(QuartTrio):
     asgi_http_class = Connection
+    request_class = _Request
     jinja_environment = rendering.Environment  # type: ignore[assignment]
 
     async def handle_user_exception(

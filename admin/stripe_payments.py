@@ -218,7 +218,7 @@ class StripePayments:
             return None
         if found.get("deleted"):
             return shapes.customer(found, ())
-        listed = await self._ask(lambda: self._client.customers.tax_ids.list(customer_id, {"limit": 20}))
+        listed = await self._ask(lambda: self._client.customers.tax_ids.list(customer_id))
         return shapes.customer(found, listed["data"])
 
     async def _read(self, call: Callable[[], Any]) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from admin.services import services
 from storage.stripe_events import NamedEvent, store_event
 from storage.stripe_objects import ObjectKind
 
+PATH: Final = "/webhooks/stripe"
 BODY_BYTES_MAX: Final = 1024 * 1024
 """The largest events, invoices with hundreds of lines, are some hundred kilobytes."""
 TOLERANCE_SECONDS: Final = 300
@@ -48,13 +49,12 @@ blueprint = Blueprint("stripe_webhook", __name__)
 _log = logging.getLogger("karta.admin")
 
 
-@blueprint.post("/webhooks/stripe")
+@blueprint.post(PATH)
 async def take() -> ResponseReturnValue:
     settings = services().settings
     secrets = settings.webhook_secrets()
     if not secrets:
         return "", 404
-    request.max_content_length = BODY_BYTES_MAX
     body = await request.get_data(cache=False)
     if not is_signed(body, request.headers.get("Stripe-Signature", ""), secrets):
         return "", 400

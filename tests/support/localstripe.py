@@ -119,7 +119,9 @@ class Desk:
         self.origin = ""
         self.lock = threading.Lock()
 
-    def answer(self, method: str, path: str, query: dict[str, str], form: dict[str, str], key: str) -> Answer | None:
+    def answer(
+        self, method: str, path: str, query: dict[str, str], form: dict[str, str], key: str
+    ) -> Answer | None:
         """None: localstripe is asked."""
         self.seen.append((method, path))
         if self.failing:
@@ -138,7 +140,11 @@ class Desk:
             session = self.sessions.get(match[1])
             return (200, session) if session else (404, {"error": {"code": "resource_missing"}})
         if path == "/v1/billing_portal/sessions":
-            return 200, {"id": "bps_1", "object": "billing_portal.session", "url": f"{self.origin}/p/session/test"}
+            return 200, {
+                "id": "bps_1",
+                "object": "billing_portal.session",
+                "url": f"{self.origin}/p/session/test",
+            }
         if path in ("/v1/refunds", "/v1/disputes") and method == "GET":
             found = self.refunds if path == "/v1/refunds" else self.disputes
             data = [one for one in found if one["payment_intent"] == query.get("payment_intent")]
@@ -188,7 +194,11 @@ class Desk:
             error = {"type": "invalid_request_error", "param": "identifier", "message": message}
             return 400, {"error": error}
         self.meter_events[identifier] = form
-        return 200, {"object": "billing.meter_event", "identifier": identifier, "event_name": form["event_name"]}
+        return 200, {
+            "object": "billing.meter_event",
+            "identifier": identifier,
+            "event_name": form["event_name"],
+        }
 
     def _sum(self, query: dict[str, str]) -> dict[str, Any]:
         total = sum(
