@@ -25,6 +25,7 @@ from hypercorn.trio import serve as hypercorn_serve
 
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
+from admin.bookkeeping import keep_books
 from admin.housekeeping import keep_house
 from admin.payment_events import PaymentEvents
 from admin.payment_upkeep import PaymentUpkeep
@@ -108,6 +109,7 @@ async def serve(
                 metered = settings.stripe_meter_event is not None
                 nursery.start_soon(events.run)
                 nursery.start_soon(PaymentUpkeep(db, payments, addresses, metered=metered).run)
+            nursery.start_soon(keep_books, db)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

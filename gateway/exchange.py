@@ -108,6 +108,11 @@ class Exchange:
         self._drain_scope: trio.CancelScope | None = None
         connection.exchange = self
 
+    def leave_to(self, on_end: OnEnd, on_gone: Callable[[Exchange], None]) -> None:
+        """From now on these see to its end, and no task does."""
+        self._on_end = on_end
+        self.on_gone = on_gone
+
     # Events.
 
     def await_answer(self) -> None:

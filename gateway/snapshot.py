@@ -50,8 +50,11 @@ class KeyRecord:
         "ended",
         "hard_limits",
         "has_budget",
+        "has_credit",
         "key",
         "limits_use",
+        "own_hard_limits",
+        "own_limits",
         "routes",
         "scope",
         "server_timing",
@@ -85,7 +88,15 @@ class KeyRecord:
         """Those that may refuse."""
         kinds = {limit.kind for limit in self.hard_limits}
         self.has_budget = LimitKind.MONEY in kinds
-        self.limits_use = self.has_budget or LimitKind.TOKENS in kinds
+        self.has_credit = LimitKind.CREDIT in kinds
+        """It is paid for in advance what goes up with the platform's keys."""
+        self.own_limits = key.limits
+        """All limits, and the hard ones, of what goes up with another key than the platform's."""
+        self.own_hard_limits = self.hard_limits
+        if self.has_credit:
+            self.own_limits = tuple(one for one in key.limits if one.kind is not LimitKind.CREDIT)
+            self.own_hard_limits = tuple(one for one in self.own_limits if one.hard)
+        self.limits_use = self.has_budget or self.has_credit or LimitKind.TOKENS in kinds
         """Some limit depends on what a request may come to."""
 
 

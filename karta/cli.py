@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from karta.commands import (
     audit,
     bench,
+    billing,
     budget,
     byok,
     doctor,
@@ -49,6 +50,7 @@ GROUPS = (
     routes,
     prices,
     usage,
+    billing,
     audit,
     master_key,
     bench,

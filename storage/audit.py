@@ -52,6 +52,7 @@ class Event(StrEnum):
     ORGANIZATION_PLAN_CHANGED = "organization:plan_changed"
     ORGANIZATION_SEATS_CHANGED = "organization:seats_changed"
     ORGANIZATION_CEILINGS_CHANGED = "organization:ceilings_changed"
+    ORGANIZATION_BILLING_CHANGED = "organization:billing_changed"
     ORGANIZATION_STATUS_CHANGED = "organization:status_changed"
     USER_CREATED = "user:created"
     USER_DELETED = "user:deleted"

@@ -12,6 +12,7 @@ MEANINGS: dict[Event, str] = {
     Event.ORGANIZATION_PLAN_CHANGED: "An organization's plan was changed; before and after are told.",
     Event.ORGANIZATION_SEATS_CHANGED: "An organization has another number of seats.",
     Event.ORGANIZATION_CEILINGS_CHANGED: "A release changed what an organization's plan allows.",
+    Event.ORGANIZATION_BILLING_CHANGED: "An organization began, or ceased, to pay in advance.",
     Event.ORGANIZATION_STATUS_CHANGED: "An organization was suspended, or made active again.",
     Event.ORGANIZATION_RENAMED: "An organization has another name.",
     Event.ORGANIZATION_END_REQUESTED: "An organization is to be deleted, after days of grace.",

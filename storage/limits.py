@@ -105,8 +105,11 @@ async def unset_limit(db: Database, actor: Actor, scope: LimitScope) -> Limit | 
     return limit
 
 
-async def select_limits(db: Queries, org_id: UUID, key_id: str | None = None) -> list[LimitStanding]:
-    """An organization's live limits, or one key's own, each with its window of this moment."""
+async def select_limits(
+    db: Queries, org_id: UUID, key_id: str | None = None, *, of_plan: bool = False
+) -> list[LimitStanding]:
+    """An organization's live limits, or one key's own, each with its window of this moment. `of_plan`: those
+    that its plan sets, and its credit, instead of its own."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS}, coalesce(w.settled, 0) AS settled, coalesce(w.written_off, 0) AS written_off,
@@ -119,12 +122,13 @@ async def select_limits(db: Queries, org_id: UUID, key_id: str | None = None) ->
          CROSS JOIN LATERAL (
                SELECT sum(held) FILTER (WHERE held > 0) AS held FROM quota_leases
                 WHERE limit_id = limits.limit_id AND window_start = begins) q
-         WHERE org_id = $1 AND ($2::text IS NULL OR key_id = $2) AND removed_at IS NULL
-         ORDER BY key_id NULLS FIRST, model NULLS FIRST, kind, period, of_plan
+         WHERE org_id = $1 AND ($2::text IS NULL OR key_id = $2) AND removed_at IS NULL AND of_plan = $3
+         ORDER BY key_id NULLS FIRST, model NULLS FIRST, kind, period
          LIMIT {ORG_LIMITS_MAX}
         """,  # noqa: S608
         org_id,
         key_id,
+        of_plan,
     )
     return [
         LimitStanding(

@@ -65,14 +65,14 @@ async def select_metered(db: Queries, after: UUID | None = None) -> list[tuple[U
 
 
 async def add_report(db: Database, org_id: UUID, customer_id: str) -> int:
-    """Puts down what is owed and was not reported yet, once an hour at most, for the last whole hour. Returns
-    the value, 0 for none."""
+    """Puts down what is owed and was not reported yet, once an hour at most, for the last hour that was charged
+    (`usage_charges.CLOSED_AFTER` its end). Returns the value, 0 for none."""
     async with db.transaction() as tx:
         await ledger.lock(tx, org_id)
         value = await tx.fetch_value(
             """
             INSERT INTO meter_reports (org_id, hour, customer_id, value)
-            SELECT $1, date_trunc('hour', now(), 'UTC') - interval '1 hour', $2, owed.value
+            SELECT $1, date_trunc('hour', now() - interval '75 minutes', 'UTC'), $2, owed.value
               FROM (SELECT (floor(-coalesce((SELECT sum(e.amount)
                                          FROM ledger_entries e JOIN ledger_transactions t USING
                                          (transaction_id)

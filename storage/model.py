@@ -54,6 +54,10 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """Why staff suspended it."""
     payment_state: str | None = None
     """past_due, unpaid or incomplete, where a payment is; see `stripe_subscriptions`."""
+    seats: int | None = None
+    """How many were bought; None: as many as its plan has."""
+    prepaid: bool = False
+    """It pays in advance: what goes up with the platform's keys ends with its credit."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,6 +268,8 @@ class LimitKind(StrEnum):
     TOKENS = "tokens"
     CONCURRENT = "concurrent"
     MONEY = "money"
+    CREDIT = "credit"
+    """Money paid in advance; only what goes up with the platform's keys is taken from it."""
 
 
 class Period(StrEnum):

@@ -203,7 +203,7 @@ async def apply_ceilings(tx: Transaction, org_id: UUID, plan: Plan) -> None:
     await tx.execute(
         """
         UPDATE limits l SET removed_at = now(), updated_at = now()
-         WHERE l.org_id = $1 AND l.of_plan AND l.removed_at IS NULL
+         WHERE l.org_id = $1 AND l.of_plan AND l.kind <> 'credit' AND l.removed_at IS NULL
            AND (l.kind, l.period) NOT IN (SELECT * FROM unnest($2::text[], $3::text[]))
         """,
         org_id,
@@ -237,7 +237,8 @@ async def renew_ceilings(db: Database, actor: Actor) -> int:
              WHERE o.plan = $1 AND o.deleted_at IS NULL
                AND ARRAY(SELECT concat_ws(' ', l.kind, l.period, l.amount) COLLATE "C" AS ceiling
                            FROM limits l
-                          WHERE l.org_id = o.org_id AND l.of_plan AND l.removed_at IS NULL ORDER BY ceiling)
+                          WHERE l.org_id = o.org_id AND l.of_plan AND l.kind <> 'credit'
+                            AND l.removed_at IS NULL ORDER BY ceiling)
                    <> $2::text[]
              LIMIT $3
             """,

@@ -215,6 +215,7 @@ READABLE = {
         "price_overrides",
         "usage",
         "usage_hourly",
+        *("billable_hourly", "ledger_transactions", "ledger_entries"),
         "limits",
         "quota_windows",
         "quota_leases",

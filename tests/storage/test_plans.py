@@ -63,7 +63,8 @@ async def test_a_plans_ceilings_are_limits_beside_the_organizations_own(
     await change(admin_db, actor, org, Plan.PRO)
     assert [standing.limit for standing in await select_limits(admin_db, org.org_id)] == [own]
     await change(admin_db, actor, org, Plan.FREE)
-    assert len(await select_limits(admin_db, org.org_id)) == len(ceilings(Plan.FREE)) + 1
+    standings = await select_limits(admin_db, org.org_id, of_plan=True)
+    assert len(standings) == len(ceilings(Plan.FREE))
 
 
 async def test_a_downgrade_suspends_and_an_upgrade_resumes(
@@ -176,7 +177,7 @@ async def test_a_releases_ceilings_reach_organizations(
 ) -> None:
     free = await create_organization(admin_db, actor, name="Free", plan=Plan.FREE)
     assert await renew_ceilings(admin_db, actor) == 0
-    before = await select_limits(admin_db, free.org_id)
+    before = await select_limits(admin_db, free.org_id, of_plan=True)
     await owner_db.execute("UPDATE limits SET amount = 1 WHERE kind = 'requests'")
     await owner_db.execute("UPDATE limits SET removed_at = now() WHERE kind = 'tokens'")
     await owner_db.execute(
@@ -185,7 +186,7 @@ async def test_a_releases_ceilings_reach_organizations(
     )
     assert await renew_ceilings(admin_db, actor) == 2
     assert await renew_ceilings(admin_db, actor) == 0
-    after = await select_limits(admin_db, free.org_id)
+    after = await select_limits(admin_db, free.org_id, of_plan=True)
     assert {one.limit.amount for one in after} == {one.limit.amount for one in before}
-    assert await select_limits(admin_db, org.org_id) == []
+    assert await select_limits(admin_db, org.org_id, of_plan=True) == []
     assert (await select_audit_rows(admin_db, org.org_id))[-1].event == "organization:ceilings_changed"
