@@ -65,8 +65,8 @@ async def select_metered(db: Queries, after: UUID | None = None) -> list[tuple[U
 
 
 async def add_report(db: Database, org_id: UUID, customer_id: str) -> int:
-    """Puts down what is owed and was not reported yet, once an hour at most, for the last hour that was charged
-    (`usage_charges.CLOSED_AFTER` its end). Returns the value, 0 for none."""
+    """Puts down what is owed and was not reported yet, once an hour at most, for the last hour that was
+    charged (`usage_charges.CLOSED_AFTER` its end). Returns the value, 0 for none."""
     async with db.transaction() as tx:
         await ledger.lock(tx, org_id)
         value = await tx.fetch_value(

@@ -66,7 +66,7 @@ async def take() -> ResponseReturnValue:
     try:
         told = msgspec.json.decode(body)
         event = read_event(told, live=settings.stripe_is_live)
-    except (ValueError, TypeError, KeyError, AttributeError, msgspec.MsgspecError):
+    except (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError):
         return "", 400
     if event is not None and await store_event(services().db, event):
         services().wake_payments()

@@ -1,5 +1,5 @@
-"""Stripe's events twice, late, in any order, with workers that die between any two statements and readings that are
-put in late: the end is always what it would have been by the book."""
+"""Stripe's events twice, late, in any order, with workers that die between any two statements and readings
+that are put in late: the end is always what it would have been by the book."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ async def see(scene: Scene) -> dict[str, Any]:
         ("stripe_checkouts", {"reading", "org_id", "checkout_id", "session_id", "created_at"}),
     ):
         rows = await db.fetch(f"SELECT * FROM {table} WHERE org_id = $1", org_id)
-        kept = [{name: row[name] for name in row.keys() if name not in left_out} for row in rows]
+        kept = [{name: row[name] for name in dict(row) if name not in left_out} for row in rows]
         found[table] = sorted(kept, key=repr)
     accounts = await select_accounts(db, org_id)
     assert sum(accounts.values()) == 0
@@ -115,7 +115,7 @@ async def see(scene: Scene) -> dict[str, Any]:
 
 
 def crash_at(db: Database, statement: int, *, after: bool) -> None:
-    """The process dies at the given statement from now (BEGIN and COMMIT count), before or after it is done."""
+    """The process dies at that statement from now (BEGIN and COMMIT count), before or after it is done."""
     whole, count = type(db)._ask, 0
 
     async def ask(*args: Any) -> Any:

@@ -1,14 +1,15 @@
-"""Stripe for tests: `localstripe`, a stateful stand-in from PyPI, as a process; and before it a small server of ours
-that answers what localstripe lacks.
+"""Stripe for tests: `localstripe`, a stateful stand-in from PyPI, as a process; and before it a small server
+of ours that answers what localstripe lacks.
 
-What localstripe has, and is asked of it here: customers, tax ids, subscriptions, invoices, payment methods, and
-signed webhooks. What it lacks, and `Desk` answers in the documented shapes: Checkout's sessions, the customer
-portal, prices (it has the older plans), refunds and disputes by payment, and billing meters. Each start of
-either is empty.
+What localstripe has, and is asked of it: customers, tax ids, subscriptions, invoices, payment methods, and
+signed webhooks. What it lacks, and `Desk` answers in the documented shapes: Checkout's sessions, the
+customer portal, prices (it has the older plans), refunds and disputes by payment, and billing meters. Each
+start of either is empty.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import socket
@@ -25,7 +26,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-# By its own command it would listen on every interface, and keep its state in one file for all of the machine.
+import stripe
+
+# By its own command it would listen on every interface, and keep its state in one file for all runs.
 _PROGRAM = """
 import sys
 from aiohttp import web
@@ -37,12 +40,14 @@ START_SECONDS_MAX = 60
 API_KEY = "sk_test_12345"
 SECRET = "whsec_localstripe_secret"
 METER = "mtr_test_1"
+PRICE = "price_pro"
+_numbers = itertools.count(1)
 Answer = tuple[int, dict[str, Any]]
 
 
 @contextmanager
 def running_localstripe(folder: Path) -> Iterator[str]:
-    """Yields the origin of one that is empty."""
+    """Yields the origin of one that is empty but for the plan `PRICE`."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
@@ -51,7 +56,10 @@ def running_localstripe(folder: Path) -> Iterator[str]:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
         _wait(port, process)
-        yield f"http://127.0.0.1:{port}"
+        origin = f"http://127.0.0.1:{port}"
+        plan = {"id": PRICE, "amount": 2500, "currency": "usd", "interval": "month", "name": "Pro"}
+        assert call(origin, "POST", "/v1/plans", plan)[0] == 200
+        yield origin
     finally:
         process.terminate()
         process.wait(10)
@@ -244,9 +252,9 @@ def running_desk(behind: str) -> Iterator[Desk]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = do_DELETE = _do
+        do_GET = do_POST = do_DELETE = _do  # noqa: N815 - the names that http.server calls
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as it is declared
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -259,3 +267,60 @@ def running_desk(behind: str) -> Iterator[Desk]:
         server.shutdown()
         server.server_close()
         thread.join(10)
+
+
+def buy(desk: Desk, session_id: str, hook: str | None = None) -> str:
+    """What a person does on Checkout's page: gives a card and subscribes. Returns the subscription's id. Both
+    localstripe and the desk tell `hook` of it, signed."""
+    session = desk.sessions[session_id]
+    customer = session["customer"]
+    card = {"number": "4242424242424242", "exp_month": 12, "exp_year": 2040, "cvc": 123}
+    made = call(desk.behind, "POST", "/v1/payment_methods", {"type": "card", "card": card})[1]
+    call(desk.behind, "POST", f"/v1/payment_methods/{made['id']}/attach", {"customer": customer})
+    default = {"invoice_settings": {"default_payment_method": made["id"]}}
+    call(desk.behind, "POST", f"/v1/customers/{customer}", default)
+    item = {"plan": PRICE, "quantity": session["quantity"]}
+    status, bought = call(desk.behind, "POST", "/v1/subscriptions", {"customer": customer, "items": [item]})
+    assert status == 200, bought
+    session |= {"status": "complete", "payment_status": "paid", "subscription": bought["id"]}
+    if hook is not None:
+        tell(hook, "checkout.session.completed", session)
+    return str(bought["id"])
+
+
+def pay(desk: Desk, session_id: str, hook: str) -> None:
+    """The same for a payment in advance."""
+    session = desk.sessions[session_id]
+    session |= {"status": "complete", "payment_status": "paid", "payment_intent": f"pi_{session_id}"}
+    tell(hook, "checkout.session.completed", session)
+
+
+def tell(hook: str, kind: str, found: dict[str, Any]) -> None:
+    """Sends one signed event."""
+    event = {
+        "id": f"evt_{next(_numbers)}",
+        "object": "event",
+        "type": kind,
+        "created": int(time.time()),
+        "livemode": False,
+        "data": {"object": found},
+    }
+    body = json.dumps(event).encode()
+    request = urllib.request.Request(hook, body, method="POST")
+    header = stripe.WebhookSignature.generate_signature_header(body.decode(), SECRET)
+    request.add_header("Stripe-Signature", header)
+    request.add_header("Content-Type", "application/json")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(request, timeout=30) as response:
+        assert response.status == 200
+
+
+def hook_up(localstripe: str, hook: str) -> None:
+    """Has localstripe send its own events there."""
+    request = urllib.request.Request(
+        f"{localstripe}/_config/webhooks/karta",
+        json.dumps({"url": hook, "secret": SECRET}).encode(),
+        method="POST",
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=30) as response:
+        assert response.status == 200

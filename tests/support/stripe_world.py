@@ -1,5 +1,6 @@
-"""Stripe as a history: objects in its documented shapes that change step by step, and the signed events that tell of
-each change. `StripeWorld` answers the readings of `admin.payments.Payments` from how its objects are now.
+"""Stripe as a history: objects in its documented shapes that change step by step, and the signed events that
+tell of each change. `StripeWorld` answers the readings of `admin.payments.Payments` from how its objects are
+now.
 """
 
 from __future__ import annotations
