@@ -22,6 +22,7 @@ from admin.services import services
 from storage.errors import Conflict
 from storage.ledger import select_balance
 from storage.memberships import select_members
+from storage.model import Plan
 from storage.stripe_checkouts import Checkout, begin_checkout, keep_session, select_checkout
 from storage.stripe_customers import ensure_customer_row, keep_customer, select_customer
 from storage.stripe_invoices import PAGE_ROWS_MAX, select_invoices
@@ -29,9 +30,6 @@ from storage.stripe_objects import CheckoutState
 from storage.stripe_subscriptions import record_cancellation, select_subscriptions
 
 TOP_UP_DOLLARS_MIN, TOP_UP_DOLLARS_MAX = 5, 5000
-LOOKS_MAX = 40
-"""How often the page that waits asks again by itself: two minutes."""
-LOOK_SECONDS = 3
 UNAVAILABLE = "Stripe does not answer just now. Nothing was bought or changed: try again in a moment."
 REFUSED = "Stripe did not take that. Nothing was bought or changed; it has been noted."
 DONE = {
@@ -98,12 +96,7 @@ async def show_return(org_id: UUID, checkout_id: UUID) -> ResponseReturnValue:
     checkout = await select_checkout(services().db, org_id, checkout_id)
     if checkout is None:
         abort(404)
-    looks = request.args.get("look", 0, type=int)
-    waits = checkout.state is CheckoutState.OPEN and 0 <= looks < LOOKS_MAX
-    again = url_for("payments.show_return", org_id=org_id, checkout_id=checkout_id, look=looks + 1)
-    return await render_template(
-        "billing/return.html", checkout=checkout, again=again if waits else None, seconds=LOOK_SECONDS
-    )
+    return await render_template("billing/return.html", checkout=checkout)
 
 
 def show_money(amount: int, currency: str) -> str:
@@ -207,10 +200,11 @@ async def _render(org_id: UUID, problems: dict[str, str] | None = None, dollars:
     subscriptions = await select_subscriptions(db, org_id)
     invoices = await select_invoices(db, org_id, request.args.get("after"))
     running = [one for one in subscriptions if one.ended_at is None]
+    plan = authorization.current_membership().organization.plan
     return await render_template(
         "billing/payments.html",
         set_up=payments.is_set_up,
-        sells_pro=payments.sells_pro and not running,
+        sells_pro=payments.sells_pro and not running and plan is Plan.FREE,
         running=running,
         known=customer is not None and customer.customer_id is not None,
         tax_ids=customer.tax_ids if customer else (),

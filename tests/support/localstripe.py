@@ -237,7 +237,11 @@ def running_desk(behind: str) -> Iterator[Desk]:
                 key = self.headers.get("Idempotency-Key") or ""
                 found = desk.answer(self.command, parts.path, query, form, key)
             if parts.path.startswith(("/c/pay/", "/p/session/")):
-                self._send(200, b"<!doctype html><title>Stripe</title><h1>Pay here</h1>", "text/html")
+                self._send(
+                    200,
+                    b"<!doctype html><link rel=icon href=data:,><title>Stripe</title><h1>Pay here</h1>",
+                    "text/html",
+                )
                 return
             if found is None:
                 request = urllib.request.Request(desk.behind + self.path, body or None, method=self.command)
