@@ -14,11 +14,12 @@ import trio
 
 from admin.services import Services
 from admin.trust.subscribe import tell_changes
+from storage import error_reports
 from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.credentials import shred_suspended
-from storage.errors import StorageError
+from storage.errors import DatabaseUnavailable, StorageError
 from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
@@ -42,6 +43,8 @@ async def keep_house(services: Services) -> None:
             await tell_changes(services, ACTOR)
         except StorageError as error:
             _log.warning("housekeeping was cut short: %s", error)
+            if not isinstance(error, DatabaseUnavailable):
+                error_reports.report(error, {"place": _log.name})
         await trio.sleep(EVERY_SECONDS)
 
 

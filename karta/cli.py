@@ -33,6 +33,7 @@ from karta.commands import (
     usage,
 )
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
+from storage import error_reports
 
 EXIT_INTERRUPTED = 130
 GROUPS = (
@@ -78,9 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         foreseen = find_foreseen(error)
         if foreseen is None:
+            error_reports.report(error, handled=False)
             raise
         print_error(str(foreseen))
         return foreseen.exit_code if isinstance(foreseen, CommandError) else EXIT_FAILED
+    finally:
+        error_reports.finish()
     return 0
 
 

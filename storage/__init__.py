@@ -30,6 +30,7 @@ How to read it
     health, health_key, incidents                   how each part of Karta is, and what is told of it
     subscriptions, abuse_reports, csp_violations    what the public pages take in
     csv_cells                                       cells that are no formulas
+    error_reports, report_form, secret_patterns     faults told to Sentry, and what may be told of them
     changes                                         what running gateways are told
 
 The life of a change

@@ -135,6 +135,14 @@ class Event(StrEnum):
     PAYMENT_INVOICE_CHANGED = "payment:invoice_changed"
     PAYMENT_STATE_CHANGED = "payment:state_changed"
     PAYMENT_EVENT_REPLAYED = "payment:event_replayed"
+    WEBHOOK_CREATED = "webhook:created"
+    WEBHOOK_CHANGED = "webhook:changed"
+    WEBHOOK_ENABLED = "webhook:enabled"
+    WEBHOOK_DISABLED = "webhook:disabled"
+    WEBHOOK_DELETED = "webhook:deleted"
+    WEBHOOK_SECRET_ROTATED = "webhook:secret_rotated"  # noqa: S105
+    WEBHOOK_TESTED = "webhook:tested"
+    WEBHOOK_REDELIVERED = "webhook:redelivered"
     BUDGET_THRESHOLD_REACHED = "budget:threshold_reached"
     """Written by the database itself (migrations/0007_rollups.sql), where usage is accounted for."""
 

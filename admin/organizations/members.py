@@ -13,7 +13,7 @@ from admin.authorization import Forbidden, ProofNeeded
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, ProofRequired
+from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, PlanRefused, ProofRequired
 from storage.invitations import (
     Invitation,
     accept_invitation,
@@ -60,7 +60,7 @@ async def invite_by_email(org_id: UUID) -> ResponseReturnValue:
         await inviting.send(web_session.actor(user.user_id), organization, email, role)
     except InvalidValue:
         abort(400)
-    except Conflict as error:
+    except (Conflict, PlanRefused) as error:
         return await _render(org_id, {"email": f"{str(error).capitalize()}."}, typed), 409
     return _see_members(org_id, "invited")
 

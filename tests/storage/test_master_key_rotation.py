@@ -22,6 +22,7 @@ from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys, open_sealed
 from storage.totp import begin_totp, confirm_totp, select_begun_secret, use_totp
 from storage.users import create_user
+from storage.webhooks import NewEndpoint, create_endpoint, select_secrets
 
 FIRST, SECOND = bytes(range(32)), bytes(range(1, 33))
 OLD, BOTH, NEW = MasterKeys({1: FIRST}), MasterKeys({1: FIRST, 2: SECOND}), MasterKeys({2: SECOND})
@@ -52,8 +53,13 @@ async def test_everything_moves_and_the_old_key_can_go(
     monkeypatch.setattr(master_key_rotation, "BATCH_ROWS_MAX", 1)
     user_id, secret = await seal_all(admin_db, actor, org)
     key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    chosen = NewEndpoint(url="https://hooks.example.com/", events=("key.minted",))
+    endpoint, whsec = await create_endpoint(admin_db, actor, OLD, org.org_id, chosen)
+    assert await select_secrets(admin_db, NEW, [endpoint.endpoint_id]) == {}
     moved = await rotate_master_key(owner_db, actor, BOTH)
     assert (moved.credentials, moved.totp_secrets, moved.messages) == (2, 1, 1)
+    assert moved.webhook_secrets == 1
+    assert await select_secrets(admin_db, NEW, [endpoint.endpoint_id]) == {endpoint.endpoint_id: [whsec]}
     assert moved.complete
     seen = await select_gateway_key(gateway_db, key.key_id)
     assert seen is not None
@@ -64,7 +70,9 @@ async def test_everything_moves_and_the_old_key_can_go(
         await select_waiting(admin_db, OLD)
     assert not await owner_db.fetch_value("SELECT bool_or(shred_due) FROM provider_credentials")
     rows = [row for row in await select_audit_rows(admin_db, None) if row.event == "master_key:rotated"]
-    assert [row.subject for row in rows] == ["credentials", "credentials", "totp_secrets", "messages"]
+    assert [row.subject for row in rows] == [
+        *("credentials", "credentials", "webhook_secrets", "totp_secrets", "messages")
+    ]
     # Again there is nothing to do, and nothing is written.
     again = await rotate_master_key(owner_db, actor, BOTH)
     assert (again.credentials, again.totp_secrets, again.messages) == (0, 0, 0)
@@ -92,6 +100,7 @@ async def test_what_was_revoked_is_not_there(
     assert msgspec.structs.asdict(moved) == {
         "version": 2,
         "credentials": 0,
+        "webhook_secrets": 0,
         "totp_secrets": 0,
         "messages": 0,
         "signing_keys": 0,

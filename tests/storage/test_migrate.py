@@ -226,6 +226,7 @@ READABLE = {
         *("audit_checkpoints", "audit_signing_keys", "staff"),
         *("subscriptions", "announcements", "abuse_reports", "csp_violations"),
         *("health_rounds", "health_samples", "health_days", "health_key", "incidents", "incident_updates"),
+        *("webhook_endpoints", "webhook_secrets", "webhook_events", "webhook_deliveries", "webhook_attempts"),
         "schema_migrations",
     },
 }
@@ -259,7 +260,7 @@ DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
     *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
-    "idempotent_requests",
+    *("idempotent_requests", "webhook_endpoints", "webhook_secrets", "webhook_events"),
 }
 
 

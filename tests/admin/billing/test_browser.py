@@ -1,104 +1,66 @@
-"""Paying in a real browser, over a real `karta up` that finds Stripe at the desk."""
+"""Plan and statement in a real browser: in both themes and sizes, and on to a smaller plan."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from selenium.webdriver.common.by import By
 
-from admin.billing.webhook import PATH
+from storage import ledger
+from storage.bridge import open_database
+from storage.usage_charges import charge_usage, turn_month
+from storage.usage_rows import insert_usage
 from tests.admin.browser import Browser
+from tests.admin.conftest import ACTOR
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
-from tests.support.localstripe import API_KEY, METER, PRICE, SECRET, Desk, buy, pay, running_desk
+from tests.storage.usage_records import usage
+from tests.support.postgres import run_in_own_trio
 
 pytestmark = pytest.mark.one_python
+DOLLAR = 10**12
 
 
-@pytest.fixture(scope="module")
-def till(localstripe: str) -> Iterator[Desk]:
-    with running_desk(localstripe) as desk:
-        yield desk
+async def use(url: str, org_id: UUID) -> None:
+    now = datetime.now(UTC)
+    rows = [
+        usage(
+            org_id=org_id,
+            started_at=now - timedelta(hours=3 + 5 * number),
+            credential_kind="platform",
+            charged_picodollars=DOLLAR + number * 10**10,
+        )
+        for number in range(8)
+    ]
+    async with open_database(url, role="karta_gateway") as db:
+        await insert_usage(db, rows)
+    async with open_database(url, role="karta_admin") as db:
+        await turn_month(db)
+        async with db.transaction() as tx:
+            await ledger.top_up(tx, ACTOR, org_id, 50 * DOLLAR, "stripe:evt_1", note="Visa")
+        await charge_usage(db)
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, till: Desk) -> Iterator[Up]:
-    environment = {
-        "KARTA_STRIPE_API_KEY": API_KEY,
-        "KARTA_STRIPE_WEBHOOK_SECRET": SECRET,
-        "KARTA_STRIPE_API_BASE": till.origin,
-        "KARTA_STRIPE_PRICE_PRO": PRICE,
-        "KARTA_STRIPE_PRICE_USAGE": "price_usage",
-        "KARTA_STRIPE_METER_EVENT": "karta_usage",
-        "KARTA_STRIPE_METER_ID": METER,
-        "KARTA_STRIPE_PAGES": till.origin,
-    }
-    with Up(tmp_path_factory.mktemp("payments") / "data", environment=environment) as running:
-        running.wait_ready()
-        yield running
-
-
-def test_paying_from_first_to_last(browser: Browser, up: Up, till: Desk) -> None:
-    driver, hook = browser.driver, up.told["admin_url"] + PATH
-    command = [sys.executable, "-P", "-m", "karta", "org", "set-plan", "--org", up.told["org_id"], "free"]
-    subprocess.run([*command, "--data-dir", str(up.data_dir)], check=True, timeout=60)
+def test_plan_and_statement(browser: Browser, up: Up) -> None:
+    run_in_own_trio(use, up.told["database_url"], UUID(up.told["org_id"]))
+    driver = browser.driver
     sign_in(browser, up, up.told["owner_password"])
     wait_for_organization(browser, "My organization")
-    driver.find_element(By.LINK_TEXT, "Payments").click()
-    wait_for_heading(browser, "Payments")
-    browser.inspect("payments-free")
-    press(browser, "Upgrade to Pro")
-    # The browser holds the redirect against the page's policy; Stripe's page stands at the desk.
-    wait_for_heading(browser, "Pay here")
-    assert driver.current_url.startswith(f"{till.origin}/c/pay/")
-    session_id = driver.current_url.rpartition("/")[2]
-    driver.get(till.sessions[session_id]["success_url"])
-    wait_for_heading(browser, "Waiting for Stripe")
-    browser.inspect("payments-waiting")
-    buy(till, session_id, hook)
-    wait_for_heading(browser, "Thank you")  # by itself: nobody reloads it
-    browser.inspect("payments-thanks")
-    driver.find_element(By.LINK_TEXT, "Back to payments").click()
-    wait_for_heading(browser, "Payments")
-    wait_for_text(browser, "1 seat: active")
-    browser.inspect("payments-pro")
-    fill_top_up(browser, "25")
-    wait_for_heading(browser, "Pay here")
-    session_id = driver.current_url.rpartition("/")[2]
-    pay(till, session_id, hook)
-    driver.get(till.sessions[session_id]["success_url"])
-    wait_for_heading(browser, "Thank you")
-    wait_for_text(browser, "$25.00 were added")
-    driver.find_element(By.LINK_TEXT, "Back to payments").click()
-    wait_for_heading(browser, "Payments")
-    press(browser, "Open Stripe")
-    wait_for_heading(browser, "Pay here")
-    # A renewal fails: the subscription is past due, and every page says so.
-    with_late_payment(up)
-    driver.get(up.told["admin_url"])
-    wait_for_text(browser, "A payment did not go through")
-    browser.inspect("payments-late")
-
-
-def fill_top_up(browser: Browser, dollars: str) -> None:
-    field = browser.driver.find_element(By.NAME, "dollars")
-    field.clear()
-    field.send_keys(dollars)
-    press(browser, "Go to Stripe")
-
-
-def with_late_payment(up: Up) -> None:
-    """As `apply_subscription` leaves it; how it comes to that is tried in test_payment_events."""
-    sql = "UPDATE organizations SET payment_state = 'past_due'"
-    program = (
-        "import sys, trio; from storage.bridge import open_database\n"
-        "async def main():\n"
-        "    async with open_database(sys.argv[1], role=None) as db: await db.execute(sys.argv[2])\n"
-        "trio.run(main)"
-    )
-    command = [sys.executable, "-P", "-c", program, up.told["database_url"], sql]
-    subprocess.run(command, check=True, timeout=60)
+    driver.find_element(By.LINK_TEXT, "Plan").click()
+    wait_for_heading(browser, "Pro plan")
+    browser.inspect("plan")
+    driver.find_element(By.LINK_TEXT, "See the statement").click()
+    wait_for_heading(browser, "Statement")
+    wait_for_text(browser, "Credit bought")
+    browser.inspect("statement")
+    driver.find_element(By.LINK_TEXT, "Plan").click()
+    wait_for_heading(browser, "Pro plan")
+    driver.find_element(By.LINK_TEXT, "Change to Free").click()
+    wait_for_heading(browser, "Change to Free")
+    browser.inspect("change-plan")
+    press(browser, "Change to Free")
+    wait_for_text(browser, "The plan was changed.")
+    browser.inspect("free-plan")
