@@ -64,6 +64,7 @@ def _key(scope: Scope | None, roles: frozenset[Role] = ALL_ROLES) -> Access:
 
 TABLE: dict[str, Access] = {
     "static": EVERYBODY,
+    "stripe_webhook.take": EVERYBODY,  # signed by Stripe
     "transport.healthz": EVERYBODY,
     "transport.report_violation": EVERYBODY,
     "trust.show_security": EVERYBODY,
@@ -205,6 +206,13 @@ TABLE: dict[str, Access] = {
     "webhook_log.show": Access(Audience.MEMBER, DEVELOPERS),
     "webhook_log.redeliver_by_id": Access(Audience.MEMBER, DEVELOPERS),
     "webhook_log.send_trial": Access(Audience.MEMBER, DEVELOPERS),
+    "payments.show": Access(Audience.MEMBER, BUDGETERS),
+    "payments.show_return": Access(Audience.MEMBER, BUDGETERS),
+    "payments.subscribe": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.top_up": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.open_portal": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.end": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.keep": Access(Audience.MEMBER, BUDGETERS, proof=True),
     "api.openapi": EVERYBODY,
     "api.get_management_key": _key(None),
     "api.get_organization": _key(Scope.ORGANIZATION_READ),
@@ -267,6 +275,8 @@ TABLE: dict[str, Access] = {
     "staff.suspend_organization": STAFF_PROVED,
     "staff.lift_suspension": STAFF_PROVED,
     "staff.change_plan": STAFF_PROVED,
+    "payment_events.show": STAFF,
+    "payment_events.replay": STAFF_PROVED,
 }
 
 

@@ -64,6 +64,10 @@ API_INVITE_KEY = Rule("api_invite:key", 50, DAY)
 API_IDEMPOTENT_KEY = Rule("api_idempotent:key", 10_000, DAY)
 """Each is a row, with an answer of some kilobytes at most."""
 
+CHECKOUT_ADDRESS = Rule("checkout:address", 60, HOUR)
+CHECKOUT_ORGANIZATION = Rule("checkout:organization", 30, HOUR)
+"""Each is a call of Stripe, and mostly a row."""
+
 
 class Throttled(Exception):
     """Too often: come back in `retry_after_seconds`."""
