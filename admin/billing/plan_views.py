@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from quart import Blueprint, abort, current_app, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
@@ -31,9 +31,9 @@ from storage.plans import (
     limit_of,
     preview_plan,
 )
+from storage.stripe_subscriptions import select_subscriptions
 
 DONE = {"changed": "The plan was changed."}
-_PAYMENTS = "payments.show"
 
 
 class Used(NamedTuple):
@@ -78,6 +78,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         cheaper=[one for one in TERMS if rank(one) < rank(plan)],
         dearer=[one for one in TERMS if rank(one) > rank(plan)],
         payments_url=_payments_url(org_id),
+        is_subscribed=await _is_subscribed(org_id),
         done=DONE.get(request.args.get("done", "")),
     )
 
@@ -94,6 +95,9 @@ async def show_change(org_id: UUID) -> ResponseReturnValue:
 @blueprint.post("/organizations/<uuid:org_id>/plan/change")
 async def change(org_id: UUID) -> ResponseReturnValue:
     plan = _read_cheaper((await request.form).get("to", ""))
+    if await _is_subscribed(org_id):
+        # It would go on being paid for: it ends where it is paid.
+        return see(url_for("payments.show", org_id=org_id))
     await set_plan(services().db, web_session.actor(web_session.require_user().user_id), org_id, plan)
     return see(url_for("plan.show", org_id=org_id, done="changed"))
 
@@ -111,5 +115,9 @@ def _read_cheaper(text: str) -> Plan:
 
 
 def _payments_url(org_id: UUID) -> str | None:
-    known = _PAYMENTS in current_app.view_functions and authorization.allows(_PAYMENTS)
-    return url_for(_PAYMENTS, org_id=org_id) if known else None
+    offered = services().payments.is_set_up and authorization.allows("payments.show")
+    return url_for("payments.show", org_id=org_id) if offered else None
+
+
+async def _is_subscribed(org_id: UUID) -> bool:
+    return any(one.ended_at is None for one in await select_subscriptions(services().db, org_id))
