@@ -44,8 +44,8 @@ class SignedFile(NamedTuple):
 
 @lru_cache(maxsize=4)
 def load(path: Path, origin: str | None) -> SignedFile:
-    """Reads a file once; whether it has expired is for the caller to see. Raises `NotSecurityTxt` for one that
-    is no security.txt signed in the clear, or that belongs elsewhere than at `origin`."""
+    """Reads a file once; whether it has expired is for the caller to see. Raises `NotSecurityTxt` for one
+    that is no security.txt signed in the clear, or that belongs elsewhere than at `origin`."""
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)
