@@ -64,6 +64,7 @@ def _key(scope: Scope | None, roles: frozenset[Role] = ALL_ROLES) -> Access:
 
 TABLE: dict[str, Access] = {
     "static": EVERYBODY,
+    "stripe_webhook.take": EVERYBODY,  # signed by Stripe
     "transport.healthz": EVERYBODY,
     "transport.report_violation": EVERYBODY,
     "trust.show_security": EVERYBODY,
@@ -88,6 +89,7 @@ TABLE: dict[str, Access] = {
     "abuse.show": EVERYBODY,
     "abuse.report": EVERYBODY,
     "outbox.show": EVERYBODY,  # but only in development, and only on this machine
+    "outbox.show_html": EVERYBODY,  # likewise
     "accounts.show_sign_in": EVERYBODY,
     "accounts.sign_in": EVERYBODY,
     "accounts.sign_out": SIGNED_IN,
@@ -102,6 +104,8 @@ TABLE: dict[str, Access] = {
     "reset.show_sent": EVERYBODY,
     "reset.show_confirm": EVERYBODY,
     "reset.confirm": EVERYBODY,
+    "mail_preferences.show": SIGNED_IN,
+    "mail_preferences.change": SIGNED_IN,
     "profile.show": SIGNED_IN,
     "profile.show_password": PROVED,
     "profile.change_password": PROVED,
@@ -180,6 +184,10 @@ TABLE: dict[str, Access] = {
     "provider_keys.show_rotate": Access(Audience.MEMBER, ADMINS, proof=True),
     "provider_keys.rotate": Access(Audience.MEMBER, ADMINS, proof=True),
     "provider_keys.revoke": Access(Audience.MEMBER, ADMINS, proof=True),
+    "plan.show": MEMBERS,
+    "plan.show_change": Access(Audience.MEMBER, OWNERS, proof=True),
+    "plan.change": Access(Audience.MEMBER, OWNERS, proof=True),
+    "statement.show": Access(Audience.MEMBER, BUDGETERS),
     "management_keys.show": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS),
     "management_keys.show_new": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS, proof=True),
     "management_keys.mint": Access(Audience.MEMBER, DEVELOPERS | BUDGETERS, proof=True),
@@ -198,9 +206,18 @@ TABLE: dict[str, Access] = {
     "webhook_log.show": Access(Audience.MEMBER, DEVELOPERS),
     "webhook_log.redeliver_by_id": Access(Audience.MEMBER, DEVELOPERS),
     "webhook_log.send_trial": Access(Audience.MEMBER, DEVELOPERS),
+    "payments.show": Access(Audience.MEMBER, BUDGETERS),
+    "payments.show_return": Access(Audience.MEMBER, BUDGETERS),
+    "payments.subscribe": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.top_up": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.open_portal": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.end": Access(Audience.MEMBER, BUDGETERS, proof=True),
+    "payments.keep": Access(Audience.MEMBER, BUDGETERS, proof=True),
     "api.openapi": EVERYBODY,
     "api.get_management_key": _key(None),
     "api.get_organization": _key(Scope.ORGANIZATION_READ),
+    "api.get_plan": _key(Scope.ORGANIZATION_READ),
+    "api.get_balance": _key(Scope.USAGE_READ, BUDGETERS),
     "api.rename_organization": _key(Scope.ORGANIZATION_WRITE, ADMINS),
     "api.list_members": _key(Scope.MEMBERS_READ),
     "api.change_member_role": _key(Scope.MEMBERS_WRITE, ADMINS),
@@ -247,6 +264,9 @@ TABLE: dict[str, Access] = {
     "incidents.tell": STAFF_PROVED,
     "incidents.plan": STAFF_PROVED,
     "incidents.cancel": STAFF_PROVED,
+    "suppressions.show": STAFF,
+    "suppressions.lift_one": STAFF_PROVED,
+    "suppressions_webhook.take": EVERYBODY,  # who proves themselves by the webhook's password
     "reports.show_abuse": STAFF,
     "reports.close": STAFF_PROVED,
     "reports.show_violations": STAFF,
@@ -255,6 +275,8 @@ TABLE: dict[str, Access] = {
     "staff.suspend_organization": STAFF_PROVED,
     "staff.lift_suspension": STAFF_PROVED,
     "staff.change_plan": STAFF_PROVED,
+    "payment_events.show": STAFF,
+    "payment_events.replay": STAFF_PROVED,
 }
 
 

@@ -8,13 +8,15 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator
 
+from admin.mail.settings import MailSettings
+from admin.stripe_settings import StripeSettings
 from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
 from storage.errors import InvalidValue
-from storage.settings import Bind, BindSetting, Network, ServerSettings, split_list
+from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
 
 
-class AdminSettings(ServerSettings):
+class AdminSettings(MailSettings, StripeSettings):
     """What `karta admin` reads."""
 
     admin_bind: BindSetting = Field(

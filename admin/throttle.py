@@ -44,6 +44,7 @@ SUBSCRIBE_ACCOUNT = Rule("subscribe:account", 3, DAY)
 ABUSE_ADDRESS = Rule("abuse:address", 10, HOUR)
 ABUSE_ALL = Rule("abuse:all", 500, DAY)
 """Each is a row for ever, and a mail."""
+POSTMARK_ADDRESS = Rule("postmark:address", 600, MINUTE)
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
@@ -62,6 +63,10 @@ API_MINT_KEY = Rule("api_mint:key", 120, HOUR)
 API_INVITE_KEY = Rule("api_invite:key", 50, DAY)
 API_IDEMPOTENT_KEY = Rule("api_idempotent:key", 10_000, DAY)
 """Each is a row, with an answer of some kilobytes at most."""
+
+CHECKOUT_ADDRESS = Rule("checkout:address", 60, HOUR)
+CHECKOUT_ORGANIZATION = Rule("checkout:organization", 30, HOUR)
+"""Each is a call of Stripe, and mostly a row."""
 
 
 class Throttled(Exception):

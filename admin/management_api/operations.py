@@ -43,6 +43,22 @@ OPERATIONS: tuple[Operation, ...] = (
         Organization,
     ),
     Operation(
+        "get_plan",
+        "GET",
+        f"{_ORG}/plan",
+        "Show the organization's plan, and what is used of it",
+        organization.get_plan,
+        f.PlanAnswer,
+    ),
+    Operation(
+        "get_balance",
+        "GET",
+        f"{_ORG}/balance",
+        "Show what the organization has to spend",
+        organization.get_balance,
+        f.BalanceAnswer,
+    ),
+    Operation(
         "rename_organization",
         "PATCH",
         _ORG,

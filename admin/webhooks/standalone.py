@@ -51,7 +51,7 @@ async def _run(settings: AdminSettings, on_ready: Callable[[], None]) -> None:
             trio.open_nursery() as nursery,
         ):
             await check_schema(db)
-            nursery.start_soon(Worker(db, master_keys, make_dialer(settings, origin), origin).run)
+            nursery.start_soon(Worker(db, master_keys, make_dialer(settings, origin)).run)
             on_ready()
             await anext(signals)
             nursery.cancel_scope.cancel()

@@ -19,12 +19,12 @@ from admin.rendering import render_template
 from admin.services import services
 from storage import throttles
 from storage.errors import Conflict, InvalidValue, NotFound
+from storage.plan_terms import Allowance, limit_of
 from storage.throttles import Rule
 from storage.webhook_deliveries import FAILING_DAYS, KEPT_DAYS
 from storage.webhook_events import CHOICES, TYPES
 from storage.webhook_log import select_deliveries
 from storage.webhooks import (
-    ENDPOINTS_MAX,
     Endpoint,
     NewEndpoint,
     change_endpoint,
@@ -64,7 +64,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     return await render_template(
         "webhooks/webhooks.html",
         endpoints=await select_endpoints(services().db, org_id),
-        endpoints_max=ENDPOINTS_MAX[plan],
+        endpoints_max=limit_of(plan, Allowance.WEBHOOK_ENDPOINTS),
         all_events=len(CHOICES),
         done=DONE.get(request.args.get("done", "")),
     )

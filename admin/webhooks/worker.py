@@ -24,7 +24,6 @@ from uuid import UUID, uuid4
 import trio
 
 from admin.webhooks.dialing import Dialer, Undelivered
-from admin.webhooks.letters import write_switched_off
 from admin.webhooks.message import shown_headers, write_headers
 from storage.bridge import Database
 from storage.errors import StorageError
@@ -66,8 +65,6 @@ class Worker:
     db: Database
     master_keys: MasterKeys
     dialer: Dialer
-    origin: str
-    """The pages', for links in letters."""
     idle_seconds: float = IDLE_SECONDS
     worker_id: UUID = field(default_factory=uuid4)
     _under_way: int = 0
@@ -164,8 +161,7 @@ class Worker:
             await self._switch_off(endpoint_id, gone=endpoint_id in gone)
 
     async def _switch_off(self, endpoint_id: UUID, *, gone: bool) -> None:
-        write = write_switched_off(self.origin)
-        endpoint = await switch_off_failing(self.db, ACTOR, self.master_keys, endpoint_id, write, gone=gone)
+        endpoint = await switch_off_failing(self.db, ACTOR, endpoint_id, gone=gone)
         if endpoint is not None:
             _log.info("webhook endpoint %s was switched off (%s)", endpoint_id, endpoint.reason)
 
