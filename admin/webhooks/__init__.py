@@ -4,6 +4,6 @@
 2. `message`: the headers, and the signatures.
 3. `dialing`: resolves, connects, sends, reads; by what `safe_address` allows.
 
-`views` and `log` are the pages, `letters` the mail of an endpoint that was switched off. What a message is,
-and what follows from a try, is in `storage` (webhook_events, webhook_schedule).
+`views` and `log` are the pages. What a message is, and what follows from a try, is in `storage`
+(webhook_events, webhook_schedule).
 """
