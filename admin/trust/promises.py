@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from admin import throttle, transport
 from admin.settings import AdminSettings
+from admin.webhooks.safe_address import PORTS
 from storage import sessions, totp
 from storage.audit_retention import DAYS_DEFAULT, DAYS_MIN
 from storage.key_format import COST_MIN
@@ -60,6 +61,16 @@ def promises(settings: AdminSettings) -> list[Promise]:
             "each row carries the hash of the one before, and where the log ends is signed. You can search, "
             "export and prove yours.",
             (f"kept for {DAYS_DEFAULT} days by default, never less than {DAYS_MIN}",),
+        ),
+        Promise(
+            "Outgoing webhooks",
+            "Messages to your servers are signed, and go over HTTPS alone. The receiver's name is resolved "
+            "anew at each delivery; unless all it stands for is public internet, nothing is connected to, "
+            "and what was checked is what is connected to. Redirects are not followed.",
+            (
+                f"ports: {', '.join(map(str, sorted(PORTS)))}",
+                f"private networks that are open: {len(settings.webhooks_allowed_networks) or 'none'}",
+            ),
         ),
         Promise(
             "Rate limits",
