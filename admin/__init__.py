@@ -19,9 +19,9 @@ Features: `accounts` (sign in and out, sign up, reset, a person's own page), `mf
 (the public pages, subscriptions and reports of abuse), `status`; and `management_api`, which is the same for
 programs. A feature is a folder with its views, its templates and whatever only it needs; it never imports
 another feature. What they share is beside this file: `services`, `throttle` (how often), `passkey_ceremony`,
-`pending_sign_in`, `inviting`, `amount`, `provider_check` (is a key good), `faults` (what Sentry is told), `mail` (how letters read, and how
-they leave), `roles`, `wording` and `standing`; and for programs `api_path`, `bearer` and `key_check`. There
-is no SQL here, and no state in the process beyond what bounds or saves work.
+`pending_sign_in`, `inviting`, `amount`, `provider_check` (is a key good), `faults` (what Sentry is told),
+`mail` (how letters read, and how they leave), `roles`, `wording` and `standing`; and for programs `api_path`,
+`bearer` and `key_check`. There is no SQL here, and no state in the process beyond what bounds or saves work.
 
 Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and
 `static/karta.css` are the whole design system: custom properties, light and dark, small screens.
