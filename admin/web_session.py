@@ -38,7 +38,7 @@ VISITOR_COOKIE = "__Host-karta-visitor"
 """Carries the form token's secret before sign-in; it identifies nobody and ends with the browser."""
 ANONYMOUS_ENDPOINTS = frozenset(
     {
-        *("static", "transport.healthz", "transport.report_violation"),
+        *("static", "transport.healthz", "transport.report_violation", "stripe_webhook.take"),
         *("trust.show_security", "trust.show_policy", "trust.show_compliance", "trust.show_sub_processors"),
         *("trust.show_security_txt", "trust.follow_security_txt"),
         *("status.show", "status.show_json", "status.show_atom", "status.show_badge"),
@@ -55,8 +55,8 @@ TOUCH_SECONDS = 60
 """How coarsely it is noted that a session is used: not each page is a write."""
 
 
-PROGRAMS = frozenset({"transport.report_violation", "suppressions_webhook.take"})
-"""Endpoints that other programs post to, without a cookie."""
+PROGRAMS = frozenset({"transport.report_violation", "suppressions_webhook.take", "stripe_webhook.take"})
+"""Endpoints that other programs post to, without a cookie: a report, or what its sender has proved."""
 
 
 class SignedOut(Exception):

@@ -68,6 +68,17 @@ async def test_a_provider_that_is_set_is_looked_for(
     assert of(diagnosis, "provider vllm") == [("warning", told)]
 
 
+async def test_networks_opened_to_webhooks_are_told_of_loudly(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert of(await diagnose(given(database_url)), "webhooks") == []
+    monkeypatch.setenv("KARTA_WEBHOOKS_ALLOWED_NETWORKS", "10.0.0.0/8")
+    [(state, told)] = of(await diagnose(given(database_url)), "webhooks")
+    assert state == "warning"
+    assert "10.0.0.0/8" in told
+    assert "KARTA_WEBHOOKS_ALLOWED_NETWORKS" in told
+
+
 async def test_without_a_database_it_still_tells_the_rest() -> None:
     diagnosis = await diagnose(given())
     assert diagnosis.failed
