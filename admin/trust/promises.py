@@ -83,6 +83,13 @@ def promises(settings: AdminSettings) -> list[Promise]:
             ),
         ),
         Promise(
+            "Mail",
+            "Confirmations, new passwords, invitations, warnings about your account and reports of abuse are "
+            "sent by Postmark. A letter is sealed while it waits where its link opens something, and "
+            "forgotten once it was sent. No letter loads anything or tells whether it was read.",
+            (f"this server {'sends mail' if settings.sends_mail else 'sends no mail'}",),
+        ),
+        Promise(
             "Errors",
             "A fault is reported by its class and its place in the code, with the ids of the organization "
             "and the user, and the role. Messages, variables, headers, cookies, addresses, forms, queries "
