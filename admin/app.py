@@ -17,9 +17,9 @@ from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.audit import views as audit
 from admin.billing import checkout_views as payments
-from admin.billing import webhook as stripe_webhook
 from admin.billing import plan_views as plan
 from admin.billing import statement_views as statement
+from admin.billing import webhook as stripe_webhook
 from admin.connection import Connection
 from admin.incidents import views as incidents
 from admin.keys import minting, scopes
