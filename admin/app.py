@@ -25,6 +25,7 @@ from admin.incidents import views as incidents
 from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
+from admin.mail_preferences import views as mail_preferences
 from admin.management_api import problems
 from admin.management_api import views as management_api
 from admin.management_keys import views as management_keys
@@ -41,11 +42,15 @@ from admin.services import NoMasterKey, Services
 from admin.staff import payment_events
 from admin.staff import views as staff
 from admin.status import views as status
+from admin.suppressions import views as suppressions
+from admin.suppressions import webhook as postmark_webhook
 from admin.throttle import Throttled
 from admin.trust import abuse, subscribe
 from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
+from admin.webhooks import log as webhook_log
+from admin.webhooks import views as webhooks
 from storage.errors import DatabaseUnavailable, PlanRefused
 from storage.plan_terms import allows as plan_allows
 
@@ -56,9 +61,10 @@ STATIC_SECONDS = 3600
 
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
+    *(mail_preferences.blueprint, suppressions.blueprint, postmark_webhook.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
-    *(plan.blueprint, statement.blueprint),
+    *(plan.blueprint, statement.blueprint, webhooks.blueprint, webhook_log.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
     *(incidents.blueprint, reports.blueprint, payment_events.blueprint),

@@ -8,7 +8,7 @@ The life of an event
     4. One transaction puts in what was read, with all that follows, and marks the event done.
 
 A crash between any two statements leaves the event claimed, and it is done again. Doing it twice, or after a
-later one, changes nothing: readings are put in by their numbers (migrations/0027_stripe.sql).
+later one, changes nothing: readings are put in by their numbers (migrations/0029_stripe.sql).
 """
 
 from __future__ import annotations

@@ -15,6 +15,8 @@ from admin.key_check import KeyCheck
 from admin.payments import Payments, no_payments
 from admin.provider_check import Endpoint
 from admin.settings import AdminSettings
+from admin.webhooks.dialing import Dialer
+from admin.webhooks.safe_address import Rules
 from storage.bridge import Database
 from storage.sealing import MasterKeys
 
@@ -36,6 +38,8 @@ class Services:
     provider_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     """Where keys of the providers can be tried, by the provider's name."""
     management_keys: KeyCheck = field(default_factory=KeyCheck)
+    webhooks: Dialer = field(default_factory=lambda: Dialer(Rules()))
+    """Checks where webhooks may go, and sends them."""
     payments: Payments = field(default_factory=no_payments)
     stripe_addresses: AllowedAddresses = field(default_factory=AllowedAddresses)
     """Where Stripe's events may come from."""

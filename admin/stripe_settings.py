@@ -116,7 +116,7 @@ class StripeSettings(ServerSettings):
             )
         return problems
 
-    def warnings(self) -> list[str]:
+    def payment_warnings(self) -> list[str]:
         """What is sound and yet hardly meant, where payments are set up: for `karta doctor`."""
         if self.stripe_api_key is None:
             return []

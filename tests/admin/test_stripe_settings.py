@@ -78,10 +78,10 @@ def test_what_is_hardly_meant(tmp_path: Path) -> None:
         stripe_price_pro=None,
         stripe_allowed_ips=None,
         stripe_allowed_ips_file=str(file),
-    ).warnings()
+    ).payment_warnings()
     for words in ("live key in development", "PRICE_PRO", "METER_ID", "several", "days old"):
         assert any(words in one for one in told), words
-    assert load(stripe_webhook_secret="whsec_one", stripe_meter_id="mtr_1").warnings() == []
+    assert load(stripe_webhook_secret="whsec_one", stripe_meter_id="mtr_1").payment_warnings() == []
 
 
 def test_none_of_them() -> None:
