@@ -26,6 +26,7 @@ from karta.data_dir import default_path
 from storage.audit_vocabulary import MEANINGS
 from storage.settings import PREFIX, CommonSettings, ServerSettings
 from tests.api_reference import management_api
+from tests.licences import licences
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
@@ -52,6 +53,7 @@ def pages() -> dict[str, str]:
     return {
         "audit-events.md": "\n".join(audit_events()),
         "command-line.md": "\n".join(command_line()),
+        "licences.md": "\n".join(licences()),
         "management-api.md": "\n".join(management_api()),
         "metrics.md": "\n".join(metrics()),
         "settings.md": "\n".join(settings()),
