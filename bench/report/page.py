@@ -60,7 +60,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = ""
         for row in rows
     )
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="wide"><table>{told}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return f'<div class="wide" tabindex=0><table>{told}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 class Page:
@@ -273,9 +273,7 @@ class Page:
             for arm, command in seen.commands.items()
         ]
         started = _table(("arm", "version", "started by"), arms) if arms else ""
-        return (
-            f"<section class=machine><h2>Machine and versions</h2>{_table(('', ''), rows)}{started}</section>"
-        )
+        return f"<section class=machine><h2>Machine and versions</h2>{_table(('fact', 'value'), rows)}{started}</section>"
 
 
 def _asset(name: str) -> str:
