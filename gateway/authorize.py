@@ -165,6 +165,13 @@ def _choose_at(
         for sealed in caller.key.credentials:
             if sealed.provider == provider.name:
                 return Grant(caller, request, provider, _BYOK, sealed, target)
+    if caller.suspended and provider.name in caller.suspended and only is not _PLATFORM:
+        # Not by the platform's account instead: nothing goes another way than the one that was chosen.
+        raise Refusal(
+            Kind.FORBIDDEN,
+            f"The organization's own key for {provider.name} is suspended, because its plan has none: change "
+            "the plan, or revoke that key to go on with the platform's.",
+        )
     if provider.platform_key is None or only is _BYOK:
         raise Refusal(
             Kind.FORBIDDEN,
@@ -176,19 +183,23 @@ def _choose_at(
             "This operation reads or writes the provider's account, which the platform's key shares between "
             "organizations: set the organization's own key with `karta byok set`.",
         )
+    if caller.has_credit:
+        _check_billing(caller, request)
     return Grant(caller, request, provider, _PLATFORM, None, target)
 
 
 def _check_billing(caller: Caller, request: APIRequest) -> None:
     """What is billed elsewhere (batches, agents, fine-tuning, videos) or later (background responses) tells
-    nothing of its cost when it is asked for: under a hard budget it would be a way round it.
+    nothing of its cost when it is asked for: under a hard budget, or paid in advance, it would be a way round
+    that.
     """
     later = request.operation.kind is _ELSEWHERE or request.fields.background is True
     if later and not caller.key.billed_elsewhere:
         raise Refusal(
             Kind.FORBIDDEN,
-            "What this costs is not told in its answer, and a hard budget holds for this key: allow it with "
-            "`karta keys allow KEY_ID --billed-elsewhere`, or make the budget soft.",
+            "What this costs is not told in its answer, and a hard budget or prepaid credit holds for this "
+            "key: allow it with `karta keys allow KEY_ID "
+            "--billed-elsewhere`, or make the budget soft.",
         )
 
 

@@ -11,17 +11,17 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from gateway import wire
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.limits import Limits
 from gateway.refusal import Kind, Refusal
 from gateway.request_reader import Inbound, RequestReader
 from gateway.socket_state import bytes_taken
-from gateway.wait import Overdue, Waiting
+from gateway.wait import Ongoing, Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
 
 if TYPE_CHECKING:
@@ -42,22 +42,6 @@ _LINGER_SECONDS: Final = 2.0
 _NO_BODY: Final = Inbound()
 
 _log = logging.getLogger("karta.gateway.connection")
-
-
-class Ongoing(Protocol):
-    """An answer on its way."""
-
-    grant: Grant
-    """Whose it is."""
-
-    def expire(self, overdue: Overdue) -> None:
-        """Its wait is over-long."""
-
-    def leave(self) -> None:
-        """The client has gone."""
-
-    def fail(self, error: Exception) -> None:
-        """It cannot go on: tell the client, if that is possible, and end."""
 
 
 Take = Callable[["Connection", bytes], bool]
@@ -83,6 +67,7 @@ class Connection:
         "_watchdog",
         "address",
         "answered",
+        "blamed",
         "cut_for",
         "deadline",
         "exchange",
@@ -151,6 +136,8 @@ class Connection:
         """That of the request the connection's task runs, if it runs one."""
         self.grant: Grant | None = None
         """What that request was granted, once it was."""
+        self.blamed: Grant | None = None
+        """For whom a fault of Karta's own happened."""
         self.cut_for: Cut | None = None
         """Why `running` was cancelled."""
         self.deadline = NEVER
@@ -235,9 +222,10 @@ class Connection:
     async def next_request(self) -> Inbound | None:
         """The next request whose head is complete, or None when the client is done."""
         ready = self._reader.ready
-        self.answered = self.tried = False
-        self.postponed = 0.0
-        self.begin_wait(_REQUEST, self._limits.idle_seconds)
+        if self.exchange is None:
+            self.answered = self.tried = False
+            self.postponed = 0.0
+            self.begin_wait(_REQUEST, self._limits.idle_seconds)
         while not ready:
             if self._refusal is not None:
                 raise self._refusal
@@ -290,7 +278,7 @@ class Connection:
         except Exception as error:
             if not isinstance(error, OSError):
                 # A fault of Karta's own, which costs this connection; events of others go on.
-                _log.error("a request failed: %s", describe(error))
+                tell(_log, error, "a request failed")
             self.abort()
             self.finish()
             return
@@ -298,6 +286,14 @@ class Connection:
             transport.unread(data)
         else:
             self.finish()
+
+    @property
+    def leavable(self) -> bool:
+        """The task may wait for the next request while this one's answer is on its way: what comes meanwhile
+        is not read."""
+        if self.inbound is None or not self.inbound.complete or not self.keep_alive or self.take is None:
+            return False
+        return self._reader.idle and not self._reader.ready and self._refusal is None and not self.gone
 
     def rest(self) -> None:
         """An answer is out, and the task was not needed: wait for the next request."""

@@ -12,6 +12,7 @@ from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
 from gateway.exchange import Exchange
+from gateway.left_alone import leave
 from gateway.limits import Limits
 from gateway.meter import Metering
 from gateway.refusal import Kind, Refusal
@@ -56,8 +57,13 @@ async def forward(
     metering: Metering,
     limits: Limits,
     public_url: str | None,
-) -> None:
+    *,
+    leavable: bool = False,
+) -> bool:
     """Send the answer to the client. Settles `metering` before the last byte goes out.
+
+    False when it is out; True when it was left alone, as it may be if it is `leavable`: then it goes on by
+    itself, and whatever it holds is let go of at its end (`left_alone`).
 
     Raises `UpstreamBroken` or `Overdue` when it was cut; then the client has been told, if that was possible.
     """
@@ -71,7 +77,8 @@ async def forward(
         metering.begin_answer(reader.status, head)
         await _forward_unframed(connection, response, metering, limits)
     else:
-        await _forward_verbatim(connection, response, metering, limits)
+        return await _forward_verbatim(connection, response, metering, limits, leavable=leavable)
+    return False
 
 
 async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -> bytes:
@@ -96,10 +103,15 @@ async def _receive(connection: Connection, upstream: Upstream, limits: Limits) -
 
 
 async def _forward_verbatim(
-    connection: Connection, response: UpstreamResponse, metering: Metering, limits: Limits
-) -> None:
-    """Pass an answer on from within a task; raises how it was cut (`UpstreamBroken`, `Overdue`,
-    `OSError`)."""
+    connection: Connection,
+    response: UpstreamResponse,
+    metering: Metering,
+    limits: Limits,
+    *,
+    leavable: bool,
+) -> bool:
+    """Pass an answer on from within a task, for as long as one is needed; returns as `forward`. Raises how it
+    was cut (`UpstreamBroken`, `Overdue`, `OSError`)."""
     ended = trio.Event()
     outcome: list[Exception | None] = []
 
@@ -110,15 +122,20 @@ async def _forward_verbatim(
     exchange = Exchange(
         connection, response.upstream, response.grant, metering, limits, on_end, hide_account=False
     )
+    left = False
     try:
         exchange.begin(response)
         if response.upstream.transport.ready and not exchange.ended:
             exchange.on_upstream()
-        await ended.wait()
+        left = leavable and leave(exchange)
+        if not left:
+            await ended.wait()
     finally:
-        exchange.stop()
-    if outcome[0] is not None:
+        if not left:
+            exchange.stop()
+    if outcome and outcome[0] is not None:
         raise outcome[0]
+    return left
 
 
 async def _forward_unframed(

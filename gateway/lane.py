@@ -12,7 +12,6 @@ whose provider says "not now" and may be asked once more.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -24,25 +23,22 @@ from gateway.authorize import Upstreams, authorize
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
-from gateway.ending import cut_by_provider, ending_of
 from gateway.exchange import Exchange
-from gateway.fault import describe
 from gateway.include_usage import add_usage_request
 from gateway.known_heads import KnownHead, KnownHeads
+from gateway.left_alone import abandon, settle_failed
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
-from gateway.refusal import Kind, Refusal, render
+from gateway.refusal import Refusal, render
 from gateway.reservation import Reservation
 from gateway.retry import Postponed, counts_as_away
 from gateway.send_request import send_at_once, send_request
 from gateway.upstream_response import NothingReceived
-from storage.model import CredentialKind, Outcome
+from storage.model import CredentialKind
 from storage.sealing import MasterKeys
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _PLATFORM: Final = CredentialKind.PLATFORM
-
-_log = logging.getLogger("karta.gateway.lane")
 
 
 class Lane:
@@ -148,7 +144,7 @@ class Lane:
             self._ended,
             hide_account=grant.kind is _PLATFORM and self._upstreams.shared_account,
         )
-        exchange.on_gone = self._abandoned
+        exchange.on_gone = abandon
         exchange.asked = data
         metering.sent = True
         sent = send_at_once(upstream, head)
@@ -167,16 +163,6 @@ class Lane:
         else:
             if not exchange.ended:
                 exchange.await_answer()
-
-    def _abandoned(self, exchange: Exchange) -> None:
-        """The client has gone in the middle of its answer, or before it."""
-        connection = exchange.connection
-        exchange.upstream.spoiled = True
-        exchange.upstream.pool.give_back(exchange.upstream)
-        exchange.metering.settle(Outcome.CLIENT_GONE)
-        if connection.answered:
-            # An orderly end could make it look whole.
-            connection.abort()
 
     def _ended(self, exchange: Exchange, error: Exception | None) -> None:
         connection = exchange.connection
@@ -209,29 +195,14 @@ class Lane:
         connection.transport.unread(exchange.asked)
 
     def _failed(self, exchange: Exchange, error: Exception) -> None:
-        connection = exchange.connection
-        upstream = exchange.upstream
-        metering = exchange.metering
-        ending = ending_of(error)
-        refusal = ending.refusal
-        if refusal.kind is Kind.INTERNAL and not isinstance(error, OSError):
-            _log.error("request %s failed: %s", metering.request_id, describe(error))
-        if not connection.answered:
-            metering.status = refusal.status
-        upstream.spoiled = True
-        upstream.pool.give_back(upstream)
-        metering.settle(ending.outcome)
-        if cut_by_provider(error):
-            upstream.pool.breakers.failed(exchange.grant.account)
-        if connection.answered or isinstance(error, OSError):
-            # Cut, and told so where that was possible.
-            connection.abort()
-            connection.finish()
+        refusal = settle_failed(exchange, error)
+        if refusal is None:
             return
+        connection = exchange.connection
         self.refused += 1
         refusal.close = refusal.close or not connection.keep_alive
         connection.keep_alive = not refusal.close
-        answer = render(refusal, exchange.grant.request.dialect, metering.request_id)
+        answer = render(refusal, exchange.grant.request.dialect, exchange.metering.request_id)
         try:
             sent = connection.transport.send_now(answer)
         except OSError:

@@ -22,11 +22,12 @@ from gateway.stages import AllStages
 from gateway.tally import Tally
 from gateway.usage_figures import Figures
 from gateway.usage_writer import EPOCH_US, UsageWriter
-from storage.model import Outcome
+from storage.model import CredentialKind, Outcome
 
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
 # estimated.
 _COMPLETED: Final = Outcome.COMPLETED
+_PLATFORM: Final = CredentialKind.PLATFORM
 _UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT, Outcome.REVOKED, Outcome.STOPPED)
 
 
@@ -237,11 +238,14 @@ class Metering:
     def _settle_limits(self, tokens: int, charged: int) -> None:
         caller = self._grant.caller
         reservation = self.reservation
-        limits = caller.key.limits
+        if self._grant.kind is _PLATFORM:
+            limits, hard_limits = caller.key.limits, caller.hard_limits
+        else:
+            limits, hard_limits = caller.own_limits, caller.own_hard_limits
+            if reservation is not None and reservation.limits is not hard_limits:
+                reservation.release_credit()
         if limits and (
-            reservation is None
-            or reservation.limits is not caller.hard_limits
-            or len(limits) > len(caller.hard_limits)
+            reservation is None or reservation.limits is not hard_limits or len(limits) > len(hard_limits)
         ):
             model = self._grant.request.model
             self._meter.ledger.charge(limits, reservation, model, self.started_us, tokens, charged)

@@ -169,6 +169,9 @@ class Pipeline:
                     spent_us = int((time.perf_counter() - began) * 1_000_000)
                     self.watch.refused(request_id, request, connection.grant, refusal, spent_us)
                 await self._refuse(connection, inbound, request, refusal, request_id)
+        except Exception:
+            connection.blamed = connection.grant
+            raise
         finally:
             connection.running = connection.grant = connection.cut_for = None
 
@@ -324,13 +327,15 @@ class Pipeline:
     async def _relay(self, connection: Connection, tries: Tries) -> None:
         """Send the request up and the answer down, then settle."""
         outcome = _CLIENT_GONE
-        begun = False
+        begun = left = False
         try:
             response = await self.trier.ask(connection, tries)
             begun = True
             if tries.routed:
                 tries.release()
-            await forward(connection, response, tries.metering, self._limits, self._public_url)
+            left = await forward(
+                connection, response, tries.metering, self._limits, self._public_url, leavable=True
+            )
         except Exception as error:
             # Not kept in a variable: a refusal is its own ending, and would hold this frame, which holds it.
             outcome = ending_of(error).outcome
@@ -345,7 +350,8 @@ class Pipeline:
                 outcome = connection.cut_for.outcome
                 if not connection.answered:
                     tries.metering.status = connection.cut_for.refusal.status
-            tries.end(outcome)
+            if not left:
+                tries.end(outcome)
 
     async def _refuse(
         self,

@@ -18,7 +18,13 @@ SLICES_FIRST: Final = 4
 KEPT_SHARE: Final = 20
 """No more than this part of a limit is kept by a worker that does not use it."""
 
-_INDEX: Final = {LimitKind.REQUESTS: 0, LimitKind.TOKENS: 1, LimitKind.MONEY: 2, LimitKind.CONCURRENT: 3}
+_INDEX: Final = {
+    LimitKind.REQUESTS: 0,
+    LimitKind.TOKENS: 1,
+    LimitKind.MONEY: 2,
+    LimitKind.CREDIT: 2,
+    LimitKind.CONCURRENT: 3,
+}
 _MONEY: Final = _INDEX[LimitKind.MONEY]
 _MICROSECONDS: Final = 1_000_000
 _UNLIMITED: Final = 2**62
@@ -182,6 +188,17 @@ class Reservation:
     def settle(self, tokens: int, picodollars: int) -> None:
         """The request has used this, and a usage row says the same."""
         self._end((1, tokens, picodollars, 0))
+
+    def release_credit(self) -> None:
+        """It went up with another key than the platform's after all: nothing is taken from credit."""
+        kept = []
+        for account, need in self.holds:
+            if account.limit.kind is LimitKind.CREDIT:
+                account.reserved -= need
+                account.balance += need
+            else:
+                kept.append((account, need))
+        self.holds = kept
 
     def release(self) -> None:
         """The request used nothing, and there will be no usage row."""

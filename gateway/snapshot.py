@@ -28,6 +28,7 @@ from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import StorageError
 from storage.model import GatewayKey, LimitKind, Mode, OrgStatus
+from storage.plan_terms import Feature, allows
 from storage.prices import PriceOverride, select_price_overrides
 
 _REFRESH_SECONDS: Final = 20.0
@@ -49,12 +50,16 @@ class KeyRecord:
         "ended",
         "hard_limits",
         "has_budget",
+        "has_credit",
         "key",
         "limits_use",
+        "own_hard_limits",
+        "own_limits",
         "routes",
         "scope",
         "server_timing",
         "simulated",
+        "suspended",
         "valid_until",
     )
 
@@ -70,7 +75,9 @@ class KeyRecord:
         self.active = key.org_status is OrgStatus.ACTIVE
         self.ended = key.revoked_at is not None or not self.active
         """Not by its time: what runs for it is to be cut."""
-        self.allows_byok = key.plan.allows_byok
+        self.allows_byok = allows(key.plan, Feature.BYOK)
+        self.suspended = key.suspended_providers
+        """Providers whose keys its plan does not let it use."""
         self.simulated = key.mode is Mode.TEST
         self.server_timing = key.server_timing
         self.routes = None if self.simulated else {route.alias: route for route in key.routes} or None
@@ -81,7 +88,15 @@ class KeyRecord:
         """Those that may refuse."""
         kinds = {limit.kind for limit in self.hard_limits}
         self.has_budget = LimitKind.MONEY in kinds
-        self.limits_use = self.has_budget or LimitKind.TOKENS in kinds
+        self.has_credit = LimitKind.CREDIT in kinds
+        """It is paid for in advance what goes up with the platform's keys."""
+        self.own_limits = key.limits
+        """All limits, and the hard ones, of what goes up with another key than the platform's."""
+        self.own_hard_limits = self.hard_limits
+        if self.has_credit:
+            self.own_limits = tuple(one for one in key.limits if one.kind is not LimitKind.CREDIT)
+            self.own_hard_limits = tuple(one for one in self.own_limits if one.hard)
+        self.limits_use = self.has_budget or self.has_credit or LimitKind.TOKENS in kinds
         """Some limit depends on what a request may come to."""
 
 

@@ -19,6 +19,7 @@ from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.key_format import MintedKey
+from storage.key_letters import tell_minted
 from storage.key_scopes import to_arguments, to_tuple
 from storage.model import (
     Actor,
@@ -32,6 +33,7 @@ from storage.model import (
     Route,
     SealedCredential,
 )
+from storage.plans import require_key_room
 from storage.queries import Queries, Record
 
 PAGE_ROWS_MAX = 1000
@@ -65,8 +67,8 @@ async def mint_key(
 ) -> tuple[APIKey, str]:
     """A new key and its token, which is nowhere else and never again to be had.
 
-    Raises InvalidReference for an unknown organization, CheckFailed for a name that is empty or over 200
-    characters or an empty list in the scope.
+    Raises NotFound for an unknown organization, PlanRefused where its plan has no room for another key,
+    CheckFailed for a name that is empty or over 200 characters or an empty list in the scope.
     """
     scope = KeyScope(
         models=to_tuple(allowed_models),
@@ -75,7 +77,9 @@ async def mint_key(
     )
     minted, digest = await _mint(mode)
     async with db.transaction() as tx:
+        await require_key_room(tx, org_id)
         key = await _insert_key(tx, minted, digest, org_id, name, mode, expires_at, scope, billed_elsewhere)
+        await tell_minted(tx, actor, key)
         await audit.record(tx, actor, Event.KEY_MINTED, org_id, key.key_id, _describe(key))
     return key, minted.token
 
@@ -127,6 +131,7 @@ async def rotate_key(
                 key_id,
                 float(overlap_seconds),
             )
+        await tell_minted(tx, actor, new, successor_of=key_id)
         details = _describe(new) | {"successor": new.key_id, "overlap_seconds": overlap_seconds}
         await audit.record(tx, actor, Event.KEY_ROTATED, old.org_id, key_id, details)
     return new, minted.token
@@ -227,7 +232,7 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
                (SELECT json_agg(json_build_object(
                            'limit_id', l.limit_id, 'org_id', l.org_id, 'key_id', l.key_id, 'model', l.model,
                            'kind', l.kind, 'period', l.period, 'amount', l.amount, 'hard', l.hard,
-                           'thresholds', l.thresholds) ORDER BY l.limit_id)::text
+                           'thresholds', l.thresholds, 'of_plan', l.of_plan) ORDER BY l.limit_id)::text
                   FROM limits l
                  WHERE l.org_id = k.org_id AND (l.key_id IS NULL OR l.key_id = k.key_id)
                    AND l.removed_at IS NULL) AS limits,
@@ -237,10 +242,14 @@ async def select_gateway_keys(db: Queries, key_ids: Sequence[str]) -> list[Gatew
                                    'credential', r.credential, 'first_byte_seconds', r.first_byte_seconds)
                                    ORDER BY r.place) AS targets
                           FROM route_targets r WHERE r.org_id = k.org_id AND r.removed_at IS NULL
-                         GROUP BY r.alias) named) AS routes
+                         GROUP BY r.alias) named) AS routes,
+               ARRAY(SELECT s.provider FROM provider_credentials s
+                      WHERE s.org_id = k.org_id AND s.suspended_at IS NOT NULL AND s.revoked_at IS NULL)
+                   AS suspended_providers
           FROM api_keys k
           JOIN organizations o USING (org_id)
-          LEFT JOIN provider_credentials c ON c.org_id = k.org_id AND c.revoked_at IS NULL
+          LEFT JOIN provider_credentials c
+            ON c.org_id = k.org_id AND c.revoked_at IS NULL AND c.suspended_at IS NULL
          WHERE k.key_id = ANY($1::text[])
          ORDER BY k.key_id, c.provider
         """,
@@ -382,4 +391,5 @@ def _to_gateway_key(rows: list[Record]) -> GatewayKey:
         limits=() if first["limits"] is None else _limits_decoder.decode(first["limits"]),
         routes=() if first["routes"] is None else _routes_decoder.decode(first["routes"]),
         server_timing=first["server_timing"],
+        suspended_providers=tuple(first["suspended_providers"]),
     )

@@ -18,8 +18,9 @@ from uuid import UUID, uuid4
 from storage import audit, sealing
 from storage.audit import Event
 from storage.bridge import Database, Transaction
-from storage.errors import Conflict, DatabaseUnavailable, InvalidValue, NotFound, PlanRefused
-from storage.model import Actor, Plan, ProviderCredential
+from storage.errors import Conflict, DatabaseUnavailable, InvalidValue, NotFound
+from storage.model import Actor, ProviderCredential
+from storage.plans import SUSPENDED_KEPT, Feature, require_feature
 from storage.queries import Queries, Record
 from storage.sealing import PLAINTEXT_BYTES_MAX, MasterKeys
 
@@ -28,7 +29,7 @@ CREDENTIALS_MAX = 1000
 SECRET_BYTES_MIN = 12
 """Shorter, and the last four shown would tell a good part of it."""
 
-_COLUMNS = "credential_id, org_id, provider, last_four, created_at, revoked_at, verified_at"
+_COLUMNS = "credential_id, org_id, provider, last_four, created_at, revoked_at, verified_at, suspended_at"
 _FORGET = "wrapped_key = NULL, ciphertext = NULL, revoked_at = now(), shred_due = true"
 _log = logging.getLogger("karta.storage")
 
@@ -46,8 +47,8 @@ async def set_credential(
     """Seals an organization's key of one provider, in place of the one it had. Wipes `secret` in any case.
     `verified` says that the provider has just let it in.
 
-    Raises PlanRefused for the Free plan, NotFound for an unknown organization, InvalidValue for a secret that
-    could not be sent in a header, CheckFailed for a malformed provider name.
+    Raises PlanRefused where the plan lacks them, NotFound for an unknown organization, InvalidValue for a
+    secret that could not be sent in a header, CheckFailed for a malformed provider name.
     """
     try:
         last_four = _last_four(secret)
@@ -170,9 +171,10 @@ async def rotate_credential(
 
 
 async def revoke_credential(
-    db: Database, actor: Actor, credential_id: UUID, *, org_id: UUID | None = None
+    db: Database, actor: Actor, credential_id: UUID, *, org_id: UUID | None = None, reason: str = ""
 ) -> ProviderCredential:
-    """Ends a credential and shreds its material. Revoking it again changes nothing.
+    """Ends a credential and shreds its material. Revoking it again changes nothing. `reason` is for the audit
+    log, where it was not somebody's wish.
 
     Raises NotFound, also when `org_id` is given and the credential is not that organization's.
     """
@@ -185,6 +187,7 @@ async def revoke_credential(
             credential_id,
         )
         details = {"provider": before.provider, "last_four": before.last_four}
+        details |= {"reason": reason} if reason else {}
         await audit.record(tx, actor, Event.CREDENTIAL_REVOKED, before.org_id, str(credential_id), details)
     await _shred_now(db)
     assert row is not None
@@ -214,6 +217,24 @@ async def select_credentials(
     return [_to_credential(row) for row in rows]
 
 
+async def shred_suspended(db: Database, actor: Actor) -> int:
+    """Ends, and shreds, what has been suspended for `SUSPENDED_KEPT`; returns how many, `CREDENTIALS_MAX` at
+    most. What is cut off is taken up by the next call."""
+    rows = await db.fetch(
+        """
+        SELECT credential_id FROM provider_credentials
+         WHERE suspended_at <= now() - $1::interval AND revoked_at IS NULL
+         ORDER BY suspended_at LIMIT $2
+        """,
+        SUSPENDED_KEPT,
+        CREDENTIALS_MAX,
+    )
+    for row in rows:
+        reason = f"suspended for {SUSPENDED_KEPT.days} days"
+        await revoke_credential(db, actor, row["credential_id"], reason=reason)
+    return len(rows)
+
+
 async def shred(db: Queries) -> bool:
     """Writes the table's file anew if any replaced or revoked material may linger in it; whether there was
     any.
@@ -235,16 +256,8 @@ async def _shred_now(db: Database) -> None:
 async def _require_byok(tx: Transaction, org_id: UUID) -> bytes:
     """The organization's salt, its row locked. Raises PlanRefused where the plan has no provider keys of its
     own."""
-    row = await tx.fetch_row(
-        "SELECT plan, salt FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org_id
-    )
-    if row is None:
-        raise NotFound(f"there is no organization {org_id}: see `karta org list`")
-    if not Plan(row["plan"]).allows_byok:
-        raise PlanRefused(
-            "your own provider keys come with the Pro and Enterprise plans: change the plan first"
-        )
-    salt: bytes = row["salt"]
+    await require_feature(tx, org_id, Feature.BYOK)
+    salt: bytes = await tx.fetch_value("SELECT salt FROM organizations WHERE org_id = $1", org_id)
     return salt
 
 
@@ -281,4 +294,5 @@ def _to_credential(row: Record) -> ProviderCredential:
         created_at=row["created_at"],
         revoked_at=row["revoked_at"],
         verified_at=row["verified_at"],
+        suspended_at=row["suspended_at"],
     )

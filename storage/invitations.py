@@ -16,6 +16,7 @@ from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.model import Actor, Role, User
 from storage.outbox import Letter, post
+from storage.plans import Allowance, count_members, lock_plan, require_room, require_seat
 from storage.queries import Queries, Record
 from storage.sealing import MasterKeys
 from storage.users import insert_member, insert_user, normalize_email
@@ -53,13 +54,13 @@ async def invite(
     """Sends a link, in place of an earlier one to the same address; returns the invitation's id.
 
     Raises InvalidValue for no address or the role of an owner, Conflict for somebody who is a member already
-    or when too many are open.
+    or when too many are open, PlanRefused where no seat is free.
     """
     email = normalize_email(email)
     if role is Role.OWNER:
         raise InvalidValue("invite with another role first, and make the member an owner then")
     async with db.transaction() as tx:
-        await tx.execute("SELECT FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org_id)
+        await lock_plan(tx, org_id)
         member = await tx.fetch_value(
             "SELECT true FROM memberships JOIN users USING (user_id) WHERE org_id = $1 AND email = $2",
             org_id,
@@ -73,6 +74,7 @@ async def invite(
             >= INVITATIONS_MAX
         ):
             raise Conflict(f"{INVITATIONS_MAX} invitations are open: take some back first")
+        await require_seat(tx, org_id, email)
         invitation_id = uuid4()
         await tx.execute(
             """
@@ -139,12 +141,14 @@ async def withdraw_invitation(db: Database, actor: Actor, org_id: UUID, invitati
 async def accept_invitation(db: Database, actor: Actor, token_digest: bytes, user: User) -> UUID:
     """Makes the invited user a member; returns the organization's id.
 
-    Raises NotFound for a spent invitation or one that is somebody else's, Conflict for who is a member.
+    Raises NotFound for a spent invitation or one that is somebody else's, Conflict for who is a member,
+    PlanRefused where no seat is free any more.
     """
     async with db.transaction() as tx:
         invitation = await _spend(tx, token_digest)
         if invitation.email != user.email:
             raise NotFound("this invitation is for another address")
+        await _require_seat_now(tx, invitation.org_id)
         await insert_member(tx, actor, invitation.org_id, user.user_id, invitation.role)
     return invitation.org_id
 
@@ -154,10 +158,12 @@ async def sign_up_invited(
 ) -> tuple[User, UUID]:
     """Makes an account for the invited address, which the link has confirmed, and the membership.
 
-    Raises NotFound for a spent invitation, Conflict when the address has an account.
+    Raises NotFound for a spent invitation, Conflict when the address has an account, PlanRefused where no
+    seat is free any more.
     """
     async with db.transaction() as tx:
         invitation = await _spend(tx, token_digest)
+        await _require_seat_now(tx, invitation.org_id)
         user = await insert_user(tx, actor, invitation.email, password_digest)
         await insert_member(tx, actor, invitation.org_id, user.user_id, invitation.role)
     return user, invitation.org_id
@@ -173,6 +179,11 @@ async def _spend(tx: Transaction, token_digest: bytes) -> Invitation:
     if not spent:
         raise NotFound("this invitation was used just now")
     return invitation
+
+
+async def _require_seat_now(tx: Transaction, org_id: UUID) -> None:
+    """An invitation kept a seat free; a plan that ended since may have taken it."""
+    await require_room(tx, org_id, Allowance.SEATS, await count_members(tx, org_id))
 
 
 def _to_invitation(row: Record) -> Invitation:

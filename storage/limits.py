@@ -26,7 +26,7 @@ ORG_LIMITS_MAX = 1000
 THRESHOLDS = (50, 80, 100)
 """At which percentages a budget tells, when nothing else was asked for."""
 
-_COLUMNS = "limit_id, org_id, key_id, model, kind, period, amount, hard, thresholds"
+_COLUMNS = "limit_id, org_id, key_id, model, kind, period, amount, hard, thresholds, of_plan"
 
 
 class LimitScope(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +70,7 @@ async def set_limit(
             f"""
             UPDATE limits SET amount = $6, hard = $7, thresholds = $8, updated_at = now()
              WHERE org_id = $1 AND key_id IS NOT DISTINCT FROM $2 AND model IS NOT DISTINCT FROM $3
-               AND kind = $4 AND period = $5 AND removed_at IS NULL
+               AND kind = $4 AND period = $5 AND removed_at IS NULL AND NOT of_plan
             RETURNING {_COLUMNS}
             """,  # noqa: S608
             *_arguments(org_id, scope),
@@ -93,7 +93,7 @@ async def unset_limit(db: Database, actor: Actor, scope: LimitScope) -> Limit | 
             f"""
             UPDATE limits SET removed_at = now(), updated_at = now()
              WHERE org_id = $1 AND key_id IS NOT DISTINCT FROM $2 AND model IS NOT DISTINCT FROM $3
-               AND kind = $4 AND period = $5 AND removed_at IS NULL
+               AND kind = $4 AND period = $5 AND removed_at IS NULL AND NOT of_plan
             RETURNING {_COLUMNS}
             """,  # noqa: S608
             *_arguments(org_id, scope),
@@ -105,8 +105,11 @@ async def unset_limit(db: Database, actor: Actor, scope: LimitScope) -> Limit | 
     return limit
 
 
-async def select_limits(db: Queries, org_id: UUID, key_id: str | None = None) -> list[LimitStanding]:
-    """An organization's live limits, or one key's own, each with its window of this moment."""
+async def select_limits(
+    db: Queries, org_id: UUID, key_id: str | None = None, *, of_plan: bool = False
+) -> list[LimitStanding]:
+    """An organization's live limits, or one key's own, each with its window of this moment. `of_plan`: those
+    that its plan sets, and its credit, instead of its own."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS}, coalesce(w.settled, 0) AS settled, coalesce(w.written_off, 0) AS written_off,
@@ -119,12 +122,13 @@ async def select_limits(db: Queries, org_id: UUID, key_id: str | None = None) ->
          CROSS JOIN LATERAL (
                SELECT sum(held) FILTER (WHERE held > 0) AS held FROM quota_leases
                 WHERE limit_id = limits.limit_id AND window_start = begins) q
-         WHERE org_id = $1 AND ($2::text IS NULL OR key_id = $2) AND removed_at IS NULL
+         WHERE org_id = $1 AND ($2::text IS NULL OR key_id = $2) AND removed_at IS NULL AND of_plan = $3
          ORDER BY key_id NULLS FIRST, model NULLS FIRST, kind, period
          LIMIT {ORG_LIMITS_MAX}
         """,  # noqa: S608
         org_id,
         key_id,
+        of_plan,
     )
     return [
         LimitStanding(
@@ -161,7 +165,7 @@ async def _insert_limit(
     tx: Transaction, org_id: UUID, scope: LimitScope, amount: int, hard: bool, thresholds: Sequence[int]
 ) -> Record:
     count = await tx.fetch_value(
-        "SELECT count(*) FROM limits WHERE org_id = $1 AND removed_at IS NULL", org_id
+        "SELECT count(*) FROM limits WHERE org_id = $1 AND removed_at IS NULL AND NOT of_plan", org_id
     )
     if count >= ORG_LIMITS_MAX:
         raise Conflict(f"an organization has {ORG_LIMITS_MAX} limits at most")
@@ -208,4 +212,5 @@ def _to_limit(row: Record) -> Limit:
         amount=row["amount"],
         hard=row["hard"],
         thresholds=tuple(row["thresholds"]),
+        of_plan=row["of_plan"],
     )

@@ -26,11 +26,6 @@ class Plan(StrEnum):
     PRO = "pro"
     ENTERPRISE = "enterprise"
 
-    @property
-    def allows_byok(self) -> bool:
-        """Bring-your-own provider keys come with Pro and Enterprise."""
-        return self is not Plan.FREE
-
 
 class OrgStatus(StrEnum):
     ACTIVE = "active"
@@ -57,6 +52,12 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """When it goes, if its end was asked for."""
     suspension_reason: str | None = None
     """Why staff suspended it."""
+    payment_state: str | None = None
+    """past_due, unpaid or incomplete, where a payment is; see `stripe_subscriptions`."""
+    seats: int | None = None
+    """How many were bought; None: as many as its plan has."""
+    prepaid: bool = False
+    """It pays in advance: what goes up with the platform's keys ends with its credit."""
 
 
 class User(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +120,8 @@ class ProviderCredential(msgspec.Struct, frozen=True, kw_only=True):
     revoked_at: datetime | None
     verified_at: datetime | None = None
     """When the provider let it in, where that was tried."""
+    suspended_at: datetime | None = None
+    """Since when the plan does not allow it: it is kept for a while, and not used."""
 
 
 class SealedCredential(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +161,8 @@ class GatewayKey(msgspec.Struct, frozen=True, kw_only=True):
     """Answers tell how long each stage took."""
     allowed_endpoints: tuple[str, ...] | None = None
     allowed_networks: tuple[str, ...] | None = None
+    suspended_providers: tuple[str, ...] = ()
+    """Those whose keys the organization brought, and may not use on its plan."""
 
     def __repr__(self) -> str:
         return f"GatewayKey({self.key_id!r}, org_id={self.org_id!r})"
@@ -263,6 +268,8 @@ class LimitKind(StrEnum):
     TOKENS = "tokens"
     CONCURRENT = "concurrent"
     MONEY = "money"
+    CREDIT = "credit"
+    """Money paid in advance; only what goes up with the platform's keys is taken from it."""
 
 
 class Period(StrEnum):
@@ -290,6 +297,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     amount: int
     hard: bool
     thresholds: tuple[int, ...]
+    of_plan: bool = False
+    """A ceiling that the plan sets: nobody of the organization changes it."""
 
 
 class RouteTarget(msgspec.Struct, frozen=True, kw_only=True):

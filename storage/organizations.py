@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from uuid import UUID, uuid4
 
-from storage import audit
+from storage import audit, plans
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import NotFound
@@ -16,7 +16,8 @@ from storage.sealing import SALT_BYTES
 PAGE_ROWS_MAX = 1000
 """The most that one listing returns, whatever was asked."""
 COLUMNS = """
-    o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, o.suspension_reason
+    o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, o.suspension_reason,
+    o.payment_state, o.seats, o.prepaid
 """
 """What `to_organization` reads, of organizations called `o`."""
 
@@ -43,6 +44,7 @@ async def insert_organization(tx: Transaction, actor: Actor, name: str, plan: Pl
         secrets.token_bytes(SALT_BYTES),
     )
     details = {"name": name, "plan": plan.value}
+    await plans.apply_ceilings(tx, org_id, plan)
     await audit.record(tx, actor, Event.ORGANIZATION_CREATED, org_id, str(org_id), details)
     assert row is not None
     return to_organization(row)
@@ -94,9 +96,10 @@ async def select_organizations_by_user(db: Queries, user_id: UUID) -> list[tuple
 
 
 async def set_plan(db: Database, actor: Actor, org_id: UUID, plan: Plan) -> Organization:
-    """Changes the plan; gateways learn of it at once. Raises NotFound. The same plan again changes
-    nothing."""
-    return await _set(db, actor, org_id, "plan", plan.value, Event.ORGANIZATION_PLAN_CHANGED)
+    """`plans.change_plan` in a transaction of its own. Raises NotFound."""
+    async with db.transaction() as tx:
+        await plans.change_plan(tx, actor, org_id, plan)
+        return await select_organization(tx, org_id)
 
 
 async def set_status(db: Database, actor: Actor, org_id: UUID, status: OrgStatus) -> Organization:
@@ -155,4 +158,7 @@ def to_organization(row: Record) -> Organization:
         mfa_required=row["mfa_required"],
         delete_after=row["delete_after"],
         suspension_reason=row["suspension_reason"],
+        payment_state=row["payment_state"],
+        seats=row["seats"],
+        prepaid=row["prepaid"],
     )

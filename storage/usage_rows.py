@@ -44,6 +44,36 @@ _MAKE_BATCH = f"CREATE TEMPORARY TABLE IF NOT EXISTS usage_batch ({_BATCH_COLUMN
 _NAMES = ", ".join(COLUMNS)
 _LATE = f"""(request_id BETWEEN '{LATE_PREFIX}-0000-0000-0000-000000000000'
                          AND '{LATE_PREFIX}-ffff-ffff-ffff-ffffffffffff')"""
+_COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "server_tool_calls",
+)
+_SUMS = ", ".join(f"sum({name}) AS {name}" for name in _COUNTS)
+_GROUP = ", ".join(
+    (
+        "org_id",
+        "minute",
+        "key_id",
+        "provider",
+        "model_asked",
+        "model",
+        "requests",
+        "incomplete",
+        "unpriced",
+        *_COUNTS,
+        "cost",
+        "charged",
+        "last_at",
+        "reserved",
+    )
+)  # those of `usage_group`, in order
 # Sorted, so that two who send the same rows do so in the same order; and each row once. The data plane may
 # read no more of `usage` than which rows were new, so the rest is taken from the batch.
 _STORE = f"""
@@ -59,18 +89,24 @@ _STORE = f"""
           WHERE NOT {_LATE} OR (request_id, started_at) IN (SELECT request_id, started_at FROM late)
          ON CONFLICT DO NOTHING RETURNING started_at, request_id),
     groups AS (
-         SELECT org_id, date_trunc('minute', started_at, 'UTC'), key_id, provider, coalesce(model_asked, ''),
-                coalesce(model_answered, model_asked, ''), count(*) AS requests,
-                count(*) FILTER (WHERE NOT usage_complete), count(*) FILTER (WHERE cost_picodollars IS NULL),
-                sum(input_tokens), sum(output_tokens), sum(cache_read_tokens), sum(cache_write_5m_tokens),
-                sum(cache_write_1h_tokens), sum(reasoning_tokens), sum(input_audio_tokens),
-                sum(output_audio_tokens), sum(server_tool_calls),
-                least(coalesce(sum(cost_picodollars), 0), 9223372036854775807)::bigint,
-                least(sum(charged_picodollars), 9223372036854775807)::bigint, max(started_at), NOT {_LATE}
+         SELECT org_id, date_trunc('minute', started_at, 'UTC') AS minute, key_id, provider,
+                coalesce(model_asked, '') AS model_asked, coalesce(model_answered, model_asked, '') AS model,
+                count(*) AS requests, count(*) FILTER (WHERE NOT usage_complete) AS incomplete,
+                count(*) FILTER (WHERE cost_picodollars IS NULL) AS unpriced,
+                {_SUMS},
+                least(coalesce(sum(cost_picodollars), 0), 9223372036854775807)::bigint AS cost,
+                least(sum(charged_picodollars), 9223372036854775807)::bigint AS charged,
+                max(started_at) AS last_at, NOT {_LATE} AS reserved, credential_kind = 'platform' AS platform
            FROM batch JOIN added USING (started_at, request_id)
-          GROUP BY 1, 2, 3, 4, 5, 6, NOT {_LATE})
-    SELECT coalesce(sum(requests), 0)::bigint, account_usage($1, array_agg(ROW(groups.*)::usage_group))
-      FROM groups
+          GROUP BY 1, 2, 3, 4, 5, 6, NOT {_LATE}, credential_kind = 'platform'),
+    billable AS (
+         SELECT org_id, date_trunc('hour', minute, 'UTC'), sum(requests)::bigint, sum(unpriced)::bigint,
+                least(sum(charged), 9223372036854775807)::bigint,
+                least(coalesce(sum(charged) FILTER (WHERE reserved), 0), 9223372036854775807)::bigint
+           FROM groups WHERE platform GROUP BY 1, 2)
+    SELECT (SELECT coalesce(sum(requests), 0)::bigint FROM groups),
+           account_usage($1, (SELECT array_agg(ROW({_GROUP})::usage_group) FROM groups),
+                         (SELECT array_agg(ROW(billable.*)::billable_group) FROM billable))
 """  # noqa: S608
 
 

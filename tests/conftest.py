@@ -14,14 +14,24 @@ import trustme
 from storage.bridge import Database, open_database
 from storage.migrate import migrate
 from tests.support.postgres import PostgresServer, run_in_own_trio, running_server
+from tests.support.tenant import own_tenant as own_tenant
+from tests.support.tenant import tenant_template as tenant_template
 
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
 
 # What is tested there hangs on programs, browsers and bytes, not on Python's version.
-_ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta", "reach"}
+_ONE_PYTHON = {"admin", "bench", "deploy", "docs", "faults", "fuzz", "karta", "reach"}
 # Of the SDKs' tests those that tell most of the gateway's own ways run on each.
 _EACH_PYTHON_SDK = {"test_bytes.py", "test_anthropic_messages.py", "test_openai_text.py"}
+# Of the gateway's those about money, files and the database: arithmetic, and what other programs do.
+_ONE_PYTHON_GATEWAY = tuple(
+    f"test_{subject}"
+    for subject in (
+        *("admission", "price", "quota", "refill", "scope", "ship", "slot"),
+        *("snapshot", "spool", "tries", "usage"),
+    )
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             folder in _ONE_PYTHON
             or (folder == "storage" and _is_about_sql(item))
             or (folder == "sdk" and item.path.name not in _EACH_PYTHON_SDK)
+            or (folder == "gateway" and item.path.name.startswith(_ONE_PYTHON_GATEWAY))
         ):
             item.add_marker("one_python")
 
@@ -41,7 +52,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _is_about_sql(item: pytest.Item) -> bool:
     """What Postgres does is the same for each Python; the bridge to it is tried with each."""
     asked_for: list[str] = getattr(item, "fixturenames", [])
-    return "postgres_server" in asked_for and not item.path.name.startswith("test_bridge")
+    about = "postgres_server" in asked_for or item.path.name.startswith("test_audit")
+    return about and not item.path.name.startswith("test_bridge")
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ async def _key_id(call: Call[Any, Any]) -> str:
 
 async def _set(call: Call[NewLimit, None], key_id: str | None) -> LimitAnswer:
     asked = call.body
-    periods = _PERIODS[asked.kind]
+    periods = _PERIODS.get(asked.kind)
+    if periods is None:
+        raise invalid(f"It is one of {', '.join(_PERIODS)}.", "$.kind")
     if asked.period not in periods:
         raise invalid(f"For {asked.kind.value} it is one of {', '.join(periods)}.", "$.period")
     try:

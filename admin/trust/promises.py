@@ -6,6 +6,7 @@ Only what is there is told. A promise without code behind it has no row.
 from __future__ import annotations
 
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from admin import throttle, transport
 from admin.settings import AdminSettings
@@ -71,11 +72,24 @@ def promises(settings: AdminSettings) -> list[Promise]:
             ),
         ),
         Promise(
+            "Errors",
+            "A fault is reported by its class and its place in the code, with the ids of the organization "
+            "and the user, and the role. Messages, variables, headers, cookies, addresses, forms, queries "
+            "and prompts are never part of a report.",
+            (f"this server reports faults to {_host(settings)}",),
+        ),
+        Promise(
             "Prompts and answers",
             "The gateway passes them on and stores neither. What is kept of a request is what was used: its "
             "time, model, tokens and cost.",
         ),
     ]
+
+
+def _host(settings: AdminSettings) -> str:
+    if settings.sentry_dsn is None:
+        return "nobody but its own log"
+    return urlsplit(settings.sentry_dsn.get_secret_value()).hostname or ""
 
 
 def _told(what: str, rule: Rule, by: str = "address") -> str:

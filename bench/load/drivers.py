@@ -18,6 +18,8 @@ from bench.load.tally import Tally
 
 # Ten seconds of 1,000 requests a second.
 backlog_max = 10_000
+# Streams to be held open that are being opened at once.
+opening_max = 64
 _SECOND_NS = 1_000_000_000
 
 
@@ -162,20 +164,36 @@ class OpenLoop(LoadDriver):
 
 
 class HoldOpen(LoadDriver):
-    """Opens one stream on each connection and leaves it there; `held` counts those that began."""
+    """Opens one stream on each connection and leaves it there; `held` counts those that began.
+
+    At most `opening_max` are being opened at once: what is asked is the cost of streams that are open, and a
+    process keeps what it needed at its busiest.
+    """
 
     def __init__(self, plan: LoadPlan, tally: Tally) -> None:
         super().__init__(plan, tally)
         self.held = 0
+        self._unopened = iter(self.connections)
+
+    def start(self) -> None:
+        for _ in range(opening_max):
+            self._open_next()
+
+    def _open_next(self) -> None:
+        connection = next(self._unopened, None)
+        if connection is not None:
+            self.dialler.want(connection)
 
     def connected(self, connection: LoadConnection) -> None:
         connection.ask(self.next_request(), perf_counter_ns())
 
     def first_event(self, _connection: LoadConnection) -> None:
         self.held += 1
+        self._open_next()
 
     def answered(self, connection: LoadConnection) -> None:
         connection.fail(Failure.EVENTS, "a stream that was to stay open ended")
 
-    def lost(self, connection: LoadConnection) -> None:
+    def lost(self, connection: LoadConnection) -> None:  # noqa: ARG002
         """A lost stream is a failure that was booked; it is not opened again."""
+        self._open_next()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from karta import database_choice, lifeline
 from karta.commands.up import port, worker_count
 from karta.terminal import CommandError, print_error, print_json
+from storage import error_reports
 
 if TYPE_CHECKING:
     from admin.provider_check import Endpoint
@@ -79,6 +80,7 @@ def run_gateway(given: argparse.Namespace) -> None:
     if given.workers is not None:
         overrides["workers"] = given.workers
     settings = GatewaySettings.load(**overrides)
+    error_reports.begin(settings, "gateway")
     try:
         with _errors_told(str(settings.gateway_bind), "KARTA_GATEWAY_BIND"):
             if settings.workers == 1:
@@ -118,6 +120,7 @@ def run_admin(given: argparse.Namespace) -> None:
     from admin.settings import AdminSettings
 
     settings = AdminSettings.load(**_database_overrides(given))
+    error_reports.begin(settings, "admin")
     endpoints = _load_endpoints(development=settings.env == "development")
     with _errors_told(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
         main(settings, endpoints, on_ready=_announce(given, "admin_url"))

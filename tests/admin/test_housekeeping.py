@@ -13,9 +13,13 @@ from admin.housekeeping import do_round, keep_house
 from storage import idempotency
 from storage.audit_checkpoints import select_last_checkpoint
 from storage.bridge import Database
+from storage.credentials import select_credentials, set_credential
 from storage.errors import DatabaseUnavailable
+from storage.limits import select_limits
+from storage.model import Plan
 from storage.organization_end import request_end
-from storage.organizations import select_organization
+from storage.organizations import select_organization, set_plan
+from storage.plans import SUSPENDED_KEPT
 from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, make_person
 from tests.admin.management_api.client import mint
 from tests.storage.test_audit import tamper
@@ -52,6 +56,24 @@ async def test_chains_are_signed_and_what_is_wrong_is_told(
     assert await select_last_checkpoint(admin_db, org_id) == first
     assert "karta audit verify" in caplog.text
     assert str(org_id) in caplog.text
+
+
+async def test_suspended_provider_keys_go_and_ceilings_are_renewed(
+    admin_db: Database, owner_db: Database, person: Person
+) -> None:
+    org_id = person.organization.org_id
+    secret = bytearray(b"sk-ant-0123456789-abcd")
+    await set_credential(admin_db, ACTOR, MASTER_KEYS, org_id=org_id, provider="anthropic", secret=secret)
+    await set_plan(admin_db, ACTOR, org_id, Plan.FREE)
+    await owner_db.execute(
+        "UPDATE provider_credentials SET suspended_at = now() - $1::interval", SUSPENDED_KEPT
+    )
+    await owner_db.execute("UPDATE limits SET amount = 1 WHERE of_plan")
+    await do_round(admin_db)
+    [credential] = await select_credentials(admin_db, org_id)
+    assert credential.revoked_at is not None
+    standings = await select_limits(admin_db, org_id, of_plan=True)
+    assert min(standing.limit.amount for standing in standings) > 1
 
 
 async def test_kept_answers_are_forgotten_after_a_day(

@@ -117,7 +117,7 @@ async def test_what_runs_is_set_apart_and_then_settled_to_what_it_was(
         await client.send(post(own_tenant.token, STREAM_BODY))
         await client.read_until(chunk(EVENTS[0]))
         worst = (WORST_TOKENS - 100) * 3_750_000 + 100 * 15_000_000
-        expected = {"requests": 1, "tokens": WORST_TOKENS, "money": worst, "concurrent": 1}
+        expected = {"requests": 1, "tokens": WORST_TOKENS, "money": worst, "concurrent": 1, "credit": 0}
         for limit in limits:
             await until_agreed(gateway, limit, settled=0, reserved=expected[limit.kind.value])
         assert gateway.worker.refill.ledger.reserved() == {kind: expected[kind.value] for kind in LimitKind}

@@ -98,12 +98,27 @@ async def test_without_any_key_the_mend_is_told(stage: Stage, own_tenant: Tenant
         assert await gateway.settled(0) == []
 
 
-async def test_a_free_plan_has_no_own_key(stage: Stage, own_tenant: Tenant) -> None:
+async def test_a_plan_without_own_keys_refuses_them_at_once(stage: Stage, own_tenant: Tenant) -> None:
+    """Not by the platform's account instead, until somebody says so by revoking the key."""
     async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
         await poll(lambda: gateway.worker.snapshot.listening)
-        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        credential_id = await set_byok(gateway.db, own_tenant, OWN_KEY)
         await until_key(gateway, provider, own_tenant.token, OWN_KEY)
         await set_plan(gateway.db, ACTOR, own_tenant.org_id, Plan.FREE)
+        (record,) = gateway.worker.snapshot._records.values()
+        await poll(lambda: record.suspended)
+        asked = len(provider.lines)
+        refused = await gateway.ask(post(own_tenant.token))
+        assert refused.status == 403
+        assert "suspended" in json.loads(refused.body)["error"]["message"]
+        assert len(provider.lines) == asked
+        await set_plan(gateway.db, ACTOR, own_tenant.org_id, Plan.PRO)
+        await poll(lambda: record.key.credentials)
+        await until_key(gateway, provider, own_tenant.token, OWN_KEY)
+        await set_plan(gateway.db, ACTOR, own_tenant.org_id, Plan.FREE)
+        await poll(lambda: record.suspended)
+        await revoke_credential(gateway.db, ACTOR, credential_id)
+        await poll(lambda: not record.suspended)
         await until_key(gateway, provider, own_tenant.token, PLATFORM_KEY)
 
 

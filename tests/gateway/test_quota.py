@@ -109,6 +109,7 @@ def test_each_kind_counts_its_own() -> None:
         LimitKind.TOKENS: 10,
         LimitKind.CONCURRENT: 1,
         LimitKind.MONEY: 20,
+        LimitKind.CREDIT: 20,
     }
     held.settle(7, 9)
     left = {one.kind: worker.ledger.remaining(one, 0)[0] for one in limits}
@@ -117,6 +118,7 @@ def test_each_kind_counts_its_own() -> None:
         LimitKind.TOKENS: 993,
         LimitKind.CONCURRENT: 1000,
         LimitKind.MONEY: 991,
+        LimitKind.CREDIT: 991,
     }
 
 

@@ -22,7 +22,7 @@ from storage.api_keys import (
 from storage.audit import select_audit_rows
 from storage.bridge import Database
 from storage.credentials import revoke_credential, set_credential
-from storage.errors import CheckFailed, Conflict, InvalidReference, InvalidValue, NotFound
+from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound
 from storage.model import Actor, GatewayKey, Mode, Organization, OrgStatus, Plan
 from storage.organizations import create_organization, set_plan, set_status
 from storage.sealing import MasterKeys, open_sealed
@@ -116,7 +116,7 @@ async def test_other_organizations_keys_are_not_there(
 
 
 async def test_what_cannot_be_minted(admin_db: Database, actor: Actor, org: Organization) -> None:
-    with pytest.raises(InvalidReference):
+    with pytest.raises(NotFound):
         await mint_key(admin_db, actor, org_id=uuid4(), name="k", mode=Mode.LIVE)
     with pytest.raises(CheckFailed):
         await mint_key(admin_db, actor, org_id=org.org_id, name="", mode=Mode.LIVE)

@@ -17,10 +17,12 @@ from storage.credentials import (
     select_credentials,
     set_credential,
     shred,
+    shred_suspended,
 )
 from storage.errors import CheckFailed, Conflict, DatabaseBusy, InvalidValue, NotFound, PlanRefused, SealError
 from storage.model import Actor, Organization, Plan, ProviderCredential, SealedCredential
 from storage.organizations import create_organization, set_plan
+from storage.plans import SUSPENDED_KEPT
 from storage.sealing import MasterKeys, open_sealed
 from tests.support.postgres import PostgresServer
 
@@ -275,3 +277,28 @@ async def test_material_and_revocation_go_together(keeper: Keeper, owner_db: Dat
     ):
         with pytest.raises(CheckFailed):
             await owner_db.execute(sql)
+
+
+async def test_what_is_suspended_is_kept_for_a_while_and_then_shredded(
+    keeper: Keeper, owner_db: Database, postgres_server: PostgresServer, database_name: str
+) -> None:
+    credential = await keeper.set()
+    [sealed] = await keeper.sealed()
+    await set_plan(keeper.db, keeper.actor, keeper.org_id, Plan.FREE)
+    assert await shred_suspended(keeper.db, keeper.actor) == 0
+    await owner_db.execute("CHECKPOINT")
+    assert sealed.ciphertext in postgres_server.read_relation("provider_credentials", database_name)
+    await owner_db.execute(
+        "UPDATE provider_credentials SET suspended_at = now() - $1::interval", SUSPENDED_KEPT
+    )
+    assert await shred_suspended(keeper.db, keeper.actor) == 1
+    assert await shred_suspended(keeper.db, keeper.actor) == 0
+    await owner_db.execute("CHECKPOINT")
+    assert sealed.ciphertext not in postgres_server.read_relation("provider_credentials", database_name)
+    [gone] = await select_credentials(keeper.db, keeper.org_id)
+    assert gone.revoked_at is not None
+    await set_plan(keeper.db, keeper.actor, keeper.org_id, Plan.PRO)
+    assert await keeper.sealed() == []
+    row = (await select_audit_rows(keeper.db, keeper.org_id))[-2]
+    assert (row.event, row.subject) == ("credential:revoked", str(credential.credential_id))
+    assert "suspended for 30 days" in row.details

@@ -11,10 +11,6 @@ from storage import model
 from storage.model import GatewayKey, Mode, OrgStatus, Plan, SealedCredential, UsageRecord
 
 
-def test_which_plans_allow_provider_keys_of_ones_own() -> None:
-    assert {plan for plan in Plan if plan.allows_byok} == {Plan.PRO, Plan.ENTERPRISE}
-
-
 def test_records_are_frozen() -> None:
     kinds = [
         kind for kind in vars(model).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)

@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 
 from bench.load.answer import Failure
-from bench.load.drivers import ClosedLoop, OpenLoop
+from bench.load.connection import LoadConnection
+from bench.load.drivers import ClosedLoop, HoldOpen, OpenLoop, opening_max
 from bench.load.plan import Expectation, Question
 from bench.load.tally import Tally
 from tests.bench.load.driving import plan_for, tally_against, tally_of
@@ -96,3 +97,18 @@ def test_a_warm_up_is_checked_but_not_counted() -> None:
     tally = tally_against(script, warmup_seconds=0.2, expectation=Expectation(), question=Question())
     assert tally.failures == {Failure.STATUS: 1}
     assert tally.requests < tally.answers_checked
+
+
+def test_streams_to_be_held_are_opened_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = HoldOpen(plan_for("http://127.0.0.1:1", driver="hold", connections=opening_max + 3), Tally())
+    wanted: list[LoadConnection] = []
+    monkeypatch.setattr(driver.dialler, "want", wanted.append)
+    driver.start()
+    assert wanted == driver.connections[:opening_max]
+    driver.first_event(wanted[0])
+    driver.lost(wanted[1])
+    assert wanted == driver.connections[: opening_max + 2]
+    driver.first_event(wanted[2])
+    driver.first_event(wanted[3])
+    assert wanted == driver.connections
+    assert driver.held == 3
