@@ -24,6 +24,13 @@ class AdminSettings(MailSettings, StripeSettings):
     admin_bind: BindSetting = Field(
         default=Bind("127.0.0.1", 8000), description="Where the admin pages are served."
     )
+    admin_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many processes serve the admin pages, on one port. One answers some 200 pages a "
+        "second, and takes up to 4 connections to the database.",
+    )
     admin_url: str | None = Field(
         default=None,
         description="The admin pages' own origin as browsers see it: what links in mail name, and what "
