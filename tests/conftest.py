@@ -21,7 +21,7 @@ TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
 
 # What is tested there hangs on programs, browsers and bytes, not on Python's version.
-_ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta", "reach"}
+_ONE_PYTHON = {"admin", "bench", "deploy", "docs", "faults", "fuzz", "karta", "reach"}
 # Of the SDKs' tests those that tell most of the gateway's own ways run on each.
 _EACH_PYTHON_SDK = {"test_bytes.py", "test_anthropic_messages.py", "test_openai_text.py"}
 # Of the gateway's those about money, files and the database: arithmetic, and what other programs do.

@@ -54,7 +54,7 @@ def dialer(receiver: Receiver) -> Dialer:
 
 @asynccontextmanager
 async def working(db: Database, receiver: Receiver) -> AsyncIterator[Worker]:
-    worker = Worker(db, KEYS, dialer(receiver), "https://admin.example.com", idle_seconds=0.02)
+    worker = Worker(db, KEYS, dialer(receiver), idle_seconds=0.02)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.run)
         yield worker
@@ -192,8 +192,8 @@ async def test_who_says_gone_is_left_alone_and_the_owners_are_told(
                 await trio.sleep(0.02)
     assert found.reason == "gone"
     [letter] = [one.letter for one in await select_waiting(admin_db, KEYS)]
-    assert letter.recipient == "ada@example.com"
-    assert "410 Gone" in letter.text
+    assert letter is not None
+    assert (letter.recipient, letter.facts["cause"]) == ("ada@example.com", "gone")
 
 
 async def test_one_slow_receiver_holds_up_no_other(
