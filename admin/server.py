@@ -9,9 +9,11 @@ state is in the database.
 from __future__ import annotations
 
 import gc
+import math
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -23,15 +25,24 @@ from hypercorn.trio import serve as hypercorn_serve
 from admin import http1
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
+from admin.bookkeeping import keep_books
 from admin.housekeeping import keep_house
+from admin.mail.mailer import keep_sending
+from admin.payment_events import PaymentEvents
+from admin.payment_upkeep import PaymentUpkeep
+from admin.payments import no_payments
 from admin.provider_check import Endpoint
 from admin.services import Services
-from admin.settings import AdminSettings
+from admin.settings import STALLED_SECONDS, AdminSettings
+from admin.stripe_payments import StripePayments
+from admin.webhooks.standalone import make_dialer
+from admin.webhooks.worker import Worker
 from storage.bridge import open_database
 from storage.settings import Bind, is_loopback
 
 ROLE = "karta_admin"
-DATABASE_CONNECTIONS_MAX = 4
+DATABASE_CONNECTIONS_MAX = 6
+"""Of which the delivery worker keeps two busy at most."""
 GRACE_SECONDS = 5.0
 """How long answers under way may take to finish at a stop."""
 STOP_SECONDS_MAX = 8.0
@@ -55,7 +66,7 @@ def main(
     """
     _calm_collector()
     shared = None if listening is None else socket.socket(fileno=listening)
-    with shared or listen(settings.admin_bind) as listener:
+    with shared or listen(settings.admin_bind, settings.admin_stalled_seconds) as listener:
         trio.run(_run, settings, endpoints, listener, on_ready)
 
 
@@ -93,10 +104,28 @@ async def serve(
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
-        services = Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {})
+        dialer = make_dialer(settings, origin)
+        payments = no_payments() if settings.stripe_api_key is None else StripePayments(settings)
+        addresses = settings.load_allowed_addresses()
+        events = PaymentEvents(db, payments)
+        services = Services(
+            *(db, settings, PasswordCheck(), origin, master_keys, endpoints or {}),
+            webhooks=dialer,
+            payments=payments,
+            stripe_addresses=addresses,
+            wake_payments=events.wake,
+        )
         app = create_app(services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
+            nursery.start_soon(keep_sending, services)
+            if payments.is_set_up:
+                metered = settings.stripe_meter_event is not None
+                nursery.start_soon(events.run)
+                nursery.start_soon(PaymentUpkeep(db, payments, addresses, metered=metered).run)
+            nursery.start_soon(keep_books, db)
+            if settings.webhooks_deliver and master_keys is not None:
+                nursery.start_soon(Worker(db, master_keys, dialer).run)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)
@@ -105,10 +134,18 @@ async def serve(
             nursery.cancel_scope.cancel()
 
 
-def listen(bind: Bind) -> socket.socket:
-    """The listening socket. Raises `OSError`."""
+def listen(bind: Bind, stalled_seconds: float = STALLED_SECONDS) -> socket.socket:
+    """The listening socket. Raises `OSError`.
+
+    A connection whose other end takes nothing for `stalled_seconds` is reset by the kernel: Hypercorn writes
+    in a shielded scope, which no deadline of ours ends, and an export would stay in the making for ever.
+    """
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    return socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
+    listener = socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
+    if sys.platform == "linux":
+        # What is accepted has it too.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(stalled_seconds * 1000))
+    return listener
 
 
 def browser_url(listener: socket.socket) -> str:

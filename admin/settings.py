@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from admin.mail.settings import MailSettings
+from admin.stripe_settings import StripeSettings
+from admin.trust.security_txt import NotSecurityTxt, SignedFile
+from admin.trust.security_txt import load as load_signed
 from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
 from storage.errors import InvalidValue
-from storage.settings import Bind, BindSetting, ServerSettings
+from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
 
+STALLED_SECONDS = 60.0
 
-class AdminSettings(ServerSettings):
+
+class AdminSettings(MailSettings, StripeSettings):
     """What `karta admin` reads."""
 
     admin_bind: BindSetting = Field(
@@ -54,6 +61,11 @@ class AdminSettings(ServerSettings):
         "is the abuse form.",
         examples=["security@example.com"],
     )
+    security_txt_file: Path | None = Field(
+        default=None,
+        description="A security.txt that you have signed (`gpg --clearsign`), served as it is until it "
+        "expires; after that, and unset, one without a signature. It is read at the start.",
+    )
     abuse_email: str | None = Field(
         default=None,
         description="Who is sent each report of abuse by mail. Unset, reports are only kept.",
@@ -62,11 +74,34 @@ class AdminSettings(ServerSettings):
     sub_processors_file: Path | None = Field(
         default=None, description="The list of sub-processors to show instead of the release's own."
     )
+    admin_stalled_seconds: float = Field(
+        default=STALLED_SECONDS,
+        gt=0,
+        le=3600,
+        description="For how long a browser may take nothing of an answer, an export for example, before its "
+        "connection is reset (on Linux).",
+    )
     session_hours: float = Field(
         default=12, gt=0, le=24 * 30, description="How long a sign-in lasts, at most."
     )
     session_idle_minutes: float = Field(
         default=120, gt=0, le=60 * 24 * 30, description="How long a sign-in lasts while nobody uses it."
+    )
+
+    webhooks_deliver: bool = Field(
+        default=True,
+        description="Whether the admin server sends outgoing webhooks itself. Set it to false where "
+        "`karta webhooks` runs.",
+    )
+    webhooks_allowed_networks: Annotated[tuple[Network, ...], BeforeValidator(split_list)] = Field(
+        default=(),
+        description="Private networks that outgoing webhooks may reach, comma separated. DANGEROUS where "
+        "others than you are customers: they choose the URLs. Empty, only addresses of the public internet "
+        "are reached, on ports 443 and 8443.",
+    )
+    webhooks_ca_file: Path | None = Field(
+        default=None,
+        description="Authorities that vouch for receivers of webhooks, as PEM, besides the system's.",
     )
 
     @property
@@ -84,10 +119,16 @@ class AdminSettings(ServerSettings):
                 "KARTA_ADMIN_URL: production needs the admin pages' own https origin, for example "
                 "https://admin.example.com"
             )
+        if self.webhooks_ca_file is not None and not self.webhooks_ca_file.is_file():
+            problems.append("KARTA_WEBHOOKS_CA_FILE: there is no such file")
         try:
             self.load_sub_processors()
         except NotSubProcessors as error:
             problems.append(f"KARTA_SUB_PROCESSORS_FILE: {error}")
+        try:
+            self.load_security_txt()
+        except NotSecurityTxt as error:
+            problems.append(f"KARTA_SECURITY_TXT_FILE: {error}")
         return problems
 
     @field_validator("public_url")
@@ -100,6 +141,10 @@ class AdminSettings(ServerSettings):
     def load_sub_processors(self) -> SubProcessors:
         """The list to show. Raises `NotSubProcessors`."""
         return load(self.sub_processors_file)
+
+    def load_security_txt(self) -> SignedFile | None:
+        """The signed file, which may have expired: no reason not to start. Raises `NotSecurityTxt`."""
+        return None if self.security_txt_file is None else load_signed(self.security_txt_file, self.admin_url)
 
     @field_validator("security_contact", "abuse_email")
     @classmethod

@@ -48,7 +48,9 @@ def milliseconds(microseconds: int) -> str:
 
 
 def dollars(picodollars: int) -> str:
-    """`$1,234.50`; of less than a cent as many digits as tell something: `$0.000124`."""
+    """`$1,234.50`; of less than a cent as many digits as tell something: `$0.000124`; below zero `-$3.00`."""
+    if picodollars < 0:
+        return f"-{dollars(-picodollars)}"
     if picodollars == 0 or picodollars >= _CENT:
         return f"${Decimal(picodollars) / _DOLLAR:,.2f}"
     if picodollars < _DOLLAR // 10**6:

@@ -49,9 +49,10 @@ Around the stages:
   answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended,
   and `journals` settles what nobody serves any more.
 - The process: `worker` puts it together; `probes`, `metrics` and `metric_page` tell of it, with `stages` (how
-  long requests take) and `loop_lag`; `fault` tells of Karta's own.
+  long requests take) and `loop_lag`; `fault` tells of Karta's own, in the log and to Sentry.
 - Who watches requests end: `watch` makes each an `ended`, for the `request_log` and the `traces` (`batches`
-  keeps writing from holding up anybody, `otlp` is OpenTelemetry's form, `trace_context` a client's trace).
+  keeps writing from holding up anybody, `otlp` is OpenTelemetry's form, `trace_context` a client's trace, and
+  `transactions` are Sentry's).
 - The processes: `supervisor` runs several workers, each in its `slot`; `control` is what they say to each
   other, `supervised` the worker's side of it. `shared_keys` and `peers` have a key verified once.
 

@@ -27,7 +27,7 @@ from gateway.api_request import guess_dialect
 from gateway.connection import Connection, Take
 from gateway.ending import Cut
 from gateway.entrance import Entrance
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.limits import Limits
 from gateway.readiness import Readiness
 from gateway.refusal import Dialect, Kind, Refusal, render
@@ -232,7 +232,8 @@ class Acceptor:
     async def _fail(self, connection: Connection, group: ExceptionGroup) -> None:
         """A fault of Karta's own. The log tells where, and nothing of the request: no message is repeated."""
         request_id = connection.request_id or self._request_id()
-        _log.error("request %s failed: %s", request_id, describe(group))
+        tell(_log, group, "request %s failed", request_id, request_id=request_id, grant=connection.blamed)
+        connection.blamed = None
         inbound = connection.inbound
         if connection.answered or connection.gone or inbound is None:
             connection.abort()

@@ -23,7 +23,7 @@ from typing import NewType
 
 import trio
 
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.guessing import Guesses
 from gateway.limits import Limits
 from gateway.peers import Alone, Peers, Verdict
@@ -181,7 +181,7 @@ class Authenticator:
             flight.fail(Refusal(Kind.UNAVAILABLE, "Karta's key database is away; try again.", retry_after=2))
         except Exception as error:
             # A fault of Karta's own. This task has no caller to end with it: those who wait are told.
-            _log.error("key %s cannot be verified: %s", parsed.key_id, describe(error))
+            tell(_log, error, "key %s cannot be verified", parsed.key_id)
             flight.fail(Refusal(Kind.INTERNAL, "Karta failed to verify this key."))
         else:
             assert flight.candidate is not None

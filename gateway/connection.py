@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from gateway import wire
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.limits import Limits
 from gateway.refusal import Kind, Refusal
 from gateway.request_reader import Inbound, RequestReader
@@ -67,6 +67,7 @@ class Connection:
         "_watchdog",
         "address",
         "answered",
+        "blamed",
         "cut_for",
         "deadline",
         "exchange",
@@ -135,6 +136,8 @@ class Connection:
         """That of the request the connection's task runs, if it runs one."""
         self.grant: Grant | None = None
         """What that request was granted, once it was."""
+        self.blamed: Grant | None = None
+        """For whom a fault of Karta's own happened."""
         self.cut_for: Cut | None = None
         """Why `running` was cancelled."""
         self.deadline = NEVER
@@ -275,7 +278,7 @@ class Connection:
         except Exception as error:
             if not isinstance(error, OSError):
                 # A fault of Karta's own, which costs this connection; events of others go on.
-                _log.error("a request failed: %s", describe(error))
+                tell(_log, error, "a request failed")
             self.abort()
             self.finish()
             return

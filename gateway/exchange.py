@@ -25,7 +25,7 @@ from gateway.authorize import Grant
 from gateway.connection import Connection
 from gateway.dial import Upstream
 from gateway.ending import Cut, ending_of
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.limits import Limits
 from gateway.meter import Metering
 from gateway.refusal import error_event
@@ -319,7 +319,8 @@ class Exchange:
         """A fault of Karta's own at the very end costs this connection: whoever called, an event or the
         watchdog, serves all the others too.
         """
-        _log.error("request %s failed at its end: %s", self.metering.request_id, describe(fault))
+        request_id = self.metering.request_id
+        tell(_log, fault, "request %s failed at its end", request_id, request_id=request_id, grant=self.grant)
         self.connection.abort()
         self.connection.finish()
 

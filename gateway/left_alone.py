@@ -10,7 +10,7 @@ import logging
 
 from gateway.ending import cut_by_provider, ending_of
 from gateway.exchange import Exchange
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.refusal import Kind, Refusal
 from storage.model import Outcome
 
@@ -49,7 +49,8 @@ def settle_failed(exchange: Exchange, error: Exception, *, counted: bool = False
     metering = exchange.metering
     ending = ending_of(error)
     if ending.refusal.kind is Kind.INTERNAL and not isinstance(error, OSError):
-        _log.error("request %s failed: %s", metering.request_id, describe(error))
+        request_id = metering.request_id
+        tell(_log, error, "request %s failed", request_id, request_id=request_id, grant=exchange.grant)
     if not connection.answered:
         metering.status = ending.refusal.status
     upstream.spoiled = True

@@ -169,6 +169,9 @@ class Pipeline:
                     spent_us = int((time.perf_counter() - began) * 1_000_000)
                     self.watch.refused(request_id, request, connection.grant, refusal, spent_us)
                 await self._refuse(connection, inbound, request, refusal, request_id)
+        except Exception:
+            connection.blamed = connection.grant
+            raise
         finally:
             connection.running = connection.grant = connection.cut_for = None
 

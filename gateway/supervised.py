@@ -41,13 +41,14 @@ from gateway.control import (
     Verified,
     Wrong,
 )
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.journals import take_journal
 from gateway.metric_page import counters
 from gateway.peers import Verdict
 from gateway.process import prepare_process
 from gateway.settings import GatewaySettings
 from gateway.worker import Worker, worker_database
+from storage import error_reports
 from storage.errors import StorageError
 
 # Of a queue that is full, all verified by one worker: longer means that somebody is stuck.
@@ -75,6 +76,7 @@ async def serve(sock: socket.socket) -> None:
         with ExitStack() as listeners:
             # The supervisor serves the figures of all.
             settings = GatewaySettings.load(**begin.overrides, metrics_bind=None)
+            error_reports.begin(settings, "gateway")
             sockets = [
                 listeners.enter_context(socket.socket(fileno=descriptor)) for descriptor in begin.listeners
             ]
@@ -235,7 +237,7 @@ class Supervised:
                     await trio.sleep(_AWAY_SECONDS)
                     continue
                 except Exception as error:
-                    _log.error("verified keys cannot be taken over: %s", describe(error))
+                    tell(_log, error, "verified keys cannot be taken over")
                 for _ in range(min(len(batch), len(self._entries))):
                     self._entries.popleft()
                 self._first -= len(batch)

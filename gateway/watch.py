@@ -1,4 +1,4 @@
-"""Whoever watches requests end: the request log and the traces, where they are wanted.
+"""Whoever watches requests end: the request log, the traces and Sentry, where they are wanted.
 
 Where nobody watches there is no `Watch`, and all a request pays is to see that there is none.
 """
@@ -13,7 +13,7 @@ from gateway import ended
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant
 from gateway.ended import Ended
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.meter import Metering
 from gateway.prices import Prices
 from gateway.refusal import Refusal
@@ -21,6 +21,7 @@ from gateway.request_log import RequestLog
 from gateway.settings import GatewaySettings
 from gateway.tally import Tally
 from gateway.traces import Traces
+from gateway.transactions import Transactions
 
 _log = logging.getLogger("karta.gateway.watch")
 
@@ -34,17 +35,19 @@ class Watch:
         log: RequestLog | None,
         traces: Traces | None,
         close: Callable[[], None] | None = None,
+        transactions: Transactions | None = None,
     ) -> None:
         """`close` ends what the traces are exported by."""
         self._prices = prices
         self._close = close
         self.log = log
         self.traces = traces
+        self.transactions = transactions
 
     @property
     def services(self) -> list[Callable[[], Awaitable[None]]]:
         """What has to run for it."""
-        return [one.run for one in (self.log, self.traces) if one is not None]
+        return [one.run for one in (self.log, self.traces, self.transactions) if one is not None]
 
     def settled(
         self,
@@ -84,9 +87,11 @@ class Watch:
                 self.log.take(one)
             if self.traces is not None:
                 self.traces.take(one)
+            if self.transactions is not None:
+                self.transactions.take(one)
         except Exception as error:
             # A request's end is no place to fail for the sake of those who watch.
-            _log.error("request %s cannot be told of: %s", request_id, describe(error))
+            tell(_log, error, "request %s cannot be told of", request_id, request_id=request_id)
 
     async def finish(self) -> None:
         """Tell what has not been told yet, at the end of the worker."""
@@ -95,6 +100,8 @@ class Watch:
                 await self.log.flush()
             if self.traces is not None:
                 await self.traces.flush()
+            if self.transactions is not None:
+                await self.transactions.flush()
         finally:
             if self.log is not None:
                 self.log.close()
@@ -107,10 +114,15 @@ def watching(settings: GatewaySettings, prices: Prices) -> Watch | None:
     log = None
     if settings.request_log is not None:
         log = RequestLog(settings.request_log, settings.request_log_percent)
+    transactions = None
+    if settings.sentry_dsn is not None and settings.sentry_traces_percent > 0:
+        transactions = Transactions(settings.sentry_traces_percent)
     if settings.traces_url is None:
-        return None if log is None else Watch(prices, log, None)
+        nobody = log is None and transactions is None
+        return None if nobody else Watch(prices, log, None, transactions=transactions)
     # A library of its own, and not a small one: only for those who want it.
     from gateway.otlp import SpanSender
 
     sender = SpanSender(settings.traces_url, version("karta"))
-    return Watch(prices, log, Traces(sender, settings.traces_percent), sender.close)
+    traces = Traces(sender, settings.traces_percent)
+    return Watch(prices, log, traces, sender.close, transactions)

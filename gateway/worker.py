@@ -28,7 +28,7 @@ from gateway.connection import Connection, Take
 from gateway.cutting import Cutter
 from gateway.dial import Pools
 from gateway.entrance import Entrance
-from gateway.fault import describe
+from gateway.fault import tell
 from gateway.journals import Leftovers
 from gateway.known_heads import KnownHeads
 from gateway.lane import Lane
@@ -396,5 +396,5 @@ async def _keep_running(service: Callable[[], Awaitable[None]]) -> None:
         try:
             await service()
         except* Exception as group:
-            _log.error("%s failed and starts again: %s", service.__qualname__, describe(group))
+            tell(_log, group, "%s failed and starts again", service.__qualname__)
         await trio.sleep(_RESTART_SECONDS)

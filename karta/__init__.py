@@ -16,5 +16,5 @@ database, calls one function of `storage` (or starts one program), and prints wh
 - `children`: the programs `karta up` runs, and what each is given.
 - `admin_processes`: several processes of the admin pages on one port.
 - `up`: puts those together; `welcome` prints the friendly block.
-- `diagnosis`: what `karta doctor` finds out.
+- `diagnosis`, `database_checks`: what `karta doctor` finds out.
 """

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from karta.commands import (
     audit,
     bench,
+    billing,
     budget,
     byok,
     doctor,
@@ -30,13 +31,16 @@ from karta.commands import (
     staff,
     up,
     usage,
+    webhooks,
 )
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
+from storage import error_reports
 
 EXIT_INTERRUPTED = 130
 GROUPS = (
     up,
     servers,
+    webhooks,
     migrate,
     doctor,
     health,
@@ -49,6 +53,7 @@ GROUPS = (
     routes,
     prices,
     usage,
+    billing,
     audit,
     master_key,
     bench,
@@ -76,9 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BaseException as error:
         foreseen = find_foreseen(error)
         if foreseen is None:
+            error_reports.report(error, handled=False)
             raise
         print_error(str(foreseen))
         return foreseen.exit_code if isinstance(foreseen, CommandError) else EXIT_FAILED
+    finally:
+        error_reports.finish()
     return 0
 
 

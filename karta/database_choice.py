@@ -51,11 +51,11 @@ class Choice:
     running: Running | None = None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[Database]:
+    async def open(self, connections_max: int = 1) -> AsyncIterator[Database]:
         """The database, as karta_admin: a command has no more rights than the admin pages."""
         from storage.bridge import open_database
 
-        async with open_database(self.admin_url, role=ADMIN_ROLE, connections_max=1) as db:
+        async with open_database(self.admin_url, role=ADMIN_ROLE, connections_max=connections_max) as db:
             yield db
 
     def load_master_keys(self) -> MasterKeys | None:
@@ -92,14 +92,16 @@ def check_url(url: str) -> str:
     return url
 
 
-def run(given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]]) -> Result:
+def run(
+    given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]], *, connections_max: int = 1
+) -> Result:
     """Do `work` on the database the command line means, and return what it returns."""
     import trio
 
     choice = choose(given)
 
     async def open_and_work() -> Result:
-        async with choice.open() as db:
+        async with choice.open(connections_max) as db:
             return await work(db)
 
     return trio.run(open_and_work)

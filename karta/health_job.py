@@ -119,7 +119,8 @@ async def run_every_minute(
     db: Database, targets: Targets, master_keys: MasterKeys | None, *, first_after: float = 5.0
 ) -> None:
     """For ever; cancel it to stop. A round that fails is told, and the next one comes."""
-    from storage.errors import StorageError
+    from storage import error_reports
+    from storage.errors import DatabaseUnavailable, StorageError
     from storage.health import this_minute
 
     await trio.sleep(first_after)
@@ -128,6 +129,8 @@ async def run_every_minute(
             await run_round(db, targets, master_keys)
         except StorageError as error:
             _log.warning("this minute's health was not kept: %s", error)
+            if not isinstance(error, DatabaseUnavailable):
+                error_reports.report(error, {"place": _log.name})
         await trio.sleep(_until_next(this_minute().timestamp()))
 
 

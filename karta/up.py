@@ -28,6 +28,7 @@ from karta.provision import FirstRun, forget_secrets, provision
 from karta.service import running
 from karta.terminal import CommandError
 from karta.welcome import Ready
+from storage import error_reports
 from storage.bridge import open_database
 from storage.migrate import migrate
 from storage.sealing import MasterKeys
@@ -164,6 +165,8 @@ async def _watch_health(
     from karta.health_targets import load_targets
 
     # Where nobody configured a provider there is the simulated one, which is not looked at: it is no one's.
+    files = {} if master_keys_file is None else {"master_keys_file": master_keys_file}
+    error_reports.begin(CommonSettings.load(database_url=databases.admin, **files), "up")
     named = {**children.variables, "KARTA_PUBLIC_URL": gateway_url, "KARTA_ADMIN_URL": admin_url}
     targets = load_targets(named)
     async with open_database(databases.admin, role=ADMIN_ROLE, connections_max=2) as db:

@@ -53,6 +53,8 @@ class Scope(StrEnum):
     ROUTES_READ = "routes:read"
     ROUTES_WRITE = "routes:write"
     USAGE_READ = "usage:read"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
 
 
 class ManagementKey(msgspec.Struct, frozen=True, kw_only=True):
@@ -202,7 +204,7 @@ async def select_acting(db: Queries, key_id: str) -> ActingKey | None:
         SELECT k.key_id, k.org_id, k.user_id, k.role, k.name, k.scopes, k.last_four, k.created_at,
                k.expires_at, k.revoked_at, k.last_used_at, k.secret_digest, m.role AS current_role,
                o.name AS org_name, o.plan, o.status, o.created_at AS org_created_at, o.mfa_required,
-               o.delete_after,
+               o.delete_after, o.seats, o.prepaid,
                o.mfa_required AND NOT EXISTS (
                    SELECT FROM totp_factors t WHERE t.user_id = k.user_id AND t.confirmed_at IS NOT NULL)
                AND NOT EXISTS (SELECT FROM passkeys p WHERE p.user_id = k.user_id) AS factor_missing
@@ -223,6 +225,8 @@ async def select_acting(db: Queries, key_id: str) -> ActingKey | None:
         created_at=row["org_created_at"],
         mfa_required=row["mfa_required"],
         delete_after=row["delete_after"],
+        seats=row["seats"],
+        prepaid=row["prepaid"],
     )
     return ActingKey(
         key=_to_key(row),

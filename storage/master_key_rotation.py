@@ -1,8 +1,8 @@
 """Moves everything sealed under the newest master key, so that older ones can go.
 
-Sealed are provider keys (their data keys are wrapped anew, the ciphertext stays), the secrets of
-authenticator apps, mail that waits, and the keys that sign the audit log. Programs that run must know the new
-key before: they open what is moved at once.
+Sealed are provider keys and secrets of webhooks (their data keys are wrapped anew, the ciphertext stays), the
+secrets of authenticator apps, mail that waits, and the keys that sign the audit log. Programs that run must
+know the new key before: they open what is moved at once.
 
 Strategy: batches, each its own transaction with its own audit row, by the owner of the schema; no role of the
 programs may read all of it. Afterwards the table of provider keys is written anew, since its old pages hold
@@ -25,6 +25,7 @@ from storage.model import Actor, SealedCredential
 from storage.queries import Record
 from storage.sealed_box import Purpose, open_box, seal_box
 from storage.sealing import MasterKeys
+from storage.webhooks import sealed_secret
 
 BATCH_ROWS_MAX = 200
 _NOTHING = UUID(int=0)
@@ -35,6 +36,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
 
     version: int
     credentials: int
+    webhook_secrets: int
     totp_secrets: int
     messages: int
     signing_keys: int
@@ -50,6 +52,7 @@ async def rotate_master_key(owner_db: Database, actor: Actor, master_keys: Maste
     """All of it; doing it again moves what is left, or nothing. Raises StorageError."""
     move = {
         "credentials": _move_credentials,
+        "webhook_secrets": _move_webhook_secrets,
         "totp_secrets": _move_totp_secrets,
         "messages": _move_messages,
     }
@@ -125,6 +128,38 @@ async def _move_credentials(tx: Transaction, master_keys: MasterKeys, after: UUI
             wrapped_key,
         )
     return [row["credential_id"] for row in rows], failed
+
+
+async def _move_webhook_secrets(
+    tx: Transaction, master_keys: MasterKeys, after: UUID
+) -> tuple[list[UUID], int]:
+    rows = await tx.fetch(
+        """
+        SELECT s.secret_id, e.org_id, o.salt, s.master_key_version, s.wrapped_key, s.ciphertext
+          FROM webhook_secrets s JOIN webhook_endpoints e USING (endpoint_id)
+          JOIN organizations o USING (org_id)
+         WHERE s.master_key_version <> $1 AND s.secret_id > $2
+         ORDER BY s.secret_id LIMIT $3
+           FOR UPDATE OF s
+        """,
+        master_keys.primary_version,
+        after,
+        BATCH_ROWS_MAX,
+    )
+    failed = 0
+    for row in rows:
+        try:
+            version, wrapped_key = sealing.rewrap(master_keys, sealed_secret(row))
+        except SealError:
+            failed += 1
+            continue
+        await tx.execute(
+            "UPDATE webhook_secrets SET master_key_version = $2, wrapped_key = $3 WHERE secret_id = $1",
+            row["secret_id"],
+            version,
+            wrapped_key,
+        )
+    return [row["secret_id"] for row in rows], failed
 
 
 async def _move_totp_secrets(tx: Transaction, master_keys: MasterKeys, after: UUID) -> tuple[list[UUID], int]:

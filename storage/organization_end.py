@@ -1,7 +1,7 @@
 """The end of an organization: suspended at once, gone after a while, and kept if an owner says so meanwhile.
 
-What goes: its keys are revoked, its provider keys shredded, its members and invitations taken out, its name
-forgotten. What stays is a bare row, for the usage and the audit rows that name it.
+What goes: its keys are revoked, its provider keys shredded, its webhooks deleted, its members and invitations
+taken out, its name forgotten. What stays is a bare row, for the usage and the audit rows that name it.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ async def end_organization(db: Database, actor: Actor, org_id: UUID) -> bool:
         await tx.execute(
             "UPDATE management_keys SET revoked_at = now() WHERE org_id = $1 AND revoked_at IS NULL", org_id
         )
+        await tx.execute("DELETE FROM webhook_endpoints WHERE org_id = $1", org_id)
         await tx.execute("DELETE FROM memberships WHERE org_id = $1", org_id)
         await tx.execute("DELETE FROM invitations WHERE org_id = $1", org_id)
         await tx.execute(

@@ -155,6 +155,31 @@ async def change_plan(
     return change
 
 
+async def preview_plan(db: Queries, org_id: UUID, plan: Plan) -> PlanChange:
+    """What a change of plan would do now. Raises NotFound."""
+    row = await db.fetch_row("SELECT plan FROM organizations WHERE org_id = $1", org_id)
+    if row is None:
+        raise NotFound(f"there is no organization {org_id}: see `karta org list`")
+    keep = allows(plan, Feature.BYOK)
+    rows = await db.fetch(
+        """
+        SELECT provider FROM provider_credentials
+         WHERE org_id = $1 AND revoked_at IS NULL AND (suspended_at IS NOT NULL) = $2
+         ORDER BY provider
+        """,
+        org_id,
+        keep,
+    )
+    touched = tuple(row["provider"] for row in rows)
+    change = PlanChange(
+        before=Plan(row["plan"]),
+        after=plan,
+        suspended=() if keep else touched,
+        resumed=touched if keep else (),
+    )
+    return await _count_over(db, org_id, change, None)
+
+
 async def _set_seats(
     tx: Transaction, actor: Actor, org_id: UUID, before: int | None, seats: int, reason: str
 ) -> None:
@@ -163,7 +188,7 @@ async def _set_seats(
     await audit.record(tx, actor, Event.ORGANIZATION_SEATS_CHANGED, org_id, str(org_id), details)
 
 
-async def _count_over(tx: Transaction, org_id: UUID, change: PlanChange, seats: int | None) -> PlanChange:
+async def _count_over(tx: Queries, org_id: UUID, change: PlanChange, seats: int | None) -> PlanChange:
     most_seats = limit_of(change.after, Allowance.SEATS, seats=seats)
     most_keys = limit_of(change.after, Allowance.KEYS)
     members, keys = await count_members(tx, org_id), await count_keys(tx, org_id)

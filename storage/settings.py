@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
@@ -184,6 +185,20 @@ class CommonSettings(BaseSettings):
     master_keys_file: Path | None = Field(
         default=None, description="A file (mode 0600) that holds the master keys instead of the variable."
     )
+    sentry_dsn: SecretStr | None = Field(
+        default=None,
+        description="Where faults are reported: a project's DSN of Sentry, or of what speaks its protocol "
+        "(unset: nowhere).",
+        examples=["https://public@sentry.example.com/1"],
+    )
+    sentry_environment: str | None = Field(
+        default=None,
+        pattern=r"^[0-9A-Za-z_.-]{1,64}$",
+        description="What reports name as their environment (unset: KARTA_ENV).",
+    )
+    sentry_traces_percent: float = Field(
+        default=0, ge=0, le=100, description="How many of the requests Sentry is told the times of."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -281,6 +296,19 @@ class CommonSettings(BaseSettings):
         if self.master_keys_file is not None:
             return MasterKeys.load_file(self.master_keys_file)
         return None
+
+    @field_validator("sentry_dsn")
+    @classmethod
+    def _check_sentry_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        parts = urlsplit(value.get_secret_value())
+        sound = parts.username and parts.hostname and parts.path.rpartition("/")[2].isdigit()
+        if parts.scheme not in ("http", "https") or not sound:
+            raise ValueError("write it as https://public-key@host/project, as the project's settings show it")
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError("begin it with https: reports are for nobody else's eyes")
+        return value
 
     @field_validator("database_url")
     @classmethod

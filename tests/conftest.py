@@ -14,12 +14,14 @@ import trustme
 from storage.bridge import Database, open_database
 from storage.migrate import migrate
 from tests.support.postgres import PostgresServer, run_in_own_trio, running_server
+from tests.support.tenant import own_tenant as own_tenant
+from tests.support.tenant import tenant_template as tenant_template
 
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
 
 # What is tested there hangs on programs, browsers and bytes, not on Python's version.
-_ONE_PYTHON = {"admin", "bench", "faults", "fuzz", "karta", "reach"}
+_ONE_PYTHON = {"admin", "bench", "deploy", "docs", "faults", "fuzz", "karta", "reach"}
 # Of the SDKs' tests those that tell most of the gateway's own ways run on each.
 _EACH_PYTHON_SDK = {"test_bytes.py", "test_anthropic_messages.py", "test_openai_text.py"}
 # Of the gateway's those about money, files and the database: arithmetic, and what other programs do.

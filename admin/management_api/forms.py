@@ -24,10 +24,12 @@ from storage.model import (
     Mode,
     Outcome,
     Period,
+    Plan,
     ProviderCredential,
     Role,
     Route,
 )
+from storage.plan_terms import Feature
 from storage.routes import TARGETS_MAX
 from storage.sealing import PLAINTEXT_BYTES_MAX
 from storage.usage_report import Grouping
@@ -116,6 +118,33 @@ class ManagementKeyAnswer(Struct, frozen=True, kw_only=True):
     current_role: Role
     created_at: datetime
     expires_at: datetime
+
+
+class PlanAnswer(Struct, frozen=True, kw_only=True):
+    """The organization's plan. Null is: no ceiling of the plan's own."""
+
+    plan: Plan
+    features: Annotated[list[Feature], Meta(description="`byok`: provider keys of the organization's own.")]
+    included_usd: Annotated[Dollars, Meta(description="Credit of each month.")]
+    requests_per_minute: int | None
+    tokens_per_minute: int | None
+    concurrent: int | None
+    keys: int | None
+    keys_used: int
+    webhook_endpoints: int | None
+    seats: int | None
+    seats_used: int
+    usage_days: int | None
+    audit_days: int | None
+
+
+class BalanceAnswer(Struct, frozen=True, kw_only=True):
+    """What the organization has to spend on requests by the platform's provider keys."""
+
+    credit_usd: Annotated[Dollars, Meta(description="Paid in advance; below zero: owed.")]
+    included_usd: Annotated[Dollars, Meta(description="What is left of the month's included credit.")]
+    balance_usd: Annotated[Dollars, Meta(description="Both together, as of the last hour that was charged.")]
+    prepaid: Annotated[bool, Meta(description="Requests by the platform's keys end with the credit.")]
 
 
 class Renaming(Struct, forbid_unknown_fields=True, frozen=True):

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from admin.management_api import forms as f
-from admin.management_api import keys, limits, members, organization, provider_keys, routes, usage
+from admin.management_api import (
+    keys,
+    limits,
+    members,
+    organization,
+    provider_keys,
+    routes,
+    usage,
+    webhook_operations,
+)
 from admin.management_api.call import Operation
 from storage.invitations import Invitation
 from storage.model import APIKey, Organization, ProviderCredential, Route
@@ -32,6 +41,22 @@ OPERATIONS: tuple[Operation, ...] = (
         "Show the organization",
         organization.get_organization,
         Organization,
+    ),
+    Operation(
+        "get_plan",
+        "GET",
+        f"{_ORG}/plan",
+        "Show the organization's plan, and what is used of it",
+        organization.get_plan,
+        f.PlanAnswer,
+    ),
+    Operation(
+        "get_balance",
+        "GET",
+        f"{_ORG}/balance",
+        "Show what the organization has to spend",
+        organization.get_balance,
+        f.BalanceAnswer,
     ),
     Operation(
         "rename_organization",
@@ -292,4 +317,5 @@ OPERATIONS: tuple[Operation, ...] = (
         usage.get_usage_request,
         f.UsageRow,
     ),
+    *webhook_operations.OPERATIONS,
 )

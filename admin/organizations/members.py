@@ -12,8 +12,9 @@ from admin import authorization, inviting, password_rules, throttle, web_session
 from admin.authorization import Forbidden, ProofNeeded
 from admin.redirect import see
 from admin.rendering import render_template
+from admin.roles import WHAT_ROLES_DO
 from admin.services import services
-from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, ProofRequired
+from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, PlanRefused, ProofRequired
 from storage.invitations import (
     Invitation,
     accept_invitation,
@@ -60,7 +61,7 @@ async def invite_by_email(org_id: UUID) -> ResponseReturnValue:
         await inviting.send(web_session.actor(user.user_id), organization, email, role)
     except InvalidValue:
         abort(400)
-    except Conflict as error:
+    except (Conflict, PlanRefused) as error:
         return await _render(org_id, {"email": f"{str(error).capitalize()}."}, typed), 409
     return _see_members(org_id, "invited")
 
@@ -200,7 +201,7 @@ async def _render(org_id: UUID, problems: dict[str, str] | None = None, email: s
         me=web_session.require_user(),
         roles=tuple(Role),
         invitable=INVITABLE,
-        what_roles_do=inviting.WHAT_ROLES_DO,
+        what_roles_do=WHAT_ROLES_DO,
         problems=problems or {},
         email=email,
         done=DONE.get(request.args.get("done", "")),

@@ -27,7 +27,7 @@ from storage.credentials import (
 )
 from storage.errors import Conflict, InvalidValue, NotFound, PlanRefused
 from storage.model import ProviderCredential
-from storage.plans import Feature, allows
+from storage.plans import SUSPENDED_KEPT, Feature, allows
 from storage.sealing import PLAINTEXT_BYTES_MAX, wipe
 
 PROBLEM = f"A provider key is {SECRET_BYTES_MIN} characters or more, without spaces."
@@ -49,6 +49,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         "provider_keys/provider_keys.html",
         credentials=await _live(org_id),
         labels=PROVIDERS,
+        kept=SUSPENDED_KEPT,
         allowed=allows(authorization.current_membership().organization.plan, Feature.BYOK),
         done=DONE.get(request.args.get("done", "")),
     )

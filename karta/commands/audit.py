@@ -110,7 +110,7 @@ def run_verify(given: argparse.Namespace) -> None:
         for org_id in sorted(lost):
             add(await verify_chain(db, org_id, keys, kept))
 
-    database_choice.run(given, verify)
+    database_choice.run(given, verify, connections_max=2)
     if given.json:
         print_json({"intact": not problems, **sums, "problems": problems})
     elif not problems:

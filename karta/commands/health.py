@@ -32,8 +32,11 @@ def register(commands: Commands) -> None:
 
 def run(given: argparse.Namespace) -> None:
     from karta.health_job import run_round
+    from storage import error_reports
+    from storage.settings import CommonSettings
 
     choice = database_choice.choose(given)
+    error_reports.begin(CommonSettings.load(database_url=choice.owner_url), "health")
     targets, master_keys = make_targets(given, choice), choice.load_master_keys()
     samples = database_choice.run(given, lambda db: run_round(db, targets, master_keys))
     if given.json:

@@ -33,16 +33,17 @@ def register(commands: Commands) -> None:
     rotate = actions.add_parser(
         "rotate",
         help="move everything sealed under the newest master key",
-        description="Move provider keys, secrets of authenticator apps and waiting mail under the master key "
-        "with the highest number. Before it, give the new key to every gateway and admin server beside the "
-        "old ones (KARTA_MASTER_KEYS or its file) and restart or reload them: they must open what is moved. "
+        description="Move provider keys, secrets of webhooks and authenticator apps, and waiting mail under "
+        "the master key with the highest number. Before it, give the new key to every gateway and admin "
+        "server beside the old ones (KARTA_MASTER_KEYS or its file) and restart or reload them: they must "
+        "open what is moved. "
         "After it, the old keys can go. Needs the database's owner.",
     )
     database_choice.add_arguments(rotate)
     rotate.add_argument(
         "--json",
         action="store_true",
-        help="print {version, credentials, totp_secrets, messages, signing_keys, unopened}",
+        help="print {version, credentials, webhook_secrets, totp_secrets, messages, signing_keys, unopened}",
     )
     rotate.set_defaults(run=run_rotate)
 
@@ -76,8 +77,9 @@ def run_rotate(given: argparse.Namespace) -> None:
         print_json(msgspec.structs.asdict(moved))
     else:
         print(
-            f"Under master key {moved.version} now: {moved.credentials} provider keys, {moved.totp_secrets} "
-            f"secrets of apps and {moved.messages} mails more than before."
+            f"Under master key {moved.version} now: {moved.credentials} provider keys, "
+            f"{moved.webhook_secrets} secrets of webhooks, {moved.totp_secrets} secrets of apps and "
+            f"{moved.messages} mails more than before."
         )
     if not moved.complete:
         raise CommandError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from karta import database_choice, lifeline
 from karta.commands.up import port, process_count, worker_count
 from karta.terminal import CommandError, print_error, print_json
+from storage import error_reports
 
 if TYPE_CHECKING:
     from admin.provider_check import Endpoint
@@ -89,6 +90,7 @@ def run_gateway(given: argparse.Namespace) -> None:
     if given.workers is not None:
         overrides["workers"] = given.workers
     settings = GatewaySettings.load(**overrides)
+    error_reports.begin(settings, "gateway")
     try:
         with _errors_told(str(settings.gateway_bind), "KARTA_GATEWAY_BIND"):
             if settings.workers == 1:
@@ -131,6 +133,7 @@ def run_admin(given: argparse.Namespace) -> None:
     if given.processes is not None:
         overrides["admin_processes"] = given.processes
     settings = AdminSettings.load(**overrides)
+    error_reports.begin(settings, "admin")
     endpoints = _load_endpoints(development=settings.env == "development")
     ready = _announce(given, "admin_url")
     with _errors_told(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
@@ -145,7 +148,7 @@ def _supervise_admin(settings: AdminSettings, ready: Callable[[str], None]) -> N
 
     # By the environment, since it may hold a password; the other settings they read as we did.
     environment = {**os.environ, "KARTA_DATABASE_URL": settings.database_url.get_secret_value()}
-    main(settings.admin_bind, settings.admin_processes, environment, ready)
+    main(settings, environment, ready)
 
 
 def _load_endpoints(*, development: bool) -> dict[str, Endpoint]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from gateway.fault import describe
+from gateway.fault import describe, tell
 from gateway.refusal import Dialect, Kind, error_body
+from storage import error_reports
 
 
 def _raised(error: Exception) -> Exception:
@@ -35,3 +38,17 @@ def test_each_of_a_group_is_told() -> None:
     assert told.split("; ")[1] == "OSError"
     assert told.startswith("KeyError at ")
     assert "secret" not in told
+
+
+def test_a_fault_is_logged_and_reported_with_whose_it_was(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[tuple[object, ...]] = []
+    monkeypatch.setattr(
+        error_reports, "report", lambda error, tags, user=None: reported.append((error, tags, user))
+    )
+    error = _raised(ValueError("secret"))
+    log = logging.getLogger("karta.gateway.test")
+    tell(log, error, "request %s failed", "r1", request_id="r1")
+    assert caplog.messages == [f"request r1 failed: {describe(error)}"]
+    assert reported == [(error, {"place": "karta.gateway.test", "request_id": "r1"}, None)]

@@ -66,6 +66,42 @@ async def test_windows_of_any_size_find_the_same(owner_db: Database, monkeypatch
         assert (await verify_chain(owner_db, ORG)).intact
 
 
+async def test_halves_side_by_side_name_the_first_bad_row(
+    owner_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_chain, "WINDOW_ROWS", 2)
+    await append(owner_db, count=8)
+    rows = await select_audit_rows(owner_db, ORG)
+    for bad in rows:
+        # A row that is as its hash says, which is not what the next one follows: above all at the seam.
+        forged = msgspec.structs.replace(bad, subject="forged")
+        await tamper(
+            owner_db,
+            f"UPDATE audit_log SET subject = 'forged', hash = '\\x{hash_row(forged).hex()}'"
+            f" WHERE seq = {bad.seq}",
+        )
+        report = await verify_chain(owner_db, ORG)
+        if bad.seq < 8:
+            assert report.problem == f"row {bad.seq + 1} does not follow the row before it"
+        else:
+            assert "the chain's head is not the hash of row 8" in str(report.problem)
+        assert (report.problem_seq, report.rows) == (bad.seq + 1, bad.seq)
+        # In both halves: the first counts.
+        await tamper(owner_db, "UPDATE audit_log SET subject = 'x' WHERE seq = 7")
+        report = await verify_chain(owner_db, ORG)
+        assert report.problem_seq == min(bad.seq + 1, 7)
+        for row in (bad, rows[6]):
+            await tamper(
+                owner_db,
+                f"UPDATE audit_log SET subject = '{row.subject}', hash = '\\x{row.hash.hex()}'"
+                f" WHERE seq = {row.seq}",
+            )
+    assert (await verify_chain(owner_db, ORG)).intact
+    await tamper(owner_db, "DELETE FROM audit_log WHERE seq = 4")
+    report = await verify_chain(owner_db, ORG)
+    assert (report.problem_seq, report.problem) == (4, "row 4 is missing")
+
+
 async def test_database_and_python_agree_on_the_canonical_form(owner_db: Database) -> None:
     """With everything that a row can hold: what is no ASCII, what is empty, and what is not there."""
     await owner_db.execute(

@@ -14,7 +14,7 @@ from storage.audit import select_audit_rows
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.credentials import revoke_credential, set_credential
-from storage.errors import SealError
+from storage.letter_kinds import LetterKind
 from storage.master_key_rotation import rotate_master_key
 from storage.model import Actor, Mode, Organization
 from storage.outbox import Letter, select_waiting
@@ -22,10 +22,11 @@ from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys, open_sealed
 from storage.totp import begin_totp, confirm_totp, select_begun_secret, use_totp
 from storage.users import create_user
+from storage.webhooks import NewEndpoint, create_endpoint, select_secrets
 
 FIRST, SECOND = bytes(range(32)), bytes(range(1, 33))
 OLD, BOTH, NEW = MasterKeys({1: FIRST}), MasterKeys({1: FIRST, 2: SECOND}), MasterKeys({2: SECOND})
-LETTER = Letter(kind="test", recipient="ada@example.com", subject="s", text="t")
+LETTER = Letter(kind=LetterKind.FACTOR_ADDED, recipient="ada@example.com", facts={"what": "x"})
 SECRET = b"sk-ant-api03-0123456789"
 
 
@@ -52,19 +53,25 @@ async def test_everything_moves_and_the_old_key_can_go(
     monkeypatch.setattr(master_key_rotation, "BATCH_ROWS_MAX", 1)
     user_id, secret = await seal_all(admin_db, actor, org)
     key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    chosen = NewEndpoint(url="https://hooks.example.com/", events=("key.minted",))
+    endpoint, whsec = await create_endpoint(admin_db, actor, OLD, org.org_id, chosen)
+    assert await select_secrets(admin_db, NEW, [endpoint.endpoint_id]) == {}
     moved = await rotate_master_key(owner_db, actor, BOTH)
     assert (moved.credentials, moved.totp_secrets, moved.messages) == (2, 1, 1)
+    assert moved.webhook_secrets == 1
+    assert await select_secrets(admin_db, NEW, [endpoint.endpoint_id]) == {endpoint.endpoint_id: [whsec]}
     assert moved.complete
     seen = await select_gateway_key(gateway_db, key.key_id)
     assert seen is not None
     assert [bytes(open_sealed(NEW, sealed)) for sealed in seen.credentials] == [SECRET] * 2
     assert await use_totp(admin_db, NEW, user_id, pyotp.TOTP(secret).at(2_000_000), at=2_000_000)
-    assert [message.letter.text for message in await select_waiting(admin_db, NEW)] == ["t"]
-    with pytest.raises(SealError):
-        await select_waiting(admin_db, OLD)
+    assert [message.letter for message in await select_waiting(admin_db, NEW)] == [LETTER]
+    assert [message.letter for message in await select_waiting(admin_db, OLD)] == [None]
     assert not await owner_db.fetch_value("SELECT bool_or(shred_due) FROM provider_credentials")
     rows = [row for row in await select_audit_rows(admin_db, None) if row.event == "master_key:rotated"]
-    assert [row.subject for row in rows] == ["credentials", "credentials", "totp_secrets", "messages"]
+    assert [row.subject for row in rows] == [
+        *("credentials", "credentials", "webhook_secrets", "totp_secrets", "messages")
+    ]
     # Again there is nothing to do, and nothing is written.
     again = await rotate_master_key(owner_db, actor, BOTH)
     assert (again.credentials, again.totp_secrets, again.messages) == (0, 0, 0)
@@ -92,6 +99,7 @@ async def test_what_was_revoked_is_not_there(
     assert msgspec.structs.asdict(moved) == {
         "version": 2,
         "credentials": 0,
+        "webhook_secrets": 0,
         "totp_secrets": 0,
         "messages": 0,
         "signing_keys": 0,

@@ -216,6 +216,8 @@ READABLE = {
         "usage",
         "usage_hourly",
         *("billable_hourly", "ledger_transactions", "ledger_entries"),
+        *("stripe_customers", "stripe_subscriptions", "stripe_checkouts", "stripe_invoices", "stripe_events"),
+        "meter_reports",
         "limits",
         "quota_windows",
         "quota_leases",
@@ -224,8 +226,10 @@ READABLE = {
         "audit_log",
         "audit_heads",
         *("audit_checkpoints", "audit_signing_keys", "staff"),
+        *("mail_suppressions", "mail_opt_outs", "sign_in_places"),
         *("subscriptions", "announcements", "abuse_reports", "csp_violations"),
         *("health_rounds", "health_samples", "health_days", "health_key", "incidents", "incident_updates"),
+        *("webhook_endpoints", "webhook_secrets", "webhook_events", "webhook_deliveries", "webhook_attempts"),
         "schema_migrations",
     },
 }
@@ -259,7 +263,8 @@ DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
     *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
-    "idempotent_requests",
+    *("idempotent_requests", "mail_opt_outs", "sign_in_places"),
+    *("webhook_endpoints", "webhook_secrets", "webhook_events", "stripe_checkouts", "stripe_events"),
 }
 
 

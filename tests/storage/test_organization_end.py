@@ -16,6 +16,7 @@ from storage.organizations import select_organization, set_status
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
+from storage.webhooks import NewEndpoint, create_endpoint
 
 
 async def make_due(db: Database) -> None:
@@ -57,6 +58,8 @@ async def test_when_its_time_has_come_nothing_opens_any_more(
     await mint_key(admin_db, actor, org_id=org.org_id, name="key", mode=Mode.LIVE)
     secret = bytearray(b"sk-ant-0123456789abcdef")
     await set_credential(admin_db, actor, master_keys, org_id=org.org_id, provider="anthropic", secret=secret)
+    chosen = NewEndpoint(url="https://hooks.example.com/", events=("key.minted",))
+    await create_endpoint(admin_db, actor, master_keys, org.org_id, chosen)
     await request_end(admin_db, actor, org.org_id)
     await make_due(admin_db)
     assert await select_due(admin_db) == [org.org_id]
@@ -71,6 +74,7 @@ async def test_when_its_time_has_come_nothing_opens_any_more(
         "SELECT count(*) FROM provider_credentials WHERE ciphertext IS NOT NULL"
     )
     assert material == 0
+    assert await admin_db.fetch_value("SELECT count(*) FROM webhook_secrets") == 0
     assert await admin_db.fetch_value("SELECT count(*) FROM memberships") == 0
     assert (await select_organization(admin_db, org.org_id)).name == "Deleted organization"
     assert (await select_audit_rows(admin_db, org.org_id))[-1].event == "organization:ended"

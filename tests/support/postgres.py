@@ -60,13 +60,17 @@ PROGRAMS = _find_programs()
 
 
 class PostgresServer:
-    """One server process over one data directory; may be stopped and started again."""
+    """One server process over one data directory, which it makes unless it is there."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.settings: dict[str, str] = {}
+        """More than all tests' servers have; for the next start."""
         self._data = directory / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._user = SYSTEM_USER if os.geteuid() == 0 else None
+        if self._data.exists():
+            return
         self._data.mkdir(parents=True)
         if self._user is not None:
             _make_usable_by(self._user, directory)
@@ -80,7 +84,7 @@ class PostgresServer:
 
     def start(self) -> None:
         assert self._process is None
-        settings = _SETTINGS | {"unix_socket_directories": str(self.directory)}
+        settings = _SETTINGS | {"unix_socket_directories": str(self.directory)} | self.settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -138,6 +142,22 @@ class PostgresServer:
         for file in (self._data / folder).rglob("*"):
             if file.is_file():
                 yield file.read_bytes()
+
+    def run_script(self, script: Path, *arguments: str) -> str:
+        """A script of an operator's, as the server's user with its programs; returns what it prints."""
+        copy = self.directory / script.name
+        shutil.copy(script, copy)
+        done = subprocess.run(
+            [str(copy), *arguments],
+            capture_output=True,
+            text=True,
+            user=self._user,
+            cwd=self.directory,
+            env={"PATH": f"{PROGRAMS}:{os.environ['PATH']}"},
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout.strip()
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> int:
         done = subprocess.run(

@@ -46,6 +46,7 @@ def test_a_rotation_moves_what_is_sealed(
     assert json.loads(out) == {
         "version": 2,
         "credentials": 1,
+        "webhook_secrets": 0,
         "totp_secrets": 0,
         "messages": 0,
         "signing_keys": 0,

@@ -1,0 +1,52 @@
+"""What the control plane posts by itself."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+import trio.testing
+
+from admin import bookkeeping
+from admin.bookkeeping import keep_books, post_due
+from storage.bridge import Database
+from storage.errors import DatabaseUnavailable
+from storage.ledger import Balance, select_balance
+from storage.usage_rows import insert_usage
+from tests.admin.conftest import Person
+from tests.storage.test_usage_charges import DOLLAR, platform
+
+
+async def test_usage_is_charged_and_months_turn(
+    admin_db: Database, gateway_db: Database, person: Person
+) -> None:
+    org = person.organization
+    earlier = datetime.now(UTC) - timedelta(hours=3)
+    await insert_usage(gateway_db, [platform(org, 5, started_at=earlier)])
+    assert await post_due(admin_db) == 1
+    assert await select_balance(admin_db, org.org_id) == Balance(credit=-5, included=20 * DOLLAR)
+    assert await post_due(admin_db) == 0
+
+
+def test_a_round_that_fails_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = []
+
+    async def fail(_: object) -> int:
+        rounds.append(trio.current_time())
+        if len(rounds) == 2:
+            raise trio.TooSlowError
+        raise DatabaseUnavailable("away")
+
+    monkeypatch.setattr(bookkeeping, "post_due", fail)
+
+    async def run() -> None:
+        await keep_books(None)  # type: ignore[arg-type]
+
+    with caplog.at_level(logging.WARNING), pytest.raises(trio.TooSlowError):
+        trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+    assert "away" in caplog.text
+    assert rounds[1] - rounds[0] == pytest.approx(bookkeeping.EVERY_SECONDS)

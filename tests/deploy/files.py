@@ -1,0 +1,58 @@
+"""The files of `deploy/`, read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parent.parent.parent
+DEPLOY = ROOT / "deploy"
+BASE = DEPLOY / "kubernetes" / "base"
+MASTER_KEYS = "1:" + "A" * 43 + "="
+STANDING_FOR_SECRETS = {
+    "KARTA_DATABASE_URL": "postgresql://karta:x@db/karta",
+    "KARTA_MASTER_KEYS": MASTER_KEYS,
+    "KARTA_SENTRY_DSN": "https://key@sentry.example.com/1",
+}
+
+
+def compose() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    return found
+
+
+def manifests() -> list[dict[str, Any]]:
+    """Each document of the base's files, as it stands there."""
+    names = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
+    return [one for name in names for one in yaml.safe_load_all((BASE / name).read_text())]
+
+
+def manifest(kind: str, name: str) -> dict[str, Any]:
+    (found,) = [one for one in manifests() if (one["kind"], one["metadata"]["name"]) == (kind, name)]
+    return found
+
+
+def pods() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The specs of pods, by what makes them."""
+    for one in manifests():
+        spec = one.get("spec", {})
+        template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
+        if template is not None:
+            yield one["metadata"]["name"], template["spec"]
+
+
+def environment_of(container: dict[str, Any]) -> dict[str, str]:
+    """What a container is given; something stands for each secret."""
+    found: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        found |= manifest("ConfigMap", source["configMapRef"]["name"])["data"]
+    for one in container.get("env", []):
+        found[one["name"]] = one.get("value") or STANDING_FOR_SECRETS.get(one["name"], "a-secret")
+    return found
+
+
+def units() -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((DEPLOY / "systemd").glob("karta-*"))}

