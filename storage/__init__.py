@@ -35,6 +35,10 @@ How to read it
     webhook_deliveries, webhook_schedule            how it gets there, once at least; what follows from a try
     webhook_log                                     what was sent, as it is shown
     subscriptions, abuse_reports, csp_violations    what the public pages take in
+    stripe_events, stripe_objects                   what Stripe told, and what was read there since
+    stripe_customers, stripe_subscriptions          who pays there, and the plan that comes of it
+    stripe_checkouts, stripe_invoices               what was paid, and how it comes into the ledger
+    meter_reports, payment_checks                   usage that credit does not cover; whether all of it agrees
     csv_cells                                       cells that are no formulas
     error_reports, report_form, secret_patterns     faults told to Sentry, and what may be told of them
     changes                                         what running gateways are told

@@ -85,6 +85,16 @@ async def select_subscriptions(db: Queries, org_id: UUID) -> list[KeptSubscripti
     ]
 
 
+async def has_subscription(db: Queries, org_id: UUID) -> bool:
+    """Whether a subscription runs that pays for a plan: then the plan ends by ending that."""
+    found = await db.fetch_value(
+        "SELECT true FROM stripe_subscriptions WHERE org_id = $1 AND plan IS NOT NULL AND status = ANY ($2)",
+        org_id,
+        list(ENTITLING),
+    )
+    return bool(found)
+
+
 async def apply_subscription(
     tx: Transaction, actor: Actor, reading: SubscriptionReading, number: int
 ) -> UUID | None:

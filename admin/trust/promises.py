@@ -80,8 +80,21 @@ def promises(settings: AdminSettings) -> list[Promise]:
                 _told("signing up", throttle.SIGN_UP_ADDRESS),
                 _told("password reset", throttle.RESET_ADDRESS),
                 _told("making keys", throttle.MINT_ACCOUNT, "account"),
+                _told("paying", throttle.CHECKOUT_ADDRESS),
             ),
         ),
+        *_payments(settings),
+        *_told_to_others(settings),
+        Promise(
+            "Prompts and answers",
+            "The gateway passes them on and stores neither. What is kept of a request is what was used: its "
+            "time, model, tokens and cost.",
+        ),
+    ]
+
+
+def _told_to_others(settings: AdminSettings) -> list[Promise]:
+    return [
         Promise(
             "Mail",
             "Confirmations, new passwords, invitations, warnings about your account and reports of abuse are "
@@ -96,12 +109,19 @@ def promises(settings: AdminSettings) -> list[Promise]:
             "and prompts are never part of a report.",
             (f"this server reports faults to {_host(settings)}",),
         ),
-        Promise(
-            "Prompts and answers",
-            "The gateway passes them on and stores neither. What is kept of a request is what was used: its "
-            "time, model, tokens and cost.",
-        ),
     ]
+
+
+def _payments(settings: AdminSettings) -> list[Promise]:
+    if settings.stripe_api_key is None:
+        return []
+    text = (
+        "Cards are given to Stripe on its own pages, and never come near this server. What Stripe tells is "
+        "believed by its signature alone, in production from its own addresses only, and is read from Stripe "
+        "again before anything follows from it. Money is an append-only ledger in which every transaction "
+        "adds up to zero."
+    )
+    return [Promise("Billing", text)]
 
 
 def _host(settings: AdminSettings) -> str:
