@@ -10,6 +10,7 @@ measured later.
 
 import datetime
 import random
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -68,6 +69,8 @@ class Session:
         self._random = random.Random(options.seed)
         self._targets: dict[str, Target] = {}
         self._providers: dict[bool, Provider] = {}
+        self._given_up: set[tuple[str, str]] = set()
+        self._too_much: Counter[tuple[str, str]] = Counter()
         self._learnt: dict[tuple[Question, bool], Expectation] = {}
 
     async def run(self, targets: Sequence[Target]) -> Comparison:
@@ -92,8 +95,17 @@ class Session:
             await self._probe_all(arms)
             for number in range(1, seen.options.rounds + 1):
                 await self._round(arms, number)
+        self._tell_overload()
         seen.broken += [] if seen.options.smoke else verdicts.merged(seen)
         return seen
+
+    def _tell_overload(self) -> None:
+        """Tell the least rate that was too much for an arm in most rounds."""
+        for scenario in self.seen.scenarios:
+            for arm in self.seen.started:
+                if self._too_much[scenario.name, arm] > self.seen.options.rounds / 2:
+                    worst = self.seen.overloaded.setdefault(scenario.family or scenario.name, {})
+                    worst[arm] = min(scenario.rate, worst.get(arm, scenario.rate))
 
     async def _find_providers(self, stack: AsyncExitStack) -> None:
         options = self.seen.options
@@ -193,6 +205,7 @@ class Session:
 
     async def _round(self, arms: Arms, number: int) -> None:
         options = self.seen.options
+        self._given_up.clear()
         for scenario in self.seen.scenarios:
             if scenario.idle:
                 continue
@@ -212,8 +225,9 @@ class Session:
                 self._listener.stepped()
 
     async def _measure(self, arms: Arms, scenario: Scenario, target: Target) -> Summary | None:
-        too_much = self.seen.overloaded.get(scenario.family, {}).get(target.name)
-        if too_much is not None and scenario.rate > too_much:
+        if (scenario.family, target.name) in self._given_up:
+            # The lower rate was too much in this round already.
+            self._too_much[scenario.name, target.name] += 1
             return None
         running = arms.running[target.name, variant_of(scenario)]
         question = self._question(target, scenario)
@@ -256,8 +270,9 @@ class Session:
         asked = await provider.requests_seen() - before
         summary, *others = [summarize(result) for result in results]
         if scenario.loop == "open" and self._is_too_much(summary):
-            worst = self.seen.overloaded.setdefault(scenario.family or scenario.name, {})
-            worst[target.name] = min(scenario.rate, worst.get(target.name, scenario.rate))
+            if scenario.family:
+                self._given_up.add((scenario.family, target.name))
+            self._too_much[scenario.name, target.name] += 1
             return None
         faults = [f"beside: {wrong}" for one in others if one.failures and (wrong := _wrong(one)) is not None]
         if (wrong := _wrong(summary)) is not None:
