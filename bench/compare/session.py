@@ -34,7 +34,7 @@ from bench.load.plan import Expectation, LoadPlan, Question
 from bench.load.run import LoadFailed, LoadResult, run_load, streams_held
 from bench.load.summary import Summary, summarize
 from bench.process_watch import resident_bytes
-from bench.targets.base import PLACEHOLDER_KEY, Target, TargetUnavailable
+from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, Target, TargetUnavailable
 
 _WARM_UP_SECONDS = 0.3
 # How long memory may settle after the last stream has begun.
@@ -174,6 +174,7 @@ class Session:
 
     async def _probe_all(self, arms: Arms) -> None:
         """Ask every question once of every arm; who does not answer it right is out of the scenario."""
+        tried: dict[tuple[str, Variant, Question], str | None] = {}
         for scenario in self.seen.scenarios:
             for target in self._takers(scenario):
                 running = arms.running.get((target.name, variant_of(scenario)))
@@ -182,19 +183,31 @@ class Session:
                 self._listener.say(f"trying {target.name}: {scenario.title or scenario.name}")
                 question = self._question(target, scenario)
                 learnt = await self._learn(scenario, question)
-                try:
-                    found = await ask_once(
-                        running.base_url,
-                        question,
-                        running.keys[0],
-                        headers=running.headers,
-                        ca_file=running.ca_file,
-                    )
-                except LearnFailed as error:
-                    self._decline(scenario, target, str(error))
-                    continue
-                if target.check == "text" and learnt is not None and found.text_crc32 != learnt.text_crc32:
-                    self._decline(scenario, target, "its answer says something else than the provider's")
+                # The points of a sweep mostly ask the same.
+                asked = target.name, variant_of(scenario), question
+                if asked not in tried:
+                    tried[asked] = await self._try(target, running, question, learnt)
+                if (why := tried[asked]) is not None:
+                    self._decline(scenario, target, why)
+
+    @staticmethod
+    async def _try(
+        target: Target, running: RunningTarget, question: Question, learnt: Expectation | None
+    ) -> str | None:
+        """Ask a question once; return what is wrong with the answer, None for nothing."""
+        try:
+            found = await ask_once(
+                running.base_url,
+                question,
+                running.keys[0],
+                headers=running.headers,
+                ca_file=running.ca_file,
+            )
+        except LearnFailed as error:
+            return str(error)
+        if target.check == "text" and learnt is not None and found.text_crc32 != learnt.text_crc32:
+            return "its answer says something else than the provider's"
+        return None
 
     def _decline(self, scenario: Scenario, target: Target, why: str) -> None:
         self.seen.declined.setdefault(scenario.name, {})[target.name] = why
