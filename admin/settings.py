@@ -10,10 +10,14 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from admin.mail.settings import MailSettings
 from admin.stripe_settings import StripeSettings
+from admin.trust.security_txt import NotSecurityTxt, SignedFile
+from admin.trust.security_txt import load as load_signed
 from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
 from storage.errors import InvalidValue
 from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
+
+STALLED_SECONDS = 60.0
 
 
 class AdminSettings(MailSettings, StripeSettings):
@@ -21,6 +25,13 @@ class AdminSettings(MailSettings, StripeSettings):
 
     admin_bind: BindSetting = Field(
         default=Bind("127.0.0.1", 8000), description="Where the admin pages are served."
+    )
+    admin_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many processes serve the admin pages, on one port. One answers some 200 pages a "
+        "second, and takes up to 4 connections to the database.",
     )
     admin_url: str | None = Field(
         default=None,
@@ -50,6 +61,11 @@ class AdminSettings(MailSettings, StripeSettings):
         "is the abuse form.",
         examples=["security@example.com"],
     )
+    security_txt_file: Path | None = Field(
+        default=None,
+        description="A security.txt that you have signed (`gpg --clearsign`), served as it is until it "
+        "expires; after that, and unset, one without a signature. It is read at the start.",
+    )
     abuse_email: str | None = Field(
         default=None,
         description="Who is sent each report of abuse by mail. Unset, reports are only kept.",
@@ -57,6 +73,13 @@ class AdminSettings(MailSettings, StripeSettings):
     )
     sub_processors_file: Path | None = Field(
         default=None, description="The list of sub-processors to show instead of the release's own."
+    )
+    admin_stalled_seconds: float = Field(
+        default=STALLED_SECONDS,
+        gt=0,
+        le=3600,
+        description="For how long a browser may take nothing of an answer, an export for example, before its "
+        "connection is reset (on Linux).",
     )
     session_hours: float = Field(
         default=12, gt=0, le=24 * 30, description="How long a sign-in lasts, at most."
@@ -102,6 +125,10 @@ class AdminSettings(MailSettings, StripeSettings):
             self.load_sub_processors()
         except NotSubProcessors as error:
             problems.append(f"KARTA_SUB_PROCESSORS_FILE: {error}")
+        try:
+            self.load_security_txt()
+        except NotSecurityTxt as error:
+            problems.append(f"KARTA_SECURITY_TXT_FILE: {error}")
         return problems
 
     @field_validator("public_url")
@@ -114,6 +141,10 @@ class AdminSettings(MailSettings, StripeSettings):
     def load_sub_processors(self) -> SubProcessors:
         """The list to show. Raises `NotSubProcessors`."""
         return load(self.sub_processors_file)
+
+    def load_security_txt(self) -> SignedFile | None:
+        """The signed file, which may have expired: no reason not to start. Raises `NotSecurityTxt`."""
+        return None if self.security_txt_file is None else load_signed(self.security_txt_file, self.admin_url)
 
     @field_validator("security_contact", "abuse_email")
     @classmethod

@@ -7,8 +7,9 @@ time by what it uses (the database by storage's deadlines, a provider by `CONNEC
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from resource import RLIM_INFINITY
@@ -22,6 +23,7 @@ from admin.settings import AdminSettings
 from gateway.process import descriptors_max, streams_max
 from gateway.settings import GatewaySettings
 from karta import database_choice
+from karta.database_checks import check_database
 from karta.database_choice import Choice
 from karta.terminal import CommandError
 from storage.bridge import open_database
@@ -94,12 +96,13 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     checks.append(_hot_path())
     checks.append(_descriptors())
     if choice is not None:
-        checks += [check async for check in _database(choice)]
+        checks += [check async for check in _database(choice, loaded)]
         checks.append(_master_key(choice))
     for settings in loaded:
         if isinstance(settings, GatewaySettings):
             checks += [check async for check in _providers(settings)]
         if isinstance(settings, AdminSettings):
+            checks += _payments(settings)
             checks.append(_mail(settings))
             if settings.webhooks_allowed_networks:
                 checks.append(_opened_networks(settings))
@@ -202,13 +205,17 @@ def _descriptors() -> Check:
     return Check("open files", "ok", detail)
 
 
-async def _database(choice: Choice) -> AsyncIterator[Check]:
+async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIterator[Check]:
     try:
         async with open_database(choice.owner_url, role=None, connections_max=1) as db:
             version = await db.fetch_value("SHOW server_version")
             yield Check("database", "ok", f"PostgreSQL {version} answers (chosen by {choice.origin})")
             await check_schema(db)
             yield Check("schema", "ok", "is this release's")
+            with contextlib.suppress(StorageError, SettingsError):  # told by `_master_key`
+                master_keys = choice.load_master_keys()
+                async for told in check_database(db, loaded, master_keys):
+                    yield Check(*told)
     except StorageError as error:
         yield Check("database", "failed", str(error))
         return
@@ -230,6 +237,17 @@ def _master_key(choice: Choice) -> Check:
         return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
     versions = ", ".join(str(version) for version in master_keys.versions)
     return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
+
+
+def _payments(settings: AdminSettings) -> Iterator[Check]:
+    """Stripe itself is not asked: that is for `karta billing reconcile`."""
+    if settings.stripe_api_key is None:
+        yield Check("payments", "ok", "Stripe is not set up: staff give plans")
+        return
+    mode = "live" if settings.stripe_is_live else "test"
+    yield Check("payments", "ok", f"by Stripe, in {mode} mode, at {settings.stripe_api_base}")
+    for warning in settings.payment_warnings():
+        yield Check("payments", "warning", warning)
 
 
 def _opened_networks(settings: AdminSettings) -> Check:

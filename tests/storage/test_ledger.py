@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from uuid import uuid4
 
 import pytest
@@ -97,29 +98,29 @@ async def test_entries_that_do_not_add_up_are_refused(
             await tx.execute(line, posted, "refunds", org.org_id, -7)
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE ledger_entries SET amount = amount + 1",
-        "DELETE FROM ledger_entries",
-        "TRUNCATE ledger_entries",
-        "UPDATE ledger_transactions SET note = 'x'",
-        "DELETE FROM ledger_transactions",
-        "TRUNCATE ledger_transactions CASCADE",
-    ],
+CHANGES = (
+    "UPDATE ledger_entries SET amount = amount + 1",
+    "DELETE FROM ledger_entries",
+    "TRUNCATE ledger_entries",
+    "UPDATE ledger_transactions SET note = 'x'",
+    "DELETE FROM ledger_transactions",
+    "TRUNCATE ledger_transactions CASCADE",
 )
+
+
 async def test_what_is_there_stays(
-    admin_db: Database, owner_db: Database, actor: Actor, org: Organization, statement: str
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
 ) -> None:
     await top_up(admin_db, actor, org, DOLLAR, "s")
-    with pytest.raises(AppendOnly, match="append-only"):
-        await owner_db.execute(statement)
-    with pytest.raises(AppendOnly):
-        async with owner_db.transaction() as tx:
-            await tx.execute("SET LOCAL session_replication_role = replica")
-            await tx.execute(statement)
-    with pytest.raises(Denied):
-        await admin_db.execute(statement)
+    for statement in CHANGES:
+        with pytest.raises(AppendOnly, match="append-only"):
+            await owner_db.execute(statement)
+        with pytest.raises(AppendOnly):
+            async with owner_db.transaction() as tx:
+                await tx.execute("SET LOCAL session_replication_role = replica")
+                await tx.execute(statement)
+        with pytest.raises(Denied):
+            await admin_db.execute(statement)
 
 
 async def test_the_programs_write_by_the_function_only(
@@ -132,6 +133,30 @@ async def test_the_programs_write_by_the_function_only(
     for statement in ("SELECT * FROM ledger_entries", "SELECT lock_ledger(gen_random_uuid())"):
         with pytest.raises(Denied):
             await gateway_db.fetch(statement)
+
+
+async def test_who_comes_second_finds_what_the_first_left(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Two who pay back all there is: the second waits, and then there is nothing."""
+    await top_up(admin_db, actor, org, DOLLAR, "in")
+    paid: list[str] = []
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    async def pay_back(source: str) -> None:
+        with contextlib.suppress(InvalidValue):
+            async with admin_db.transaction() as tx:
+                await ledger.refund(tx, actor, org.org_id, DOLLAR, source)
+            paid.append(source)
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await ledger.refund(tx, actor, org.org_id, DOLLAR, "first")
+        nursery.start_soon(pay_back, "second")
+        with trio.fail_after(20):
+            while not paid and not await owner_db.fetch_value(waiting):
+                await trio.sleep(0.01)
+    assert paid == []
+    assert await ledger.select_balance(admin_db, org.org_id) == Balance(credit=0, included=0)
 
 
 MOVES = st.lists(
