@@ -1,11 +1,15 @@
-"""Lets tox see every Python that pyenv has installed, not only the one that is switched on.
+"""Lets tox see every Python that pyenv has installed, not only the one that is switched on; and leaves out the
+environment of the one that runs it, which `whole` is for.
 
-tox loads this file by its name. Without pyenv it does nothing.
+tox loads this file by its name.
 """
 
 import os
 import platform
+import sys
 from pathlib import Path
+
+os.environ.setdefault("TOX_SKIP_ENV", f"^py3{sys.version_info.minor}$")
 
 
 def installed_versions(root: Path) -> list[str]:

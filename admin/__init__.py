@@ -13,15 +13,16 @@ A request goes through these, in order:
 Below `/api/v1` there are no cookies: `bearer` stands in the place of 4, and `management_api` in that of 6.
 
 Features: `accounts` (sign in and out, sign up, reset, a person's own page), `mfa` (second factors), `proof`
-(the prompt before what is sensitive), `outbox` (mail, in development), `organizations` (with members and
-invitations), `keys`, `limits`, `provider_keys`, `usage`, `audit`, `management_keys`, `staff` (the platform's
-operators; also `incidents` and `reports`), `trust` (the public pages, subscriptions and reports of abuse),
-`status`; and `management_api`, which is the same for programs. A feature is a folder with its views, its
-templates and whatever only it needs; it never imports another feature. What they share is beside this file:
-`services`, `throttle` (how often), `passkey_ceremony`, `pending_sign_in`, `inviting`, `amount`,
-`provider_check` (is a key good), `faults` (what Sentry is told), `wording` and `standing`; and for programs
-`api_path`, `bearer` and `key_check`. There is no SQL here, and no state in the process beyond what bounds or
-saves work.
+(the prompt before what is sensitive), `outbox` (mail that waits, in development), `mail_preferences`,
+`organizations` (with members and invitations), `keys`, `limits`, `provider_keys`, `usage`, `billing` (plan
+and statement), `webhooks`, `audit`, `management_keys`, `staff` (the platform's operators; also `incidents`,
+`reports` and `suppressions`), `trust` (the public pages, subscriptions and reports of abuse), `status`; and
+`management_api`, which is the same for programs. A feature is a folder with its views, its templates and
+whatever only it needs; it never imports another feature. What they share is beside this file: `services`,
+`throttle` (how often), `passkey_ceremony`, `pending_sign_in`, `inviting`, `amount`, `provider_check` (is a
+key good), `webhook_check`, `faults` (what Sentry is told), `mail` (how letters read, and how they leave),
+`roles`, `wording` and `standing`; and for programs `api_path`, `bearer` and `key_check`. There is no SQL
+here, and no state in the process beyond what bounds or saves work.
 
 Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and
 `static/karta.css` are the whole design system: custom properties, light and dark, small screens.

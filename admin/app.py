@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 from quart import redirect, request, url_for
 from quart.typing import ResponseReturnValue
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from admin import api_path, authorization, csrf, faults, rendering, transport, web_session, wording
@@ -14,13 +16,16 @@ from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
 from admin.audit import views as audit
+from admin.billing import checkout_views as payments
 from admin.billing import plan_views as plan
 from admin.billing import statement_views as statement
+from admin.billing import webhook as stripe_webhook
 from admin.connection import Connection
 from admin.incidents import views as incidents
 from admin.keys import minting, scopes
 from admin.keys import views as keys
 from admin.limits import views as limits
+from admin.mail_preferences import views as mail_preferences
 from admin.management_api import problems
 from admin.management_api import views as management_api
 from admin.management_keys import views as management_keys
@@ -34,13 +39,18 @@ from admin.provider_keys import views as provider_keys
 from admin.rendering import render_template
 from admin.reports import views as reports
 from admin.services import NoMasterKey, Services
+from admin.staff import payment_events
 from admin.staff import views as staff
 from admin.status import views as status
+from admin.suppressions import views as suppressions
+from admin.suppressions import webhook as postmark_webhook
 from admin.throttle import Throttled
 from admin.trust import abuse, subscribe
 from admin.trust import views as trust
 from admin.usage import requests
 from admin.usage import views as usage
+from admin.webhooks import log as webhook_log
+from admin.webhooks import views as webhooks
 from storage.errors import DatabaseUnavailable, PlanRefused
 from storage.plan_terms import allows as plan_allows
 
@@ -51,12 +61,14 @@ STATIC_SECONDS = 3600
 
 FEATURES = (
     *(transport.blueprint, accounts.blueprint, links.blueprint, sign_up.blueprint, reset.blueprint),
+    *(mail_preferences.blueprint, suppressions.blueprint, postmark_webhook.blueprint),
     *(profile.blueprint, factors.blueprint, second_factor.blueprint, proof.blueprint, outbox.blueprint),
     *(organizations.blueprint, members.blueprint, keys.blueprint, minting.blueprint, scopes.blueprint),
-    *(plan.blueprint, statement.blueprint),
+    *(plan.blueprint, statement.blueprint, webhooks.blueprint, webhook_log.blueprint),
     *(limits.blueprint, provider_keys.blueprint, usage.blueprint, requests.blueprint),
     *(management_keys.blueprint, management_api.blueprint, staff.blueprint),
-    *(incidents.blueprint, reports.blueprint),
+    *(incidents.blueprint, reports.blueprint, payment_events.blueprint),
+    *(payments.blueprint, stripe_webhook.blueprint),
     *(audit.blueprint, trust.blueprint, subscribe.blueprint, abuse.blueprint, status.blueprint),
 )
 
@@ -82,8 +94,16 @@ ERRORS = {
 ExceptionInfo = tuple[type, BaseException, TracebackType] | tuple[None, None, None]
 
 
+class _Request(TrioRequest):
+    def __init__(self, method: str, scheme: str, path: str, *others: Any, **named: Any) -> None:
+        if path == stripe_webhook.PATH:
+            named["max_content_length"] = stripe_webhook.BODY_BYTES_MAX
+        super().__init__(method, scheme, path, *others, **named)
+
+
 class _App(QuartTrio):
     asgi_http_class = Connection
+    request_class = _Request
     jinja_environment = rendering.Environment  # type: ignore[assignment]
 
     def log_exception(self, exception_info: ExceptionInfo) -> None:

@@ -1,7 +1,8 @@
 """What the control plane does by itself, now and then: lets organizations go whose time has come, shreds
 provider keys that were suspended for long, brings a release's plans to organizations, forgets the answers
-that the management API kept for a day, makes the next months' partitions, signs where the audit chains end,
-and tells subscribers of changed sub-processors.
+that the management API kept for a day, the webhooks of a month ago and to whom mail was sent a month ago,
+makes the next months' partitions, signs where the audit chains end, tells subscribers of changed
+sub-processors, and tells those who chose it what they used yesterday.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -9,12 +10,13 @@ Each process does it; who comes second finds nothing to do. A round that fails i
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 
 import trio
 
 from admin.services import Services
 from admin.trust.subscribe import tell_changes
-from storage import error_reports
+from storage import error_reports, webhook_deliveries
 from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
@@ -24,8 +26,10 @@ from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
+from storage.outbox import sweep_ended
 from storage.plans import renew_ceilings
 from storage.sealing import MasterKeys
+from storage.webhook_events import emit_usage_of_day
 
 EVERY_SECONDS = 600
 FIRST_AFTER_SECONDS = 60
@@ -55,8 +59,12 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
         gone += await end_organization(db, ACTOR, org_id)
     await shred_suspended(db, ACTOR)
     await renew_ceilings(db, ACTOR)
-    while await sweep(db):
+    while await sweep(db) or await webhook_deliveries.sweep(db):
         pass
+    while await sweep_ended(db):
+        pass
+    # An hour after its end, when late records of the day have mostly come.
+    await emit_usage_of_day(db, (datetime.now(UTC) - timedelta(days=1, hours=1)).date())
     await db.fetch_value("SELECT make_partitions($1)", PARTITION_MONTHS_AHEAD)
     if master_keys is not None:
         _, problems = await sign_heads(db, await ensure_signing_key(db, ACTOR, master_keys))

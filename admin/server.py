@@ -27,14 +27,22 @@ from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
 from admin.bookkeeping import keep_books
 from admin.housekeeping import keep_house
+from admin.mail.mailer import keep_sending
+from admin.payment_events import PaymentEvents
+from admin.payment_upkeep import PaymentUpkeep
+from admin.payments import no_payments
 from admin.provider_check import Endpoint
 from admin.services import Services
 from admin.settings import AdminSettings
+from admin.stripe_payments import StripePayments
+from admin.webhooks.standalone import make_dialer
+from admin.webhooks.worker import Worker
 from storage.bridge import open_database
 from storage.settings import Bind, is_loopback
 
 ROLE = "karta_admin"
-DATABASE_CONNECTIONS_MAX = 4
+DATABASE_CONNECTIONS_MAX = 6
+"""Of which the delivery worker keeps two busy at most."""
 GRACE_SECONDS = 5.0
 """How long answers under way may take to finish at a stop."""
 STOP_SECONDS_MAX = 8.0
@@ -89,11 +97,28 @@ async def serve(
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
-        services = Services(db, settings, PasswordCheck(), origin, master_keys, endpoints or {})
+        dialer = make_dialer(settings, origin)
+        payments = no_payments() if settings.stripe_api_key is None else StripePayments(settings)
+        addresses = settings.load_allowed_addresses()
+        events = PaymentEvents(db, payments)
+        services = Services(
+            *(db, settings, PasswordCheck(), origin, master_keys, endpoints or {}),
+            webhooks=dialer,
+            payments=payments,
+            stripe_addresses=addresses,
+            wake_payments=events.wake,
+        )
         app = create_app(services)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(keep_house, services)
+            nursery.start_soon(keep_sending, services)
+            if payments.is_set_up:
+                metered = settings.stripe_meter_event is not None
+                nursery.start_soon(events.run)
+                nursery.start_soon(PaymentUpkeep(db, payments, addresses, metered=metered).run)
             nursery.start_soon(keep_books, db)
+            if settings.webhooks_deliver and master_keys is not None:
+                nursery.start_soon(Worker(db, master_keys, dialer).run)
             async with trio.open_nursery() as serving:
                 await serving.start(
                     partial(hypercorn_serve, app, _config(listener), shutdown_trigger=stop.wait)

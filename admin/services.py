@@ -3,16 +3,20 @@ keys. Made once, by `server`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from quart import current_app
 
 from admin.accounts.password_check import PasswordCheck
+from admin.allowed_addresses import AllowedAddresses
 from admin.key_check import KeyCheck
+from admin.payments import Payments, no_payments
 from admin.provider_check import Endpoint
 from admin.settings import AdminSettings
+from admin.webhooks.dialing import Dialer
+from admin.webhooks.safe_address import Rules
 from storage.bridge import Database
 from storage.sealing import MasterKeys
 
@@ -34,6 +38,13 @@ class Services:
     provider_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
     """Where keys of the providers can be tried, by the provider's name."""
     management_keys: KeyCheck = field(default_factory=KeyCheck)
+    webhooks: Dialer = field(default_factory=lambda: Dialer(Rules()))
+    """Checks where webhooks may go, and sends them."""
+    payments: Payments = field(default_factory=no_payments)
+    stripe_addresses: AllowedAddresses = field(default_factory=AllowedAddresses)
+    """Where Stripe's events may come from."""
+    wake_payments: Callable[[], None] = lambda: None
+    """Says that an event of Stripe's was kept."""
 
     @property
     def master_keys(self) -> MasterKeys:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from admin.mail.settings import MailSettings
+from admin.stripe_settings import StripeSettings
 from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
 from storage.errors import InvalidValue
-from storage.settings import Bind, BindSetting, ServerSettings
+from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
 
 
-class AdminSettings(ServerSettings):
+class AdminSettings(MailSettings, StripeSettings):
     """What `karta admin` reads."""
 
     admin_bind: BindSetting = Field(
@@ -62,6 +65,22 @@ class AdminSettings(ServerSettings):
         default=120, gt=0, le=60 * 24 * 30, description="How long a sign-in lasts while nobody uses it."
     )
 
+    webhooks_deliver: bool = Field(
+        default=True,
+        description="Whether the admin server sends outgoing webhooks itself. Set it to false where "
+        "`karta webhooks` runs.",
+    )
+    webhooks_allowed_networks: Annotated[tuple[Network, ...], BeforeValidator(split_list)] = Field(
+        default=(),
+        description="Private networks that outgoing webhooks may reach, comma separated. DANGEROUS where "
+        "others than you are customers: they choose the URLs. Empty, only addresses of the public internet "
+        "are reached, on ports 443 and 8443.",
+    )
+    webhooks_ca_file: Path | None = Field(
+        default=None,
+        description="Authorities that vouch for receivers of webhooks, as PEM, besides the system's.",
+    )
+
     @property
     def gateway_url(self) -> str:
         """What snippets name: the gateway's origin, or where one on this machine is by default."""
@@ -77,6 +96,8 @@ class AdminSettings(ServerSettings):
                 "KARTA_ADMIN_URL: production needs the admin pages' own https origin, for example "
                 "https://admin.example.com"
             )
+        if self.webhooks_ca_file is not None and not self.webhooks_ca_file.is_file():
+            problems.append("KARTA_WEBHOOKS_CA_FILE: there is no such file")
         try:
             self.load_sub_processors()
         except NotSubProcessors as error:

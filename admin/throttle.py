@@ -44,11 +44,16 @@ SUBSCRIBE_ACCOUNT = Rule("subscribe:account", 3, DAY)
 ABUSE_ADDRESS = Rule("abuse:address", 10, HOUR)
 ABUSE_ALL = Rule("abuse:all", 500, DAY)
 """Each is a row for ever, and a mail."""
+POSTMARK_ADDRESS = Rule("postmark:address", 600, MINUTE)
 CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
 PROOF_ACCOUNT = Rule("proof:account", 10, 15 * MINUTE)
 MANAGEMENT_MINT_ACCOUNT = Rule("management_mint:account", 20, HOUR)
+WEBHOOK_CHANGE_ACCOUNT = Rule("webhook_change:account", 60, HOUR)
+"""Each looks a name up, which a stranger chose."""
+WEBHOOK_SEND_ACCOUNT = Rule("webhook_send:account", 60, HOUR)
+"""Trials, and messages sent again."""
 API_ADDRESS = Rule("api:address", 1200, MINUTE)
 """Counted before anything else is done with a call, so also for who has no key."""
 API_KEY = Rule("api:key", 600, MINUTE)
@@ -58,6 +63,10 @@ API_MINT_KEY = Rule("api_mint:key", 120, HOUR)
 API_INVITE_KEY = Rule("api_invite:key", 50, DAY)
 API_IDEMPOTENT_KEY = Rule("api_idempotent:key", 10_000, DAY)
 """Each is a row, with an answer of some kilobytes at most."""
+
+CHECKOUT_ADDRESS = Rule("checkout:address", 60, HOUR)
+CHECKOUT_ORGANIZATION = Rule("checkout:organization", 30, HOUR)
+"""Each is a call of Stripe, and mostly a row."""
 
 
 class Throttled(Exception):

@@ -12,6 +12,7 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -30,6 +31,8 @@ REPORT_BYTES_MAX = 8 * 1024
 REPORTS_PER_MINUTE_MAX = 20
 """Anybody may send reports: enough are logged to see that something is wrong."""
 LOGGED_CHARS_MAX = 200
+PAYING = frozenset({"billing", "payments", "proof"})
+"""The features with forms that pay; `proof` sends them on."""
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -57,8 +60,9 @@ class PlainHTTP(Exception):
 _log = logging.getLogger("karta.admin")
 
 
-def content_security_policy(nonce: str | None) -> str:
-    """The policy for one answer. Without a nonce there are no scripts: a page that caches keep has none."""
+def content_security_policy(nonce: str | None, form_targets: Sequence[str] = ()) -> str:
+    """The policy for one answer. Without a nonce there are no scripts: a page that caches keep has none.
+    `form_targets` are other origins that a form of the page may lead to."""
     return "; ".join(
         (
             "default-src 'none'",
@@ -66,7 +70,7 @@ def content_security_policy(nonce: str | None) -> str:
             "style-src 'self'",
             "img-src 'self' data:",
             "connect-src 'self'",
-            "form-action 'self'",
+            " ".join(("form-action 'self'", *form_targets)),
             "base-uri 'none'",
             "frame-ancestors 'none'",
             "require-trusted-types-for 'script'",
@@ -79,6 +83,11 @@ def content_security_policy(nonce: str | None) -> str:
 def make_public(seconds: int) -> None:
     """Lets anybody's cache keep this answer: it is the same for all, and has neither script nor cookie."""
     g.public_seconds = seconds
+
+
+def set_policy(policy: str) -> None:
+    """Puts this answer under a content security policy of its own, for what is no page of ours."""
+    g.policy = policy
 
 
 def nonce() -> str:
@@ -147,7 +156,9 @@ async def add_headers(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers[name] = value
     public = g.get("public_seconds") if response.status_code in (200, 304) else None
-    response.headers["Content-Security-Policy"] = content_security_policy(nonce() if public is None else None)
+    response.headers["Content-Security-Policy"] = g.get("policy") or content_security_policy(
+        nonce() if public is None else None, _form_targets()
+    )
     if public is not None:
         response.headers["Cache-Control"] = f"public, max-age={public}"
     elif request.endpoint != "static" or response.status_code not in (200, 206, 304):
@@ -155,6 +166,12 @@ async def add_headers(response: Response) -> Response:
     if client_address.scheme(request, services().settings.trusted_proxies) == "https":
         response.headers["Strict-Transport-Security"] = HSTS
     return response
+
+
+def _form_targets() -> Sequence[str]:
+    """Forms that pay are answered by a redirect to Stripe's page, and browsers hold that against the form."""
+    pays = services().payments.is_set_up and request.blueprint in PAYING
+    return services().settings.stripe_pages if pays else ()
 
 
 @blueprint.get("/healthz")

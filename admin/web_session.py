@@ -18,7 +18,7 @@ from uuid import UUID
 
 from quart import Request, Response, g, request
 
-from admin import api_path, client_address, csrf
+from admin import api_path, client_address, csrf, throttle, wording
 from admin.services import services
 from storage.errors import NotFound
 from storage.model import Actor, ActorKind, User
@@ -30,6 +30,7 @@ from storage.sessions import (
     step_up,
     touch_session,
 )
+from storage.sign_in_places import Place
 from storage.signed_in import SignedIn, select_signed_in
 
 COOKIE = "__Host-karta-session"
@@ -37,7 +38,7 @@ VISITOR_COOKIE = "__Host-karta-visitor"
 """Carries the form token's secret before sign-in; it identifies nobody and ends with the browser."""
 ANONYMOUS_ENDPOINTS = frozenset(
     {
-        *("static", "transport.healthz", "transport.report_violation"),
+        *("static", "transport.healthz", "transport.report_violation", "stripe_webhook.take"),
         *("trust.show_security", "trust.show_policy", "trust.show_compliance", "trust.show_sub_processors"),
         *("trust.show_security_txt", "trust.follow_security_txt"),
         *("status.show", "status.show_json", "status.show_atom", "status.show_badge"),
@@ -52,6 +53,10 @@ LOOK_HEADER = "X-Karta-Look"
 """A page that follows what happens asks again by itself (static/live.js): that is no sign of its reader."""
 TOUCH_SECONDS = 60
 """How coarsely it is noted that a session is used: not each page is a write."""
+
+
+PROGRAMS = frozenset({"transport.report_violation", "suppressions_webhook.take", "stripe_webhook.take"})
+"""Endpoints that other programs post to, without a cookie: a report, or what its sender has proved."""
 
 
 class SignedOut(Exception):
@@ -112,7 +117,7 @@ def require_user() -> User:
 
 async def require_proof() -> None:
     """Before each request that changes something. Raises `Forged`."""
-    if request.method in csrf.SAFE_METHODS or request.endpoint == "transport.report_violation":
+    if request.method in csrf.SAFE_METHODS or request.endpoint in PROGRAMS:
         return
     if api_path.is_api():
         return  # no cookie counts there, so no other site can use one
@@ -150,7 +155,13 @@ async def sign_in(response: Response, user_id: UUID, method: Method) -> None:
     token = new_token()
     expires_at = datetime.now(UTC) + timedelta(hours=services().settings.session_hours)
     await _end_session()
-    await create_session(services().db, actor(user_id), user_id, digest(token), expires_at, method)
+    acting = actor(user_id)
+    place = Place(
+        browser=wording.browser(acting.user_agent),
+        network=throttle.bucket(acting.address),
+        address=acting.address or "unknown",
+    )
+    await create_session(services().db, acting, user_id, digest(token), expires_at, method, place)
     set_cookie(response, COOKIE, token)
     delete_cookie(response, VISITOR_COOKIE)
 

@@ -1,8 +1,9 @@
 """The load harness: what Karta's speed is measured with, and what anybody's endpoint can be.
 
 `sim` is the simulated provider, `load` the load generator, `relay` the floor (bare Trio, no governance),
-`naive` the baseline of an afternoon, `targets` what can be compared and how it is started, `compare` one
-comparison from start to table, `command` the command line.  Each program runs in processes of its own
+`naive` the baseline of an afternoon, `targets` what can be compared and how it is installed and started,
+`scenarios` the ready-made suites, `compare` one comparison from start to table, `report` what is left of it,
+`command` the command line.  Each program runs in processes of its own
 (`process`), pinned where there are cores enough, watched by `process_watch`, and gone when the harness
 is gone.
 

@@ -1,11 +1,10 @@
-"""`karta bench run` and `karta bench compare`: the command line of the load harness.
+"""`karta bench run | compare | diff | report | targets | install`: the command line of the load harness.
 
 `python -m bench` is the same.  Keys come from KARTA_BENCH_KEY or a file, never from the arguments, which
 every user of the machine can read.  Exit codes: 0 all answers right, 1 anything wrong, 2 usage.
 """
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,20 +14,18 @@ import msgspec
 import trio
 from rich.console import Console
 
-from bench.compare.figures import ratios
-from bench.compare.scenarios import CompareOptions, smoke_options
-from bench.compare.session import Comparison, Session
-from bench.compare.table import print_comparison
+from bench.compare import command as compare_command
+from bench.keys import KEY_VARIABLE, read_keys
 from bench.load.learn import LearnFailed
 from bench.load.plan import Expectation, LoadPlan, Question
 from bench.load.run import LoadFailed, run_load
 from bench.load.summary import Summary, summarize
 from bench.load.summary_table import print_summary
 from bench.process import StartFailed
-from bench.targets.base import PLACEHOLDER_KEY, Target
-from bench.targets.registry import TARGETS, targets_named
+from bench.report import command as report_command
+from bench.targets import command as targets_command
+from bench.targets.packages import InstallFailed
 
-KEY_VARIABLE = "KARTA_BENCH_KEY"
 _USAGE_ERROR = 2
 # An open loop must not run out of connections before the target runs out of breath.
 _CONNECTIONS_CLOSED = 32
@@ -69,39 +66,15 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
 
 
-def _configure_compare(parser: argparse.ArgumentParser) -> None:
-    defaults = CompareOptions(arms=[])
-    parser.description = (
-        "Starts a simulated provider and every arm, each arm alone on a core, and puts the same load on all, "
-        "in interleaved rounds."
-    )
-    parser.add_argument("--rounds", type=int, default=defaults.rounds, metavar="N")
-    parser.add_argument(
-        "--seconds", type=float, default=defaults.seconds, metavar="S", help="for each measurement"
-    )
-    parser.add_argument("--connections", type=int, default=defaults.connections, metavar="N")
-    parser.add_argument("--streams", type=int, default=defaults.streams, metavar="N", help="paced streams")
-    parser.add_argument("--idle-streams", type=int, default=defaults.idle_streams, metavar="N")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the order of arms")
-    parser.add_argument(
-        "--arms", default=",".join(TARGETS), metavar="LIST", help=f"comma list (default {','.join(TARGETS)})"
-    )
-    parser.add_argument("--json", metavar="FILE", help="write everything seen as JSON; - is stdout")
-    parser.add_argument(
-        "--smoke", action="store_true", help="a few seconds in all: only whether everything answers right"
-    )
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `karta bench`."""
     whole = argparse.ArgumentParser(prog="karta bench", description="Karta's load harness.")
     commands = whole.add_subparsers(dest="bench_command", required=True, metavar="COMMAND")
-    _configure_run(commands.add_parser("run", help="put load on a URL and check every answer"))
-    _configure_compare(
-        commands.add_parser(
-            "compare", help="compare Karta with a bare relay, nginx and others in one session"
-        )
-    )
+    run = commands.add_parser("run", help="put load on a URL and check every answer")
+    _configure_run(run)
+    run.set_defaults(run=_run)
+    for group in (compare_command, report_command, targets_command):
+        group.register(commands)
     return whole
 
 
@@ -112,24 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        if options.bench_command == "run":
-            return _run(options)
-        return _compare(options)
+        code: int = options.run(options)
+        return code
     except (ValueError, OSError) as error:
         print(f"karta bench: {error}", file=sys.stderr)
         return _USAGE_ERROR
-    except (StartFailed, LearnFailed, LoadFailed, trio.TooSlowError) as error:
+    except (StartFailed, LearnFailed, LoadFailed, InstallFailed, trio.TooSlowError) as error:
         print(f"karta bench: {str(error) or 'it took far longer than planned'}", file=sys.stderr)
         return 1
-
-
-def read_keys(key_file: Path | None) -> list[str]:
-    """Return the keys of the file, or of KARTA_BENCH_KEY, or a placeholder for targets that check none."""
-    text = key_file.read_text() if key_file is not None else os.environ.get(KEY_VARIABLE, PLACEHOLDER_KEY)
-    keys = [line.strip() for line in text.splitlines() if line.strip()]
-    if not keys:
-        raise ValueError(f"there is no key in {key_file or KEY_VARIABLE}; put one on each line")
-    return keys
 
 
 def plan_from(options: argparse.Namespace) -> LoadPlan:
@@ -171,56 +134,3 @@ def _run(options: argparse.Namespace) -> int:
     else:
         print_summary(summary, Console())
     return 0 if summary.ok else 1
-
-
-def options_from(options: argparse.Namespace) -> CompareOptions:
-    """Return what `bench compare`'s arguments ask for; ValueError says what is wrong with them."""
-    arms = [target.name for target in targets_named(options.arms)]
-    if options.smoke:
-        return smoke_options(arms)
-    return CompareOptions(
-        arms=arms,
-        rounds=options.rounds,
-        seconds=options.seconds,
-        connections=options.connections,
-        streams=options.streams,
-        idle_streams=options.idle_streams,
-        seed=options.seed,
-    )
-
-
-def _compare(options: argparse.Namespace) -> int:
-    chosen = options_from(options)
-    targets = targets_named(options.arms)
-    progress = Console(stderr=True)
-    with (
-        tempfile.TemporaryDirectory(prefix="karta-bench-") as directory,
-        progress.status("starting") as status,
-    ):
-        session = Session(chosen, Path(directory), status.update)
-        seen = trio.run(session.run, targets)
-    show(seen, options.json)
-    return exit_code(seen, targets)
-
-
-def show(seen: Comparison, json_to: str | None) -> None:
-    """Print the tables, and write the JSON document to a file or (`-`) to stdout, the tables then to
-    stderr."""
-    to_stdout = json_to == "-"
-    print_comparison(seen, Console(stderr=to_stdout))
-    if to_stdout:
-        print(comparison_json(seen))
-    elif json_to is not None:
-        Path(json_to).write_text(comparison_json(seen) + "\n")
-
-
-def exit_code(seen: Comparison, targets: Sequence[Target]) -> int:
-    """Return 1 if any answer was wrong or a target that has to be there was not, else 0."""
-    missing = [target.name for target in targets if target.name in seen.unavailable and not target.optional]
-    return 1 if seen.broken or missing else 0
-
-
-def comparison_json(seen: Comparison) -> str:
-    """Return everything seen, with the ratios worked out, as one JSON document."""
-    document = {"ratios": ratios(seen), **msgspec.structs.asdict(seen)}
-    return msgspec.json.encode(document).decode()

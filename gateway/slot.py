@@ -159,7 +159,8 @@ class Slot:
             self._nursery = nursery
             self.current = first = self._start(0)
             await self._settle(first)
-            if not first.lives and not self.stopping:
+            # One that served and has died since is a death as any other: it was able to start.
+            if not first.serving.is_set() and not self.stopping:
                 raise WorkerFailed(
                     f"gateway worker {self.number} ended before it served; its messages are above"
                 )

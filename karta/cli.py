@@ -31,6 +31,7 @@ from karta.commands import (
     staff,
     up,
     usage,
+    webhooks,
 )
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 from storage import error_reports
@@ -39,6 +40,7 @@ EXIT_INTERRUPTED = 130
 GROUPS = (
     up,
     servers,
+    webhooks,
     migrate,
     doctor,
     health,

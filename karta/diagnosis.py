@@ -101,6 +101,10 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     for settings in loaded:
         if isinstance(settings, GatewaySettings):
             checks += [check async for check in _providers(settings)]
+        if isinstance(settings, AdminSettings):
+            checks.append(_mail(settings))
+            if settings.webhooks_allowed_networks:
+                checks.append(_opened_networks(settings))
     return Diagnosis(list_settings(variables), checks)
 
 
@@ -232,6 +236,25 @@ def _master_key(choice: Choice) -> Check:
         return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
     versions = ", ".join(str(version) for version in master_keys.versions)
     return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
+
+
+def _opened_networks(settings: AdminSettings) -> Check:
+    networks = ", ".join(map(str, settings.webhooks_allowed_networks))
+    return Check(
+        "webhooks",
+        "warning",
+        f"customers can make this server call into {networks}: unset KARTA_WEBHOOKS_ALLOWED_NETWORKS unless "
+        "they are all your own",
+    )
+
+
+def _mail(settings: AdminSettings) -> Check:
+    if settings.sends_mail:
+        return Check("mail", "ok", f"Postmark sends it, from {settings.mail_from}")
+    if settings.env == "production":
+        mend = "set KARTA_POSTMARK_TOKEN and KARTA_MAIL_FROM"
+        return Check("mail", "warning", f"none is sent: nobody can sign up or set a new password; {mend}")
+    return Check("mail", "ok", "none is sent: it waits in the admin pages' /outbox")
 
 
 async def _providers(settings: GatewaySettings) -> AsyncIterator[Check]:

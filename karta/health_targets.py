@@ -18,8 +18,8 @@ def load_targets(variables: Mapping[str, object]) -> Targets:
         gateway_url=_origin(variables.get("KARTA_PUBLIC_URL")),
         admin_url=_origin(variables.get("KARTA_ADMIN_URL")),
         providers=load_endpoints(variables, development=not production),
-        # In development mail waits in the outbox for whoever opens its page.
-        sends_mail=production,
+        # Without a token mail waits: in development for whoever opens its page, in production in vain.
+        sends_mail=production or "KARTA_POSTMARK_TOKEN" in variables,
     )
 
 

@@ -13,7 +13,10 @@ How to read it
     memberships, invitations, organization_end      who is in an organization, and how it ends
     signed_in                                       what a page asks of who looks at it
     staff                                           the platform's operators, and what they do
-    accounts, email_links, outbox                   what people do with their accounts, and the mail of it
+    accounts, email_links                           what people do with their accounts
+    outbox, letter_kinds, mail_preferences          the mail of it and of all else, and who wants which
+    suppressions                                    who gets none any more
+    sign_in_places                                  where they have signed in from
     factors, totp, passkeys, recovery_codes         what they prove themselves by, besides a password
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried

@@ -190,7 +190,8 @@ async def delete_account(
         await end_sessions(tx, user_id)
         await delete_links(tx, user_id)
         await delete_factors(tx, user_id)
-        await tx.execute("DELETE FROM staff WHERE user_id = $1", user_id)
+        for table in ("staff", "mail_opt_outs", "sign_in_places"):
+            await tx.execute(f"DELETE FROM {table} WHERE user_id = $1", user_id)  # noqa: S608
         await post(tx, master_keys, letter)
         await tx.execute(
             """

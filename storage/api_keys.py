@@ -19,6 +19,7 @@ from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.key_format import MintedKey
+from storage.key_letters import tell_minted
 from storage.key_scopes import to_arguments, to_tuple
 from storage.model import (
     Actor,
@@ -78,6 +79,7 @@ async def mint_key(
     async with db.transaction() as tx:
         await require_key_room(tx, org_id)
         key = await _insert_key(tx, minted, digest, org_id, name, mode, expires_at, scope, billed_elsewhere)
+        await tell_minted(tx, actor, key)
         await audit.record(tx, actor, Event.KEY_MINTED, org_id, key.key_id, _describe(key))
     return key, minted.token
 
@@ -129,6 +131,7 @@ async def rotate_key(
                 key_id,
                 float(overlap_seconds),
             )
+        await tell_minted(tx, actor, new, successor_of=key_id)
         details = _describe(new) | {"successor": new.key_id, "overlap_seconds": overlap_seconds}
         await audit.record(tx, actor, Event.KEY_ROTATED, old.org_id, key_id, details)
     return new, minted.token

@@ -3,7 +3,7 @@
 Before a month goes, each chain that has rows in it is verified; and the last of them is signed as the chain's
 *base*, so that what follows still proves that nothing else is missing. A chain that does not verify keeps
 everything. The database itself refuses to drop what is younger than a year, or what has no signed base
-(migrations/0020_audit_checkpoints.sql).
+(migrations/0020_audit_checkpoints.sql). First, rows that lie outside of any month are moved into theirs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,22 @@ SECONDS_MAX = 300
 """For one statement: the last row of each chain in a month is looked for in its index."""
 
 
+async def move_strays(db: Database, actor: Actor) -> list[str]:
+    """Gives rows that no month had a place for, and so lie in the default partition, the months they should
+    have had; returns their partitions' names.
+
+    It happens when partitions were not made for months, or could not be. Rows are copied as they are, so the
+    chains prove as before, and no trigger is off meanwhile (migrations/0027_audit_strays.sql). `db` is the
+    owner's. Raises DatabaseBusy when writers do not let go of the log for four seconds.
+    """
+    async with db.transaction() as tx:
+        await tx.execute(f"SET LOCAL statement_timeout = '{SECONDS_MAX}s'")
+        months = list(await tx.fetch_value("SELECT move_audit_strays()"))
+        if months:
+            await audit.record(tx, actor, Event.AUDIT_MOVED, None, "audit_log", {"months": months})
+    return months
+
+
 async def drop_audit(
     db: Database, actor: Actor, master_keys: MasterKeys, key: SigningKey, days: int = DAYS_DEFAULT
 ) -> list[str]:
@@ -36,6 +52,7 @@ async def drop_audit(
     if days < DAYS_MIN:
         raise InvalidValue(f"audit rows are kept for {DAYS_MIN} days at least")
     kept_since = datetime.now(UTC) - timedelta(days=days)
+    await move_strays(db, actor)
     async with db.transaction() as tx:
         await tx.execute(f"SET LOCAL statement_timeout = '{SECONDS_MAX}s'")
         rows = await tx.fetch("SELECT month, org_id, seq, hash FROM audit_months($1)", kept_since)

@@ -17,8 +17,10 @@ from storage import audit
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, NotFound
+from storage.letter_kinds import LetterKind
 from storage.model import Actor
 from storage.queries import Queries, Record
+from storage.subscriptions import Topic, write_subscribers
 
 SHOWN_MAX = 50
 UPDATES_MAX = 100
@@ -79,6 +81,7 @@ async def open_incident(
             automatic,
         )
         await _tell(tx, incident_id, Stage.INVESTIGATING, message)
+        await _write(tx, incident_id, title, Stage.INVESTIGATING, message)
         details = {"title": title, "components": list(components), "automatic": automatic}
         await audit.record(tx, actor, Event.INCIDENT_OPENED, None, str(incident_id), details)
     return incident_id
@@ -89,7 +92,7 @@ async def update_incident(db: Database, actor: Actor, incident_id: UUID, stage: 
     ended."""
     async with db.transaction() as tx:
         row = await tx.fetch_row(
-            "SELECT ends_at FROM incidents WHERE incident_id = $1 AND kind = 'incident' FOR UPDATE",
+            "SELECT ends_at, title FROM incidents WHERE incident_id = $1 AND kind = 'incident' FOR UPDATE",
             incident_id,
         )
         if row is None:
@@ -101,6 +104,7 @@ async def update_incident(db: Database, actor: Actor, incident_id: UUID, stage: 
             await tx.execute("UPDATE incidents SET ends_at = now() WHERE incident_id = $1", incident_id)
             event = Event.INCIDENT_RESOLVED
         await _tell(tx, incident_id, stage, message)
+        await _write(tx, incident_id, row["title"], stage, message)
         await audit.record(tx, actor, event, None, str(incident_id), {"stage": stage.value})
 
 
@@ -124,6 +128,7 @@ async def plan_maintenance(
             ends_at,
         )
         await _tell(tx, incident_id, Stage.PLANNED, message)
+        await _write(tx, incident_id, title, Stage.PLANNED, message)
         details = {"title": title, "starts_at": starts_at.isoformat(), "ends_at": ends_at.isoformat()}
         await audit.record(tx, actor, Event.MAINTENANCE_PLANNED, None, str(incident_id), details)
     return incident_id
@@ -132,14 +137,15 @@ async def plan_maintenance(
 async def cancel_maintenance(db: Database, actor: Actor, incident_id: UUID, message: str) -> None:
     """Raises NotFound when there is none that is still to end."""
     async with db.transaction() as tx:
-        done = await tx.fetch_value(
+        title = await tx.fetch_value(
             "UPDATE incidents SET cancelled = true WHERE incident_id = $1 AND kind = 'maintenance'"
-            " AND NOT cancelled AND ends_at > now() RETURNING true",
+            " AND NOT cancelled AND ends_at > now() RETURNING title",
             incident_id,
         )
-        if not done:
+        if title is None:
             raise NotFound("there is no such maintenance still to come")
         await _tell(tx, incident_id, Stage.CANCELLED, message)
+        await _write(tx, incident_id, title, Stage.CANCELLED, message)
         await audit.record(tx, actor, Event.MAINTENANCE_CANCELLED, None, str(incident_id), {})
 
 
@@ -206,6 +212,12 @@ async def _tell(tx: Transaction, incident_id: UUID, stage: Stage, message: str) 
         stage.value,
         message,
     )
+
+
+async def _write(tx: Transaction, incident_id: UUID, title: str, stage: Stage, message: str) -> None:
+    """To whoever wants to hear of it by mail."""
+    facts = {"incident_id": str(incident_id), "title": title, "stage": stage.value, "message": message}
+    await write_subscribers(tx, Topic.INCIDENTS, LetterKind.INCIDENT, facts)
 
 
 def _to_incident(row: Record) -> Incident:

@@ -53,6 +53,8 @@ class Scope(StrEnum):
     ROUTES_READ = "routes:read"
     ROUTES_WRITE = "routes:write"
     USAGE_READ = "usage:read"
+    WEBHOOKS_READ = "webhooks:read"
+    WEBHOOKS_WRITE = "webhooks:write"
 
 
 class ManagementKey(msgspec.Struct, frozen=True, kw_only=True):

@@ -52,6 +52,8 @@ class Organization(msgspec.Struct, frozen=True, kw_only=True):
     """When it goes, if its end was asked for."""
     suspension_reason: str | None = None
     """Why staff suspended it."""
+    payment_state: str | None = None
+    """past_due, unpaid or incomplete, where a payment is; see `stripe_subscriptions`."""
     seats: int | None = None
     """How many were bought; None: as many as its plan has."""
     prepaid: bool = False

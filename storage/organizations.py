@@ -17,7 +17,7 @@ PAGE_ROWS_MAX = 1000
 """The most that one listing returns, whatever was asked."""
 COLUMNS = """
     o.org_id, o.name, o.plan, o.status, o.created_at, o.mfa_required, o.delete_after, o.suspension_reason,
-    o.seats, o.prepaid
+    o.payment_state, o.seats, o.prepaid
 """
 """What `to_organization` reads, of organizations called `o`."""
 
@@ -158,6 +158,7 @@ def to_organization(row: Record) -> Organization:
         mfa_required=row["mfa_required"],
         delete_after=row["delete_after"],
         suspension_reason=row["suspension_reason"],
+        payment_state=row["payment_state"],
         seats=row["seats"],
         prepaid=row["prepaid"],
     )

@@ -6,7 +6,7 @@ different ones (docs/decisions/0110). `plans` holds organizations to it.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
@@ -38,7 +38,7 @@ class Allowance(StrEnum):
     WEBHOOK_ENDPOINTS = "webhook_endpoints"
     SEATS = "seats"
     USAGE_DAYS = "usage_days"
-    """How far back single requests are shown."""
+    """How far back single requests are shown; None: as far as the installation keeps them."""
     AUDIT_DAYS = "audit_days"
     """How far back the audit log is shown."""
 
@@ -78,7 +78,7 @@ TERMS: Final = MappingProxyType(
             tokens_per_minute=2_000_000,
             concurrent=100,
             keys=10,
-            webhook_endpoints=1,
+            webhook_endpoints=2,
             seats=3,
             usage_days=30,
             audit_days=365,
@@ -94,10 +94,10 @@ TERMS: Final = MappingProxyType(
             tokens_per_minute=None,
             concurrent=None,
             keys=1_000,
-            webhook_endpoints=10,
+            webhook_endpoints=20,
             seats=25,
-            usage_days=90,
-            audit_days=2 * 365,
+            usage_days=None,
+            audit_days=None,
         ),
         Plan.ENTERPRISE: PlanTerms(
             plan=Plan.ENTERPRISE,
@@ -110,7 +110,7 @@ TERMS: Final = MappingProxyType(
             tokens_per_minute=None,
             concurrent=None,
             keys=None,
-            webhook_endpoints=50,
+            webhook_endpoints=100,
             seats=None,
             usage_days=None,
             audit_days=None,
@@ -144,6 +144,12 @@ def limit_of(plan: Plan, allowance: Allowance, *, seats: int | None = None) -> i
         return seats
     found: int | None = getattr(TERMS[plan], allowance.value)
     return found
+
+
+def shown_since(plan: Plan, allowance: Allowance, now: datetime | None = None) -> datetime | None:
+    """From when on a plan shows what is kept (`USAGE_DAYS`, `AUDIT_DAYS`); None: from the beginning."""
+    days = limit_of(plan, allowance)
+    return None if days is None else (now or datetime.now(UTC)) - timedelta(days=days)
 
 
 def ceilings(plan: Plan) -> list[tuple[LimitKind, Period, int]]:

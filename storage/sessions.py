@@ -21,6 +21,7 @@ from storage.bridge import Database, Transaction
 from storage.errors import NotFound
 from storage.model import Actor
 from storage.queries import Queries, Record
+from storage.sign_in_places import Place, note_place
 
 STEP_UP_SECONDS = 300
 IDLE_SECONDS = 2 * 3600
@@ -70,8 +71,9 @@ async def create_session(
     token_digest: bytes,
     expires_at: datetime,
     method: Method = Method.PASSWORD,
+    place: Place | None = None,
 ) -> Session:
-    """Signing in is proof as well, so a new session is stepped up.
+    """Signing in is proof as well, so a new session is stepped up. From a new `place` it is told by mail.
 
     Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes.
     """
@@ -98,6 +100,8 @@ async def create_session(
             audit.printable(actor.address, ADDRESS_CHARS_MAX),
             audit.printable(actor.user_agent, USER_AGENT_CHARS_MAX),
         )
+        if place is not None:
+            await note_place(tx, user_id, place)
         details = {"expires_at": expires_at.isoformat(), "method": method.value}
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
     assert row is not None

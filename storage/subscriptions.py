@@ -7,7 +7,6 @@ transaction. The first content ever seen is where subscribers begin, and announc
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from uuid import UUID
 
@@ -15,10 +14,11 @@ import msgspec
 
 from storage import audit
 from storage.audit import Event
-from storage.bridge import Database
+from storage.bridge import Database, Transaction
 from storage.errors import NotFound
+from storage.letter_kinds import LetterKind
 from storage.model import Actor
-from storage.outbox import Letter, post
+from storage.outbox import Facts, Letter, post
 from storage.sealing import MasterKeys
 
 SUBSCRIBERS_MAX = 10_000
@@ -29,11 +29,7 @@ _CLEARED_ROWS_MAX = 100
 
 class Topic(StrEnum):
     SUB_PROCESSORS = "sub_processors"
-
-
-class Subscription(msgspec.Struct, frozen=True):
-    subscription_id: UUID
-    email: str
+    INCIDENTS = "incidents"
 
 
 async def request_subscription(
@@ -97,12 +93,7 @@ async def end_subscription(db: Database, actor: Actor, subscription_id: UUID) ->
 
 
 async def announce(
-    db: Database,
-    actor: Actor,
-    master_keys: MasterKeys,
-    topic: Topic,
-    digest: bytes,
-    write: Callable[[Subscription], Letter],
+    db: Database, actor: Actor, topic: Topic, digest: bytes, kind: LetterKind, facts: Facts
 ) -> int:
     """Tells all subscribers of a content that was not announced before; returns how many."""
     async with db.transaction() as tx:
@@ -116,14 +107,20 @@ async def announce(
         )
         if first or not new:
             return 0
-        rows = await tx.fetch(
-            "SELECT subscription_id, email FROM subscriptions WHERE topic = $1 AND confirmed_at IS NOT NULL"
-            " ORDER BY created_at LIMIT $2",
-            topic.value,
-            SUBSCRIBERS_MAX,
-        )
-        for row in rows:
-            await post(tx, master_keys, write(Subscription(row["subscription_id"], row["email"])))
-        details = {"digest": digest.hex(), "subscribers": len(rows)}
+        told = await write_subscribers(tx, topic, kind, facts)
+        details = {"digest": digest.hex(), "subscribers": told}
         await audit.record(tx, actor, Event.SUB_PROCESSORS_ANNOUNCED, None, topic.value, details)
-    return len(rows)
+    return told
+
+
+async def write_subscribers(tx: Transaction, topic: Topic, kind: LetterKind, facts: Facts) -> int:
+    """Puts a letter to each of a topic's subscribers into the outbox; returns how many. Their ids are added
+    to the facts: they make the link that ends it."""
+    told: int = await tx.fetch_value(
+        "SELECT write_subscribers($1, $2, $3::text::jsonb, $4)",
+        topic.value,
+        kind.value,
+        msgspec.json.encode(facts).decode(),
+        SUBSCRIBERS_MAX,
+    )
+    return told

@@ -161,10 +161,15 @@ async def select_usage(
 
 
 async def select_request(
-    db: Queries, org_id: UUID, request_id: UUID, started_at: datetime | None = None
+    db: Queries,
+    org_id: UUID,
+    request_id: UUID,
+    started_at: datetime | None = None,
+    *,
+    since: datetime | None = None,
 ) -> UsageRecord | None:
-    """One of an organization's requests: at once where its time is known, else among the newest
-    `SEARCHED_ROWS_MAX`."""
+    """One of an organization's requests, of those started at `since` or later: at once where its time is
+    known, else among the newest `SEARCHED_ROWS_MAX`."""
     if started_at is not None:
         row = await db.fetch_row(
             f"SELECT {', '.join(COLUMNS)} FROM usage"  # noqa: S608
@@ -185,7 +190,7 @@ async def select_request(
             request_id,
             SEARCHED_ROWS_MAX,
         )
-    return None if row is None else _to_record(row)
+    return None if row is None or row["started_at"] < (since or _EVER) else _to_record(row)
 
 
 async def select_first_usage(db: Queries, org_id: UUID) -> UsageRecord | None:

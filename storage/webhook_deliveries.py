@@ -80,6 +80,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
 async def spread(db: Database) -> int:
     """Makes deliveries of events that wait; how many events. 0 also while somebody else does it."""
+    if not await db.fetch_value("SELECT EXISTS (SELECT FROM webhook_events WHERE spread_at IS NULL)"):
+        return 0
     async with db.transaction() as tx:
         if not await tx.fetch_value("SELECT pg_try_advisory_xact_lock($1)", _SPREAD_LOCK):
             return 0

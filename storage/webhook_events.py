@@ -3,7 +3,7 @@
 The body of a message is `{"type", "timestamp", "data"}`, as Standard Webhooks has it. `data` holds ids and
 what may be known of the change; never a secret, a name of a person or a mail address.
 
-Most events are rows of the audit log: a trigger (migrations/0023_webhooks.sql) puts them into the outbox in
+Most events are rows of the audit log: a trigger (migrations/0026_webhooks.sql) puts them into the outbox in
 the row's own transaction, whoever wrote it, also the database itself. What leaves no audit row calls `emit`
 in the transaction that causes it. An event that no endpoint has chosen is not kept.
 

@@ -3,7 +3,6 @@ who does nothing but fail."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
@@ -13,19 +12,17 @@ from storage import audit
 from storage.audit import Event
 from storage.bridge import Database
 from storage.errors import Conflict, NotFound
+from storage.letter_kinds import LetterKind
 from storage.model import Actor
-from storage.outbox import Letter, post
+from storage.outbox import write_members
 from storage.queries import Queries, Record
-from storage.sealing import MasterKeys
-from storage.webhook_deliveries import FAILING_DAYS, Attempt
+from storage.webhook_deliveries import FAILING_DAYS, KEPT_DAYS, Attempt
 from storage.webhook_events import TEST
 from storage.webhook_schedule import State
 from storage.webhooks import Endpoint, Reason, select_endpoint, switch_off
 
 PAGE_ROWS_MAX = 100
 ATTEMPTS_MAX = 50
-OWNERS_MAX = 20
-"""Who is written to."""
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,14 +126,12 @@ async def send_test(db: Database, actor: Actor, org_id: UUID, endpoint_id: UUID)
 async def switch_off_failing(
     db: Database,
     actor: Actor,
-    master_keys: MasterKeys,
     endpoint_id: UUID,
-    write: Callable[[Endpoint, str], Letter],
     *,
     gone: bool = False,
 ) -> Endpoint | None:
     """Switches an endpoint off that has failed for `FAILING_DAYS`, or that has just said to be `gone`, and
-    writes to the organization's owners. None when there is no cause."""
+    writes to the organization's owners and admins. None when there is no cause."""
     async with db.transaction() as tx:
         row = await tx.fetch_row(
             """
@@ -152,15 +147,15 @@ async def switch_off_failing(
             return None
         reason: Reason = "gone" if gone else "failing"
         endpoint = await select_endpoint(tx, row["org_id"], endpoint_id)
-        for owner in await tx.fetch(
-            "SELECT u.email FROM memberships m JOIN users u USING (user_id)"
-            " WHERE m.org_id = $1 AND m.role = 'owner' ORDER BY u.email LIMIT $2",
-            endpoint.org_id,
-            OWNERS_MAX,
-        ):
-            await post(
-                tx, master_keys, write(msgspec.structs.replace(endpoint, reason=reason), owner["email"])
-            )
+        # Of the address only the host: its path may be a secret of the receiver's.
+        facts: dict[str, str | int | list[str]] = {
+            "host": endpoint.host,
+            "endpoint_id": str(endpoint_id),
+            "cause": reason,
+            "failing_days": FAILING_DAYS,
+            "kept_days": KEPT_DAYS,
+        }
+        await write_members(tx, endpoint.org_id, LetterKind.WEBHOOK_OFF, facts)
         return await switch_off(tx, actor, endpoint, reason)
 
 

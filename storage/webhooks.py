@@ -23,14 +23,15 @@ import msgspec
 from storage import audit, sealing
 from storage.audit import Event
 from storage.bridge import Database, Transaction
-from storage.errors import Conflict, InvalidValue, NotFound
-from storage.model import Actor, Plan, SealedCredential
+from storage.errors import InvalidValue, NotFound
+from storage.model import Actor, SealedCredential
+from storage.plans import TERMS, Allowance, require_room
 from storage.queries import Queries, Record
 from storage.sealing import MasterKeys
 from storage.webhook_events import CHOICES
 
-ENDPOINTS_MAX = {Plan.FREE: 2, Plan.PRO: 20, Plan.ENTERPRISE: 100}
-"""Of one organization, by its plan. Those there are stay when the plan changes."""
+ENDPOINTS_MAX = max(terms.webhook_endpoints or 0 for terms in TERMS.values())
+"""Of one organization, on the plan that has most. Those there are stay when the plan changes."""
 URL_CHARS_MAX = 2048
 DESCRIPTION_CHARS_MAX = 200
 SECRET_BYTES = 32
@@ -84,20 +85,19 @@ async def create_endpoint(
     """A new endpoint and its secret, which is never again to be had.
 
     Raises NotFound for an unknown organization, InvalidValue for events that there are not or a description
-    that cannot be kept, CheckFailed for a URL that is not https, Conflict when the plan allows no more.
+    that cannot be kept, CheckFailed for a URL that is not https, PlanRefused when the plan allows no more.
     """
     events = _require(chosen)
     endpoint_id = uuid4()
     async with db.transaction() as tx:
         row = await tx.fetch_row(
-            "SELECT plan, salt FROM organizations WHERE org_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
+            "SELECT salt FROM organizations WHERE org_id = $1 AND deleted_at IS NULL FOR NO KEY UPDATE",
             org_id,
         )
         if row is None:
             raise NotFound(f"there is no organization {org_id}")
         count = await tx.fetch_value("SELECT count(*) FROM webhook_endpoints WHERE org_id = $1", org_id)
-        if count >= (most := ENDPOINTS_MAX[Plan(row["plan"])]):
-            raise Conflict(f"the plan allows {most} webhook endpoints: delete one, or choose another plan")
+        await require_room(tx, org_id, Allowance.WEBHOOK_ENDPOINTS, count)
         made = await tx.fetch_row(
             f"""
             INSERT INTO webhook_endpoints (endpoint_id, org_id, url, description, events, ordered)
@@ -239,7 +239,7 @@ async def select_endpoints(db: Queries, org_id: UUID) -> list[Endpoint]:
         f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE org_id = $1"  # noqa: S608
         " ORDER BY created_at, endpoint_id LIMIT $2",
         org_id,
-        max(ENDPOINTS_MAX.values()),
+        ENDPOINTS_MAX,
     )
     return [_to_endpoint(row) for row in rows]
 

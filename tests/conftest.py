@@ -14,6 +14,8 @@ import trustme
 from storage.bridge import Database, open_database
 from storage.migrate import migrate
 from tests.support.postgres import PostgresServer, run_in_own_trio, running_server
+from tests.support.tenant import own_tenant as own_tenant
+from tests.support.tenant import tenant_template as tenant_template
 
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)

@@ -39,7 +39,7 @@ class Asking(NamedTuple):
     sent: str
     """The endpoint that says to look at one's mail."""
     write: Callable[[str, str], Letters]
-    """From the address and the link."""
+    """From the address and the link's path."""
     post: Callable[[Database, Actor, MasterKeys, str, bytes, Letters], Awaitable[None]]
 
 

@@ -26,8 +26,8 @@ blueprint = Blueprint("links", __name__)
 
 
 def make(purpose: LinkPurpose, token: str) -> str:
-    """What goes into the mail."""
-    return f"{services().origin}/link/{purpose.value.replace('_', '-')}/{token}"
+    """The path that goes into the mail."""
+    return f"/link/{purpose.value.replace('_', '-')}/{token}"
 
 
 @blueprint.get("/link/<purpose>/<token>")

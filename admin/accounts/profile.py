@@ -9,7 +9,7 @@ from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
-from admin.accounts import letters, links
+from admin.accounts import links
 from admin.accounts.asking import NO_ADDRESS
 from admin.redirect import see
 from admin.rendering import render_template
@@ -18,7 +18,10 @@ from storage import accounts
 from storage.accounts import Letters
 from storage.email_links import LinkPurpose
 from storage.errors import Conflict, InvalidValue, NotFound
+from storage.letter_kinds import LetterKind
+from storage.outbox import Letter
 from storage.sessions import end_other_sessions, end_session, select_sessions
+from storage.suppressions import select_suppressions
 from storage.users import normalize_email
 
 DONE = {
@@ -41,6 +44,7 @@ async def show() -> ResponseReturnValue:
         has_factor=web_session.require().has_factor,
         here=web_session.current_session(),
         sessions=await select_sessions(services().db, user.user_id, idle_seconds),
+        suppressed=await select_suppressions(services().db, email=user.email, limit=1),
         done=DONE.get(request.args.get("done", "")),
     )
 
@@ -58,7 +62,7 @@ async def change_password() -> ResponseReturnValue:
         problems = {"password": problem}
         return await render_template("accounts/change_password.html", problems=problems), 422
     digest = await services().passwords.digest(password)
-    told = letters.password_changed(user.email, services().origin + url_for("reset.show"))
+    told = Letter(kind=LetterKind.PASSWORD_CHANGED, recipient=user.email)
     await accounts.change_password(
         services().db,
         web_session.actor(user.user_id),
@@ -89,8 +93,12 @@ async def change_email() -> ResponseReturnValue:
     await throttle.count(throttle.EMAIL_CHANGE_ACCOUNT, str(user.user_id))
     token = web_session.new_token()
     told = Letters(
-        known=letters.email_taken(email),
-        unknown=letters.change_email(email, links.make(LinkPurpose.CHANGE_EMAIL, token)),
+        known=Letter(kind=LetterKind.EMAIL_TAKEN, recipient=email),
+        unknown=Letter(
+            kind=LetterKind.CHANGE_EMAIL,
+            recipient=email,
+            facts={"path": links.make(LinkPurpose.CHANGE_EMAIL, token)},
+        ),
     )
     await accounts.request_email_change(
         services().db,
@@ -124,7 +132,7 @@ async def confirm_email() -> ResponseReturnValue:
             web_session.actor(link.user_id),
             services().master_keys,
             links.token_digest(),
-            letters.email_changed(link.email, link.email),
+            Letter(kind=LetterKind.EMAIL_CHANGED, recipient=link.email, facts={"new_email": link.email}),
         )
     except (NotFound, Conflict):
         return await _render_spent()
@@ -169,7 +177,7 @@ async def delete() -> ResponseReturnValue:
             web_session.actor(user.user_id),
             services().master_keys,
             user.user_id,
-            letters.account_deleted(user.email),
+            Letter(kind=LetterKind.ACCOUNT_DELETED, recipient=user.email),
         )
     except Conflict:
         return await render_template("accounts/delete.html", user=user, only_owner=True), 409

@@ -10,7 +10,7 @@ from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
-from admin.accounts import asking, letters, links
+from admin.accounts import asking, links
 from admin.accounts.asking import Asking
 from admin.redirect import see
 from admin.rendering import render_template
@@ -18,6 +18,8 @@ from admin.services import services
 from storage.accounts import Letters, request_reset, reset_password
 from storage.email_links import LinkPurpose
 from storage.errors import NotFound
+from storage.letter_kinds import LetterKind
+from storage.outbox import Letter
 
 ASKING = Asking(
     LinkPurpose.RESET_PASSWORD,
@@ -25,7 +27,9 @@ ASKING = Asking(
     throttle.RESET_ACCOUNT,
     page="accounts/forgot.html",
     sent="reset.show_sent",
-    write=lambda email, link: Letters(known=letters.reset_password(email, link), unknown=None),
+    write=lambda email, path: Letters(
+        known=Letter(kind=LetterKind.RESET_PASSWORD, recipient=email, facts={"path": path}), unknown=None
+    ),
     post=request_reset,
 )
 
@@ -66,7 +70,7 @@ async def confirm() -> ResponseReturnValue:
         problems = {"password": problem}
         return await render_template("accounts/reset.html", email=link.email, problems=problems), 422
     digest = await services().passwords.digest(password)
-    told = letters.password_changed(link.email, services().origin + url_for("reset.show"))
+    told = Letter(kind=LetterKind.PASSWORD_CHANGED, recipient=link.email)
     try:
         await reset_password(
             services().db,

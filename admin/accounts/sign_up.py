@@ -10,7 +10,7 @@ from quart import Blueprint, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import password_rules, throttle, web_session
-from admin.accounts import asking, letters, links
+from admin.accounts import asking, links
 from admin.accounts.asking import Asking
 from admin.redirect import see
 from admin.rendering import render_template
@@ -18,14 +18,18 @@ from admin.services import services
 from storage.accounts import Letters, complete_sign_up, request_sign_up
 from storage.email_links import LinkPurpose
 from storage.errors import Conflict, NotFound
+from storage.letter_kinds import LetterKind
+from storage.outbox import Letter
 from storage.sessions import Method
 
 NAME_CHARS_MAX = 200
 
 
-def _write(email: str, link: str) -> Letters:
-    sign_in = services().origin + url_for("accounts.show_sign_in")
-    return Letters(known=letters.already_signed_up(email, sign_in), unknown=letters.sign_up(email, link))
+def _write(email: str, path: str) -> Letters:
+    return Letters(
+        known=Letter(kind=LetterKind.ALREADY_SIGNED_UP, recipient=email),
+        unknown=Letter(kind=LetterKind.SIGN_UP, recipient=email, facts={"path": path}),
+    )
 
 
 ASKING = Asking(

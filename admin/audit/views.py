@@ -16,7 +16,7 @@ import trio
 from quart import Blueprint, Response, abort, request
 from quart.typing import ResponseReturnValue
 
-from admin import throttle, web_session
+from admin import authorization, throttle, web_session
 from admin.rendering import render_template
 from admin.services import services
 from storage.audit_chain import ChainReport, verify_chain
@@ -26,6 +26,7 @@ from storage.audit_search import TEXT_CHARS_MAX, Wanted, go_through, record_expo
 from storage.audit_vocabulary import MEANINGS
 from storage.bridge import Database
 from storage.memberships import select_members
+from storage.plan_terms import Allowance, shown_since
 
 ROWS_SHOWN = 50
 PROOF_SECONDS_MAX = 30
@@ -115,10 +116,12 @@ def _read_wanted() -> Wanted:
     if event is not None and event not in SUBJECTS and event not in MEANINGS:
         abort(404)
     until = _read_day("until")
+    plan = authorization.current_membership().organization.plan
+    since = [one for one in (_read_day("since"), shown_since(plan, Allowance.AUDIT_DAYS)) if one is not None]
     return Wanted(
         event=event,
         text=(request.args.get("text") or "").strip()[:TEXT_CHARS_MAX] or None,
-        since=_read_day("since"),
+        since=max(since, default=None),
         until=None if until is None else until + timedelta(days=1),
     )
 

@@ -34,6 +34,8 @@ _IDS = {
         "A request's id: the gateway's header `x-karta-request-id`.",
         {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     ),
+    "endpoint_id": ("A webhook endpoint's id.", {"type": "string", "format": "uuid"}),
+    "delivery_id": ("A message's id.", {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}),
     "limit_id": ("A limit's id.", {"type": "integer", "minimum": 1, "maximum": 2**63 - 1}),
 }
 _INTRODUCTION = f"""

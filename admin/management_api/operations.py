@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from admin.management_api import forms as f
-from admin.management_api import keys, limits, members, organization, provider_keys, routes, usage
+from admin.management_api import (
+    keys,
+    limits,
+    members,
+    organization,
+    provider_keys,
+    routes,
+    usage,
+    webhook_operations,
+)
 from admin.management_api.call import Operation
 from storage.invitations import Invitation
 from storage.model import APIKey, Organization, ProviderCredential, Route
@@ -308,4 +317,5 @@ OPERATIONS: tuple[Operation, ...] = (
         usage.get_usage_request,
         f.UsageRow,
     ),
+    *webhook_operations.OPERATIONS,
 )

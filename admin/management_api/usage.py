@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta
@@ -15,6 +15,7 @@ from admin.management_api.forms import UsageRow, UsageRowPage, UsageRows, UsageS
 from admin.management_api.values import require_moment
 from storage.errors import NotFound
 from storage.model import UsageRecord
+from storage.plan_terms import Allowance, shown_since
 from storage.usage_report import UsageTotal, select_request, select_totals, select_usage
 
 _REQUEST_ID = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -44,7 +45,7 @@ async def list_usage(call: Call[None, UsageRows]) -> UsageRowPage:
     found = await select_usage(
         call.db,
         call.org_id,
-        since=require_moment(asked.since, "$.since"),
+        since=_shown(call, require_moment(asked.since, "$.since")),
         before=cursors.read("usage", asked.cursor, tuple[datetime, _REQUEST_ID]),
         limit=asked.limit + 1,
     )
@@ -59,10 +60,16 @@ async def get_usage_request(call: Call[None, None]) -> UsageRow:
         wanted = UUID(call.path["request_id"])
     except ValueError:
         raise NotFound("a request's id has 32 hexadecimal digits") from None
-    record = await select_request(call.db, call.org_id, wanted)
+    record = await select_request(call.db, call.org_id, wanted, since=_shown(call, None))
     if record is None:
         raise NotFound("there is no such request")
     return _to_row(record)
+
+
+def _shown(call: Call[Any, Any], since: datetime | None) -> datetime | None:
+    """No earlier than the plan shows single requests."""
+    earliest = shown_since(call.acting.organization.plan, Allowance.USAGE_DAYS)
+    return max((one for one in (since, earliest) if one is not None), default=None)
 
 
 def _to_sum(total: UsageTotal) -> UsageSum:

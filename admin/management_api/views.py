@@ -19,7 +19,7 @@ from admin.management_api.problems import Fault, Problem
 CONTENT_TYPE = "application/json"
 _POINTER = re.compile(r" - at `(?:key in )?(\$[^`]*)`$")
 _NUMBER = re.compile(r"[0-9]{1,9}", re.ASCII)
-_CONVERTERS = {"key_id": "", "request_id": "", "limit_id": "int:"}
+_CONVERTERS = {"key_id": "", "request_id": "", "limit_id": "int:", "delivery_id": "int:"}
 """Of ids in the path; all others are UUIDs."""
 
 blueprint = Blueprint("api", __name__)

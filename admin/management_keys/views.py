@@ -50,6 +50,8 @@ WHAT_SCOPES_DO = {
     Scope.ROUTES_READ: "see routes",
     Scope.ROUTES_WRITE: "set and remove routes",
     Scope.USAGE_READ: "see usage and cost",
+    Scope.WEBHOOKS_READ: "see webhook endpoints and their log",
+    Scope.WEBHOOKS_WRITE: "make and change webhook endpoints, rotate secrets, send again",
 }
 """In a few words, for the form."""
 DONE = {

@@ -14,13 +14,14 @@ from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import passkey_ceremony, web_session
-from admin.mfa import letters
 from admin.passkey_ceremony import CeremonyFailed
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
 from storage.errors import Conflict, NotFound
 from storage.factors import select_factors
+from storage.letter_kinds import LetterKind
+from storage.outbox import Letter
 from storage.passkeys import PASSKEYS_MAX, insert_passkey, remove_passkey
 from storage.recovery_codes import replace_recovery_codes
 from storage.totp import begin_totp, confirm_totp, provisioning_uri, remove_totp, select_begun_secret
@@ -70,7 +71,7 @@ async def confirm_app() -> ResponseReturnValue:
             services().master_keys,
             user.user_id,
             code,
-            letters.factor_added(user.email, "An authenticator app", _account_link()),
+            _letter(LetterKind.FACTOR_ADDED, "An authenticator app"),
             keep_session=web_session.session_digest(),
         )
     except NotFound:
@@ -89,7 +90,7 @@ async def remove_app() -> ResponseReturnValue:
             web_session.actor(user.user_id),
             services().master_keys,
             user.user_id,
-            letters.factor_removed(user.email, "The authenticator app", _account_link()),
+            _letter(LetterKind.FACTOR_REMOVED, "The authenticator app"),
             keep_session=web_session.session_digest(),
         )
     except NotFound:
@@ -117,7 +118,7 @@ async def add_passkey() -> ResponseReturnValue:
             web_session.actor(user.user_id),
             services().master_keys,
             passkey,
-            letters.factor_added(user.email, "A passkey", _account_link()),
+            _letter(LetterKind.FACTOR_ADDED, "A passkey"),
             keep_session=web_session.session_digest(),
         )
     except (CeremonyFailed, Conflict):
@@ -135,7 +136,7 @@ async def remove_passkey_by_id(passkey_id: UUID) -> ResponseReturnValue:
             services().master_keys,
             user.user_id,
             passkey_id,
-            letters.factor_removed(user.email, "A passkey", _account_link()),
+            _letter(LetterKind.FACTOR_REMOVED, "A passkey"),
             keep_session=web_session.session_digest(),
         )
     except NotFound:
@@ -196,5 +197,5 @@ async def _go_on(done: str, page: str = "factors.show") -> ResponseReturnValue:
     return response
 
 
-def _account_link() -> str:
-    return services().origin + url_for("profile.show")
+def _letter(kind: LetterKind, what: str) -> Letter:
+    return Letter(kind=kind, recipient=web_session.require_user().email, facts={"what": what})

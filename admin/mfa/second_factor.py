@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from quart import Blueprint, request, url_for
+from quart import Blueprint, request
 from quart.typing import ResponseReturnValue
 
 from admin import passkey_ceremony, pending_sign_in, throttle, web_session
 from admin.local_path import local_path
-from admin.mfa import letters
 from admin.passkey_ceremony import CeremonyFailed
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
 from storage.factors import select_factors
+from storage.letter_kinds import LetterKind
 from storage.model import User
+from storage.outbox import Letter
 from storage.passkeys import ChallengePurpose
 from storage.recovery_codes import use_recovery_code
 from storage.sessions import Method
@@ -66,7 +67,7 @@ async def show_recovery() -> ResponseReturnValue:
 async def by_recovery_code() -> ResponseReturnValue:
     user = await _count()
     code = (await request.form).get("code", "")
-    told = letters.recovery_code_used(user.email, services().origin + url_for("profile.show"))
+    told = Letter(kind=LetterKind.RECOVERY_CODE_USED, recipient=user.email)
     used = await use_recovery_code(
         services().db, web_session.actor(user.user_id), services().master_keys, user.user_id, code, told
     )

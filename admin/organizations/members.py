@@ -12,6 +12,7 @@ from admin import authorization, inviting, password_rules, throttle, web_session
 from admin.authorization import Forbidden, ProofNeeded
 from admin.redirect import see
 from admin.rendering import render_template
+from admin.roles import WHAT_ROLES_DO
 from admin.services import services
 from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, PlanRefused, ProofRequired
 from storage.invitations import (
@@ -200,7 +201,7 @@ async def _render(org_id: UUID, problems: dict[str, str] | None = None, email: s
         me=web_session.require_user(),
         roles=tuple(Role),
         invitable=INVITABLE,
-        what_roles_do=inviting.WHAT_ROLES_DO,
+        what_roles_do=WHAT_ROLES_DO,
         problems=problems or {},
         email=email,
         done=DONE.get(request.args.get("done", "")),

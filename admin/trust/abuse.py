@@ -9,9 +9,10 @@ from quart.typing import ResponseReturnValue
 from admin import throttle, web_session
 from admin.rendering import render_template
 from admin.services import services
-from admin.trust import letters
 from storage.abuse_reports import REPORT_CHARS_MAX, Category, file_report, make_reference
 from storage.errors import InvalidValue
+from storage.letter_kinds import LetterKind
+from storage.outbox import Letter
 from storage.users import normalize_email
 
 CATEGORIES = (
@@ -50,7 +51,13 @@ async def report() -> ResponseReturnValue:
     reference, category = make_reference(), Category(given["category"])
     recipient, letter = services().settings.abuse_email, None
     if recipient is not None:
-        told = letters.abuse_reported(recipient, reference, category.value, given["report"], email)
+        facts = {
+            "reference": reference,
+            "category": category.value,
+            "report": given["report"],
+            "email": email or "",
+        }
+        told = Letter(kind=LetterKind.ABUSE_REPORTED, recipient=recipient, facts=facts)
         letter = (services().master_keys, told)
     await file_report(
         services().db, web_session.actor(None), reference, category, given["report"], email, letter

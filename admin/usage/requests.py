@@ -14,11 +14,13 @@ from uuid import UUID
 from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
+from admin import authorization
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
 from storage.api_keys import select_keys
 from storage.model import UsageRecord
+from storage.plan_terms import Allowance, shown_since
 from storage.usage_report import SEARCHED_ROWS_MAX, select_request, select_usage
 
 SHOWN = 25
@@ -84,13 +86,17 @@ async def _select(org_id: UUID, request_id: str) -> UsageRecord | None:
     # Thirteen to sixteen digits are the years from 2001 to 2286.
     known = at.isascii() and at.isdigit() and len(at) <= 16
     started_at = _EPOCH + int(at) * _MICROSECOND if known else None
-    return await select_request(services().db, org_id, wanted, started_at)
+    return await select_request(services().db, org_id, wanted, started_at, since=_shown_since())
+
+
+def _shown_since() -> datetime | None:
+    return shown_since(authorization.current_membership().organization.plan, Allowance.USAGE_DAYS)
 
 
 async def _render_newest(org_id: UUID, typed: str = "", problem: str | None = None) -> str:
     return await render_template(
         "usage/requests.html",
-        newest=await select_usage(services().db, org_id, limit=SHOWN),
+        newest=await select_usage(services().db, org_id, since=_shown_since(), limit=SHOWN),
         typed=typed,
         problem=problem,
     )

@@ -12,7 +12,7 @@ from uuid import UUID
 from quart import Blueprint, Response, abort, request
 from quart.typing import ResponseReturnValue
 
-from admin import web_session
+from admin import authorization, web_session
 from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
@@ -20,6 +20,7 @@ from admin.usage.chart import HEIGHT, WIDTH, make_bars
 from admin.usage.spreadsheet import write_csv
 from storage.api_keys import select_keys
 from storage.limits import select_limits
+from storage.plan_terms import Allowance, shown_since
 from storage.usage_report import (
     PAGE_ROWS_MAX,
     Grouping,
@@ -59,7 +60,12 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         by_provider=await _dearest(org_id, since, Grouping.PROVIDER),
         names=names,
         standings=describe_all(await select_limits(db, org_id), names)[:STANDINGS_SHOWN_MAX],
-        newest=await select_usage(db, org_id, limit=NEWEST_SHOWN),
+        newest=await select_usage(
+            db,
+            org_id,
+            since=shown_since(authorization.current_membership().organization.plan, Allowance.USAGE_DAYS),
+            limit=NEWEST_SHOWN,
+        ),
     )
 
 

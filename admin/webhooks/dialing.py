@@ -62,7 +62,8 @@ class Dialer:
     """Made once for a program. `resolve` is the system's resolver, unless a test says otherwise."""
 
     rules: Rules
-    ssl_context: ssl.SSLContext = field(default_factory=ssl.create_default_context)
+    ssl_context: ssl.SSLContext | None = None
+    """None: the system's authorities, read when first needed."""
     resolve: Resolve | None = None
     seconds_max: float = SECONDS_MAX
     _resolutions: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(RESOLUTIONS_MAX))
@@ -84,6 +85,8 @@ class Dialer:
         except UnsafeURL:
             raise Undelivered("unsafe_url") from None
         transport = await _connect(await self._addresses(target), target.port)
+        if self.ssl_context is None:
+            self.ssl_context = ssl.create_default_context()
         stream = trio.SSLStream(
             transport, self.ssl_context, server_hostname=target.host, https_compatible=True
         )

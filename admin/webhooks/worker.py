@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -24,7 +24,6 @@ from uuid import UUID, uuid4
 import trio
 
 from admin.webhooks.dialing import Dialer, Undelivered
-from admin.webhooks.letters import write_switched_off
 from admin.webhooks.message import shown_headers, write_headers
 from storage.bridge import Database
 from storage.errors import StorageError
@@ -66,43 +65,62 @@ class Worker:
     db: Database
     master_keys: MasterKeys
     dialer: Dialer
-    origin: str
-    """The pages', for links in letters."""
     idle_seconds: float = IDLE_SECONDS
     worker_id: UUID = field(default_factory=uuid4)
     _under_way: int = 0
     _room: trio.Event = field(default_factory=trio.Event)
     _settlements: list[Settlement] = field(default_factory=list)
     _settling: trio.Event = field(default_factory=trio.Event)
+    _changed: trio.Event = field(default_factory=trio.Event)
+    """Set, and made anew, when events were spread or tries settled: there may be more to take."""
 
     async def run(self) -> None:
         """For ever; cancel it to stop."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._repeat, self._spread)
+                nursery.start_soon(self._spread_for_ever)
                 nursery.start_soon(self._settle_for_ever)
-                await self._repeat(lambda: self._claim(nursery))
+                await self._claim_for_ever(nursery)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(RELEASE_SECONDS_MAX):
                 await self._leave()
 
-    async def _repeat(self, do: Callable[[], Awaitable[int]]) -> None:
-        """At once while there is work, else now and then; also when the database was away."""
+    async def _spread_for_ever(self) -> None:
         while True:
-            done = 0
+            count = 0
             try:
-                done = await do()
+                count = await spread(self.db)
             except StorageError as error:
                 _log.warning("webhooks wait: %s", error)
-            await trio.sleep(0 if done else self.idle_seconds)
+            if count:
+                self._tell_change()
+            else:
+                await trio.sleep(self.idle_seconds)
 
-    async def _spread(self) -> int:
-        return await spread(self.db)
+    async def _claim_for_ever(self, nursery: trio.Nursery) -> None:
+        """At once while there is work, and when something has changed; else now and then."""
+        while True:
+            await self._wait_for_room()
+            changed = self._changed
+            try:
+                if await self._claim(nursery):
+                    continue
+            except StorageError as error:
+                _log.warning("webhooks wait: %s", error)
+                changed = trio.Event()
+            with trio.move_on_after(self.idle_seconds):
+                await changed.wait()
 
-    async def _claim(self, nursery: trio.Nursery) -> int:
+    def _tell_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _wait_for_room(self) -> None:
         while self._under_way >= CONCURRENT_MAX:
             self._room = trio.Event()
             await self._room.wait()
+
+    async def _claim(self, nursery: trio.Nursery) -> int:
         room = min(CONCURRENT_MAX - self._under_way, CLAIM_MAX)
         claimed = await claim(self.db, self.worker_id, limit=room, of_endpoint_max=OF_ENDPOINT_MAX)
         if claimed:
@@ -137,13 +155,13 @@ class Worker:
         batch = self._settlements[:SETTLE_MAX]
         failing = set(await settle(self.db, self.worker_id, batch))
         del self._settlements[: len(batch)]
+        self._tell_change()
         gone = {one.endpoint_id for one in batch if one.attempt.status == GONE}
         for endpoint_id in failing | gone:
             await self._switch_off(endpoint_id, gone=endpoint_id in gone)
 
     async def _switch_off(self, endpoint_id: UUID, *, gone: bool) -> None:
-        write = write_switched_off(self.origin)
-        endpoint = await switch_off_failing(self.db, ACTOR, self.master_keys, endpoint_id, write, gone=gone)
+        endpoint = await switch_off_failing(self.db, ACTOR, endpoint_id, gone=gone)
         if endpoint is not None:
             _log.info("webhook endpoint %s was switched off (%s)", endpoint_id, endpoint.reason)
 

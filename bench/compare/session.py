@@ -2,209 +2,348 @@
 
 All targets run from beginning to end, since a process that is not asked costs nothing; in every round each
 scenario is put to the targets in a new random order, so that slow changes of the machine hit all alike.
-Memory is measured first, in processes of its own that have only been warmed up: after a load, an allocator's
-free memory would hide what a stream needs, and abandoned streams would burden what is measured later.
+Before the first round each scenario is asked once of each arm: one that does not answer it right takes no
+part in it.  Memory is measured first, in processes of its own that have only been warmed up: after a load,
+an allocator's free memory would hide what a stream needs, and abandoned streams would burden what is
+measured later.
 """
 
+import datetime
 import random
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
 import trio
 
-from bench.compare.machine import Machine, divide_cpus, this_machine
-from bench.compare.scenarios import CompareOptions, Scenario, idle_question, scenarios
-from bench.load.learn import learn_expectation
+from bench.compare import verdicts
+from bench.compare.arms import Arms, Variant, variant_of
+from bench.compare.awake import kept_awake
+from bench.compare.certificate import write_certificate
+from bench.compare.comparison import Comparison, IdleMemory
+from bench.compare.machine import divide_cpus, this_machine
+from bench.compare.plans import beside_plan, beside_question, expected_of, plan_of
+from bench.compare.progress import Listener
+from bench.compare.provider import Provider, found_provider, running_provider
+from bench.compare.scenarios import CompareOptions, Scenario, Suite
+from bench.load.answer import Failure
+from bench.load.learn import LearnFailed, ask_once, learn_expectation
 from bench.load.plan import Expectation, LoadPlan, Question
-from bench.load.run import LoadFailed, run_load, streams_held
+from bench.load.run import LoadFailed, LoadResult, run_load, streams_held
 from bench.load.summary import Summary, summarize
-from bench.process import child_process
 from bench.process_watch import resident_bytes
-from bench.targets.base import (
-    PLACEHOLDER_KEY,
-    RunningTarget,
-    Target,
-    TargetContext,
-    TargetUnavailable,
-    start_seconds_max,
-)
+from bench.targets.base import PLACEHOLDER_KEY, Target, TargetUnavailable
+from bench.targets.karta_tenants import FAILOVER_MODEL
 
-Report = Callable[[str], None]
 _WARM_UP_SECONDS = 0.3
 # How long memory may settle after the last stream has begun.
 _SETTLE_SECONDS = 0.3
-
-
-class IdleMemory(msgspec.Struct, frozen=True, kw_only=True):
-    """Resident memory of a target without and with idle open streams."""
-
-    streams: int
-    bytes_before: int
-    bytes_with: int
-
-    @property
-    def bytes_per_stream(self) -> float:
-        return (self.bytes_with - self.bytes_before) / self.streams
-
-
-class Comparison(msgspec.Struct, kw_only=True):
-    """All that was seen; `rounds[scenario][arm]` has one summary a round, None for one that went wrong."""
-
-    options: CompareOptions
-    machine: Machine
-    target_cpus: list[int]
-    harness_cpus: list[int]
-    started: list[str] = []
-    unavailable: dict[str, str] = {}
-    rounds: dict[str, dict[str, list[Summary | None]]] = {}
-    idle: dict[str, IdleMemory] = {}
-    broken: list[str] = []
-    """Runs that ended without a result or with wrong answers, in words."""
-
-
-@asynccontextmanager
-async def _provider(directory: Path, cpus: Sequence[int]) -> AsyncIterator[str]:
-    """Run the simulated provider and give its URL; raises StartFailed."""
-    argv = [sys.executable, "-m", "bench.sim", "--port", "0", "--json", "--no-ledger"]
-    async with child_process(argv, stderr_path=directory / "sim.stderr", cpus=cpus) as child:
-        yield (await child.announcement(start_seconds_max))["base_url"]
+# What too much load looks like: no wrong answer, but none in time.
+_OVERLOAD = {Failure.BACKLOG.value, Failure.TIMEOUT.value}
+_WAITED_SHARE_MAX = 0.5
+_WARM_QUESTION = Scenario(name="warm-up", behaviour="tokens=60", connections=32)
 
 
 class Session:
     """One comparison in progress."""
 
-    def __init__(self, options: CompareOptions, directory: Path, report: Report) -> None:
+    def __init__(
+        self, suite: Suite, options: CompareOptions, directory: Path, listener: Listener | None = None
+    ) -> None:
         machine = this_machine()
         target_cpus, harness_cpus = divide_cpus(machine.cpus)
-        self.options = options
         self.seen = Comparison(
-            options=options, machine=machine, target_cpus=target_cpus, harness_cpus=harness_cpus
+            options=options,
+            machine=machine,
+            target_cpus=target_cpus,
+            harness_cpus=harness_cpus,
+            title=suite.title,
+            goals=suite.goals,
+            began=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            scenarios=suite.scenarios(),
         )
         self._directory = directory
-        self._report = report
+        self._listener = listener or Listener()
         self._random = random.Random(options.seed)
-        self._running: dict[str, RunningTarget] = {}
-        self._expectations: dict[str, Expectation] = {}
+        self._targets: dict[str, Target] = {}
+        self._providers: dict[bool, Provider] = {}
+        self._learnt: dict[tuple[Question, bool], Expectation] = {}
 
     async def run(self, targets: Sequence[Target]) -> Comparison:
         """Run the whole comparison; raises StartFailed or LearnFailed if the provider itself does not
         work."""
+        seen = self.seen
+        self._targets = {target.name: target for target in targets}
+        for target in targets:
+            seen.versions[target.name] = target.installation().version
         async with AsyncExitStack() as stack:
-            upstream_url = await stack.enter_async_context(_provider(self._directory, self.seen.harness_cpus))
-            for scenario in scenarios(self.options):
-                self._expectations[scenario.name] = await learn_expectation(
-                    upstream_url,
-                    scenario.question,
-                    PLACEHOLDER_KEY,
-                    span_seconds_min=scenario.span_seconds_min,
-                )
-            if self.options.idle_streams:
-                for target in targets:
-                    await self._measure_memory(target, upstream_url)
-            for target in targets:
-                if await self._start(stack, target, upstream_url) is not None:
-                    self.seen.started.append(target.name)
-            for number in range(1, self.options.rounds + 1):
-                await self._round(number)
-        return self.seen
+            if seen.options.keep_awake:
+                await stack.enter_async_context(kept_awake(seen.harness_cpus, self._directory))
+            await self._find_providers(stack)
+            for scenario in seen.scenarios:
+                await self._learn(scenario, scenario.question())
+            self._listener.steps(self._steps())
+            for scenario in seen.scenarios:
+                if scenario.idle:
+                    for target in self._takers(scenario):
+                        await self._measure_memory(target, scenario)
+            arms = await self._start_all(stack)
+            await self._probe_all(arms)
+            for number in range(1, seen.options.rounds + 1):
+                await self._round(arms, number)
+        seen.broken += [] if seen.options.smoke else verdicts.merged(seen)
+        return seen
 
-    async def _start(self, stack: AsyncExitStack, target: Target, upstream_url: str) -> RunningTarget | None:
-        """Start a target until the stack ends; None if it takes no part."""
-        if target.name in self.seen.unavailable:
+    async def _find_providers(self, stack: AsyncExitStack) -> None:
+        options = self.seen.options
+        if options.provider_url is not None:
+            self._providers[False] = await stack.enter_async_context(found_provider(options.provider_url))
+            await self._providers[False].requests_seen()
+        else:
+            plain = running_provider(self._directory, self.seen.harness_cpus)
+            self._providers[False] = await stack.enter_async_context(plain)
+        if any(scenario.tls for scenario in self.seen.scenarios):
+            certificate = write_certificate(self._directory)
+            over_tls = running_provider(self._directory, self.seen.harness_cpus, certificate=certificate)
+            self._providers[True] = await stack.enter_async_context(over_tls)
+
+    def _takers(self, scenario: Scenario) -> list[Target]:
+        """Return the targets that a scenario is for."""
+        return [
+            target
+            for target in self._targets.values()
+            if scenario.dialect in target.dialects and (not scenario.only or target.name in scenario.only)
+        ]
+
+    def _steps(self) -> int:
+        """Return how many measurements there will be, if every target takes part."""
+        rounds = self.seen.options.rounds
+        return sum(len(self._takers(one)) * (1 if one.idle else rounds) for one in self.seen.scenarios)
+
+    async def _learn(self, scenario: Scenario, question: Question) -> Expectation | None:
+        """Return what the provider answers to a question; None for one that has no end."""
+        if scenario.idle:
             return None
-        self._report(f"starting {target.name}")
-        context = TargetContext(
-            upstream_url=upstream_url,
-            directory=Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=self._directory)),
-            target_cpus=self.seen.target_cpus,
-            harness_cpus=self.seen.harness_cpus,
-        )
-        try:
-            running = await stack.enter_async_context(target.open(context))
-        except TargetUnavailable as error:
-            self.seen.unavailable[target.name] = str(error)
-            self._report(f"{target.name} takes no part: {error}")
-            return None
-        self._running[target.name] = running
-        return running
-
-    async def _round(self, number: int) -> None:
-        for scenario in scenarios(self.options):
-            arms = list(self._running)
-            self._random.shuffle(arms)
-            for arm in arms:
-                self._report(f"round {number}/{self.options.rounds}, {scenario.title}: {arm}")
-                await self._measure(scenario, arm)
-
-    def _plan(self, arm: str, question: Question, expectation: Expectation, connections: int) -> LoadPlan:
-        running = self._running[arm]
-        return LoadPlan(
-            base_url=running.base_url,
-            keys=list(running.keys),
-            question=question,
-            expectation=expectation,
-            connections=connections,
-            warmup_seconds=self.options.warmup_seconds,
-            seconds=self.options.seconds,
-        )
-
-    async def _load(self, arm: str, plan: LoadPlan, title: str) -> Summary | None:
-        """Run one load and return its figures; None, and a word in `broken`, if any answer was wrong."""
-        try:
-            result = await run_load(
-                plan,
-                directory=self._directory,
-                cpus=self.seen.harness_cpus,
-                watch=self._running[arm].pids,
+        provider = self._providers[scenario.tls]
+        if question.model is not None and not scenario.failover:
+            await provider.name_model(question.model, question.behaviour)
+        learnt = self._learnt.get((question, scenario.tls))
+        if learnt is None:
+            learnt = await learn_expectation(
+                provider.url, question, PLACEHOLDER_KEY, ca_file=provider.ca_file
             )
-        except (LoadFailed, trio.TooSlowError) as error:
-            self.seen.broken.append(f"{arm}, {title}: {str(error) or 'it took too long'}")
+            self._learnt[question, scenario.tls] = learnt
+        return learnt
+
+    def _question(self, target: Target, scenario: Scenario) -> Question:
+        return scenario.question(FAILOVER_MODEL if scenario.failover else target.model)
+
+    # ---- starting
+
+    async def _start_all(self, stack: AsyncExitStack) -> Arms:
+        arms = Arms(self.seen, self._directory, self._providers, stack)
+        for target in self._targets.values():
+            by_variant: dict[Variant, list[Scenario]] = {}
+            for scenario in self.seen.scenarios:
+                if target in self._takers(scenario) and not scenario.idle:
+                    by_variant.setdefault(variant_of(scenario), []).append(scenario)
+            for variant, wanted in by_variant.items():
+                self._listener.say(f"starting {target.name}{variant}")
+                await arms.start(target, variant, wanted)
+            if any(name == target.name for name, _ in arms.running):
+                self.seen.started.append(target.name)
+        return arms
+
+    async def _probe_all(self, arms: Arms) -> None:
+        """Ask every question once of every arm; who does not answer it right is out of the scenario."""
+        for scenario in self.seen.scenarios:
+            for target in self._takers(scenario):
+                running = arms.running.get((target.name, variant_of(scenario)))
+                if scenario.idle or running is None:
+                    continue
+                self._listener.say(f"trying {target.name}: {scenario.title or scenario.name}")
+                question = self._question(target, scenario)
+                learnt = await self._learn(scenario, question)
+                if scenario.failover and target.name not in ("direct", "karta"):
+                    self._decline(scenario, target, "it has no second provider to fall back to here")
+                    continue
+                try:
+                    found = await ask_once(
+                        running.base_url,
+                        question,
+                        running.keys[0],
+                        headers=running.headers,
+                        ca_file=running.ca_file,
+                    )
+                except LearnFailed as error:
+                    self._decline(scenario, target, str(error))
+                    continue
+                if target.check == "text" and learnt is not None and found.text_crc32 != learnt.text_crc32:
+                    self._decline(scenario, target, "its answer says something else than the provider's")
+
+    def _decline(self, scenario: Scenario, target: Target, why: str) -> None:
+        self.seen.declined.setdefault(scenario.name, {})[target.name] = why
+        if not target.optional:
+            self.seen.broken.append(f"{target.name}, {scenario.title or scenario.name}: {why}")
+
+    # ---- rounds
+
+    async def _round(self, arms: Arms, number: int) -> None:
+        options = self.seen.options
+        for scenario in self.seen.scenarios:
+            if scenario.idle:
+                continue
+            takers = [
+                target
+                for target in self._takers(scenario)
+                if (target.name, variant_of(scenario)) in arms.running
+                and target.name not in self.seen.declined.get(scenario.name, {})
+            ]
+            self._random.shuffle(takers)
+            for target in takers:
+                title = scenario.title or scenario.name
+                self._listener.say(f"round {number}/{options.rounds}, {title}: {target.name}")
+                summary = await self._measure(arms, scenario, target)
+                self.seen.rounds.setdefault(scenario.name, {}).setdefault(target.name, []).append(summary)
+                self._listener.measured(target.name, title, summary)
+                self._listener.stepped()
+
+    async def _measure(self, arms: Arms, scenario: Scenario, target: Target) -> Summary | None:
+        too_much = self.seen.overloaded.get(scenario.family, {}).get(target.name)
+        if too_much is not None and scenario.rate > too_much:
             return None
-        summary = summarize(result)
-        if summary.ok:
-            return summary
-        wrong = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
-        example = next(iter(summary.examples.values()), "no answer at all")
-        self.seen.broken.append(f"{arm}, {title}: {wrong or 'no answers'} ({example})")
-        return None
+        running = arms.running[target.name, variant_of(scenario)]
+        question = self._question(target, scenario)
+        learnt = await self._learn(scenario, question)
+        assert learnt is not None
+        expectation = expected_of(target.check, learnt, scenario)
+        try:
+            keys = arms.keys_for(target, scenario)
+        except TargetUnavailable as error:
+            self._decline(scenario, target, str(error))
+            return None
+        plan = plan_of(scenario, self.seen.options, running, question, expectation, keys)
+        plans = [plan]
+        for beside in scenario.beside:
+            asked = beside_question(beside, scenario, target.model)
+            known = None if target.model else await self._learn(scenario, asked)
+            if known is not None:
+                # Nobody's pace is judged but that of the load whose figures are taken.
+                known = expected_of(target.check, known, _WARM_QUESTION)
+            plans.append(beside_plan(beside, plan, known, asked))
+        return await self._load(arms, scenario, target, plans, running.pids)
 
-    async def _measure(self, scenario: Scenario, arm: str) -> None:
-        plan = msgspec.structs.replace(
-            self._plan(arm, scenario.question, self._expectations[scenario.name], scenario.connections),
-            ramp_seconds=scenario.ramp_seconds,
-        )
-        summary = await self._load(arm, plan, scenario.title)
-        self.seen.rounds.setdefault(scenario.name, {}).setdefault(arm, []).append(summary)
+    async def _load(
+        self,
+        arms: Arms,
+        scenario: Scenario,
+        target: Target,
+        plans: Sequence[LoadPlan],
+        watch: Sequence[int],
+    ) -> Summary | None:
+        """Run the first plan, and the others beside it; return its figures, None if it has none."""
+        provider = arms.provider_of(scenario)
+        before = await provider.requests_seen()
+        title = scenario.title or scenario.name
+        try:
+            results = await self._run_together(plans, watch)
+        except (LoadFailed, trio.TooSlowError) as error:
+            self.seen.broken.append(f"{target.name}, {title}: {str(error) or 'it took too long'}")
+            return None
+        asked = await provider.requests_seen() - before
+        summary, *others = [summarize(result) for result in results]
+        if scenario.loop == "open" and self._is_too_much(summary):
+            worst = self.seen.overloaded.setdefault(scenario.family or scenario.name, {})
+            worst[target.name] = min(scenario.rate, worst.get(target.name, scenario.rate))
+            return None
+        faults = [f"beside: {wrong}" for one in others if one.failures and (wrong := _wrong(one)) is not None]
+        if (wrong := _wrong(summary)) is not None:
+            faults.insert(0, wrong)
+        if not others and target.check != "status":
+            faults += verdicts.unasked(summary.answers_checked, asked)
+        self.seen.broken += [f"{target.name}, {title}: {fault}" for fault in faults]
+        return None if faults else summary
 
-    async def _measure_memory(self, target: Target, upstream_url: str) -> None:
+    async def _run_together(self, plans: Sequence[LoadPlan], watch: Sequence[int]) -> list[LoadResult]:
+        """Run all plans at once and return their results in order; the first failure ends the others."""
+        results: dict[int, LoadResult] = {}
+        failed: list[Exception] = []
+
+        async def run(index: int, plan: LoadPlan) -> None:
+            try:
+                results[index] = await run_load(
+                    plan,
+                    directory=self._directory,
+                    cpus=self.seen.harness_cpus,
+                    watch=watch if index == 0 else (),
+                )
+            except (LoadFailed, trio.TooSlowError) as error:
+                failed.append(error)
+                nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for index, plan in enumerate(plans):
+                nursery.start_soon(run, index, plan)
+        if failed:
+            raise failed[0]
+        return [results[index] for index in range(len(plans))]
+
+    @staticmethod
+    def _is_too_much(summary: Summary) -> bool:
+        kinds = set(summary.failures)
+        return bool(kinds and kinds <= _OVERLOAD) or (not kinds and summary.waited_share > _WAITED_SHARE_MAX)
+
+    # ---- memory
+
+    async def _measure_memory(self, target: Target, scenario: Scenario) -> None:
         """Measure idle streams in a process of its own, only warmed up, that ends afterwards."""
+        title = scenario.title or scenario.name
+        self._listener.say(f"{title}: {target.name}")
         async with AsyncExitStack() as stack:
-            running = await self._start(stack, target, upstream_url)
+            arms = Arms(self.seen, self._directory, self._providers, stack)
+            await arms.start(target, variant_of(scenario), [scenario])
+            running = arms.running.get((target.name, variant_of(scenario)))
             if running is not None and running.pids:
-                self._report(f"memory of {self.options.idle_streams} idle streams: {target.name}")
-                await self._measure_idle(target.name, running.pids)
+                await self._measure_idle(arms, target, scenario)
+        self._listener.stepped()
 
-    async def _measure_idle(self, arm: str, pids: Sequence[int]) -> None:
-        warm = scenarios(self.options)[0]
-        warm_up = self._plan(arm, warm.question, self._expectations[warm.name], warm.connections)
-        await self._load(arm, msgspec.structs.replace(warm_up, seconds=_WARM_UP_SECONDS), "warm-up")
-        before = resident_bytes(pids)
-        plan = self._plan(arm, idle_question(), Expectation(), self.options.idle_streams)
+    async def _measure_idle(self, arms: Arms, target: Target, scenario: Scenario) -> None:
+        warm = msgspec.structs.replace(
+            _WARM_QUESTION, tls=scenario.tls, dialect=scenario.dialect, seconds=_WARM_UP_SECONDS
+        )
+        if await self._measure(arms, warm, target) is None:
+            return
+        running = arms.running[target.name, variant_of(scenario)]
+        before = resident_bytes(running.pids)
+        provider = self._providers[scenario.tls]
+        question = self._question(target, scenario)
+        if question.model is not None:
+            await provider.name_model(question.model, question.behaviour)
+        plan = plan_of(scenario, self.seen.options, running, question, Expectation(), running.keys[:1])
+        name = f"{target.name}, {scenario.title or scenario.name}"
         try:
             async with streams_held(plan, directory=self._directory, cpus=self.seen.harness_cpus) as held:
                 streams, tally = held
                 await trio.sleep(_SETTLE_SECONDS)
-                with_streams = resident_bytes(pids)
+                with_streams = resident_bytes(running.pids)
         except (LoadFailed, trio.TooSlowError) as error:
-            self.seen.broken.append(f"{arm}, idle streams: {str(error) or 'it took too long'}")
+            self.seen.broken.append(f"{name}: {str(error) or 'it took too long'}")
             return
-        if streams < self.options.idle_streams or tally.failed:
+        if streams < scenario.connections or tally.failed:
             example = next(iter(tally.examples.values()), "no reason known")
-            opened = f"{streams} of {self.options.idle_streams} stayed open"
-            self.seen.broken.append(f"{arm}, idle streams: {opened} ({example})")
+            opened = f"{streams} of {scenario.connections} stayed open"
+            self.seen.broken.append(f"{name}: {opened} ({example})")
             return
-        self.seen.idle[arm] = IdleMemory(streams=streams, bytes_before=before, bytes_with=with_streams)
+        self.seen.idle.setdefault(scenario.name, {})[target.name] = IdleMemory(
+            streams=streams, bytes_before=before, bytes_with=with_streams
+        )
+
+
+def _wrong(summary: Summary) -> str | None:
+    """Say what was wrong with a run's answers."""
+    if summary.ok:
+        return None
+    wrong = ", ".join(f"{count} {kind}" for kind, count in summary.failures.items())
+    example = next(iter(summary.examples.values()), "no answer at all")
+    return f"{wrong or 'no answers'} ({example})"

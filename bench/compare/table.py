@@ -6,21 +6,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bench.compare.figures import (
-    Metric,
-    events_per_cpu,
-    events_rate,
-    first_p50,
-    harness_bound,
-    latency_p50,
-    latency_p99,
-    metric_median,
-    ratios,
-    requests_per_cpu,
-    requests_rate,
-)
+from bench.compare.comparison import Comparison
+from bench.compare.figures import figures_of, harness_bound, metric_median, ratios
 from bench.compare.machine import idle_load_max
-from bench.compare.session import Comparison
 
 _BOUND_MARK = "†"
 _KIBIBYTE = 1024
@@ -30,35 +18,34 @@ def _number(value: float, digits: int = 0) -> str:
     return "-" if math.isnan(value) else f"{value:,.{digits}f}"
 
 
-_ROWS: tuple[tuple[str, str, Metric, int, bool], ...] = (
-    # What it says, scenario, metric, digits, and whether the harness has a ceiling for it.
-    ("unary requests/s", "unary", requests_rate, 0, True),
-    ("  per CPU-second", "unary", requests_per_cpu, 0, False),
-    ("alone: p50 ms", "alone", latency_p50, 3, False),
-    ("alone: p99 ms", "alone", latency_p99, 3, False),
-    ("burst events/s", "burst", events_rate, 0, True),
-    ("  per CPU-second", "burst", events_per_cpu, 0, False),
-    ("paced: first event p50 ms", "paced", first_p50, 2, False),
-    ("  events per CPU-second", "paced", events_per_cpu, 0, False),
-)
-
-
 def arms_table(seen: Comparison) -> Table:
     """Return the medians of every arm that took part, one column each."""
-    table = Table(title=f"Medians over {seen.options.rounds} round(s)", title_justify="left")
+    table = Table(title=f"{seen.title}: medians over {seen.options.rounds} round(s)", title_justify="left")
     table.add_column("figure")
-    for arm in seen.started:
+    arms = arms_of(seen)
+    for arm in arms:
         table.add_column(arm, justify="right")
-    for name, scenario, metric, digits, limited in _ROWS:
-        cells = []
-        for arm in seen.started:
-            mark = f" {_BOUND_MARK}" if limited and harness_bound(seen, scenario, arm, metric) else ""
-            cells.append(_number(metric_median(seen, scenario, arm, metric), digits) + mark)
-        table.add_row(name, *cells)
-    idle = [seen.idle.get(arm) for arm in seen.started]
-    per_stream = [memory.bytes_per_stream / _KIBIBYTE if memory else math.nan for memory in idle]
-    table.add_row("KiB per idle open stream", *(_number(value, 1) for value in per_stream))
+    for scenario in seen.scenarios:
+        for figure in figures_of(scenario):
+            if scenario.name not in seen.rounds:
+                continue
+            cells = []
+            for arm in arms:
+                bound = figure.limited and harness_bound(seen, scenario.name, arm, figure.metric)
+                value = metric_median(seen, scenario.name, arm, figure.metric)
+                cells.append(_number(value, figure.digits) + (f" {_BOUND_MARK}" if bound else ""))
+            table.add_row(f"{scenario.name} {figure.label}", *cells)
+    for name, by_arm in seen.idle.items():
+        held = [by_arm.get(arm) for arm in arms]
+        per_stream = [memory.bytes_per_stream / _KIBIBYTE if memory else math.nan for memory in held]
+        table.add_row(f"{name} KiB per open stream", *(_number(value, 1) for value in per_stream))
     return table
+
+
+def arms_of(seen: Comparison) -> list[str]:
+    """Return the arms that have figures, in the order in which they were asked for."""
+    with_memory = {arm for by_arm in seen.idle.values() for arm in by_arm}
+    return [arm for arm in seen.options.arms if arm in seen.started or arm in with_memory]
 
 
 def ratios_table(seen: Comparison) -> Table:
@@ -86,17 +73,30 @@ def ratios_table(seen: Comparison) -> Table:
 def print_comparison(seen: Comparison, console: Console) -> None:
     """Print all of it: tables, what took no part, what was wrong, and on what machine."""
     console.print(arms_table(seen))
-    limited = [(scenario, metric) for _, scenario, metric, _, limited in _ROWS if limited]
+    limited = [
+        (scenario.name, figure.metric)
+        for scenario in seen.scenarios
+        for figure in figures_of(scenario)
+        if figure.limited
+    ]
     if any(
         harness_bound(seen, scenario, arm, metric) for scenario, metric in limited for arm in seen.started
     ):
         console.print(
             f"{_BOUND_MARK} within 10 % of the harness's own ceiling: the harness may be the limit."
         )
-    if not seen.options.smoke and (goals := ratios_table(seen)).row_count:
+    if seen.goals and (goals := ratios_table(seen)).row_count:
         console.print(goals)
     for arm, reason in seen.unavailable.items():
         console.print(f"[yellow]{arm} took no part:[/] {escape(reason)}", highlight=False)
+    for scenario, by_arm in seen.declined.items():
+        for arm, reason in by_arm.items():
+            console.print(f"[yellow]{arm} is out of {scenario}:[/] {escape(reason)}", highlight=False)
+    for scenario, rates in seen.overloaded.items():
+        for arm, rate in rates.items():
+            console.print(
+                f"[yellow]{scenario}: {rate:,g} requests/s are too many for {arm}[/]", highlight=False
+            )
     for wrong in seen.broken:
         console.print(f"[red]wrong:[/] {escape(wrong)}", highlight=False)
     machine = seen.machine
@@ -106,6 +106,8 @@ def print_comparison(seen: Comparison, console: Console) -> None:
         f"Python {machine.python}; Karta's hot path {'compiled' if machine.compiled else 'interpreted'}",
         highlight=False,
     )
+    if seen.options.keep_awake:
+        console.print("The harness's cores were kept awake (--keep-awake).")
     if machine.load_before > idle_load_max and not seen.options.smoke:
         console.print(
             f"[yellow]Others were at work before the run (load {machine.load_before:.1f}): "

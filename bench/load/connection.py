@@ -36,6 +36,8 @@ class LoadConnection(asyncio.Protocol):
         "_driver",
         "_first_ns",
         "_last_ns",
+        "_leave_after_events",
+        "_read_bytes_per_second",
         "_reader",
         "_stream",
         "_tally",
@@ -51,6 +53,8 @@ class LoadConnection(asyncio.Protocol):
         self._stream = plan.question.stream
         self._reader = AnswerReader(plan.expectation, plan.question.dialect, stream=self._stream)
         self._first_ns = self._last_ns = 0
+        self._leave_after_events = plan.leave_after_events
+        self._read_bytes_per_second = plan.read_bytes_per_second
         self.started_ns = 0
         self.connected = False
         self.transport: asyncio.Transport | None = None
@@ -91,6 +95,25 @@ class LoadConnection(asyncio.Protocol):
             self._first_ns = now
         if reader.complete:
             self._finish(now, data)
+        elif 0 < self._leave_after_events <= reader.events:
+            self._tally.left += 1
+            self.started_ns = 0
+            self.close()
+        if self._read_bytes_per_second:
+            self._dawdle(len(data))
+
+    def _dawdle(self, size_bytes: int) -> None:
+        """Read no more for as long as a slow reader takes for what it just got."""
+        transport = self.transport
+        if transport is not None and not transport.is_closing():
+            transport.pause_reading()
+            delay = size_bytes / self._read_bytes_per_second
+            asyncio.get_running_loop().call_later(delay, self._read_on, transport)
+
+    @staticmethod
+    def _read_on(transport: asyncio.Transport) -> None:
+        if not transport.is_closing():
+            transport.resume_reading()
 
     def _book_events(self, events: int, now: int) -> None:
         tally = self._tally
@@ -113,7 +136,7 @@ class LoadConnection(asyncio.Protocol):
         tally = self._tally
         reader = self._reader
         span_seconds = (self._last_ns - self._first_ns) / _NANOSECONDS if self._stream else 0.0
-        failure = reader.failure(span_seconds)
+        failure = reader.failure(span_seconds, (now - self.started_ns) / _NANOSECONDS)
         if failure is not None:
             self.fail(failure, f"status {reader.status}, {reader.events} events: {data[-200:]!r}")
             return

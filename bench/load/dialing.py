@@ -5,6 +5,7 @@ at a time, so that a target that is down is asked politely.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -22,12 +23,19 @@ retry_seconds = 0.05
 class Dialler:
     """Connects `LoadConnection`s to the plan's target and hands each, connected, to `on_connected`."""
 
-    def __init__(self, base_url: str, tally: Tally, on_connected: Callable[[LoadConnection], None]) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        tally: Tally,
+        on_connected: Callable[[LoadConnection], None],
+        *,
+        ca_file: str | None = None,
+    ) -> None:
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"the target is an http:// or https:// URL, not {base_url!r}")
         self._host = parts.hostname
-        self._tls = parts.scheme == "https"
+        self._tls = ssl.create_default_context(cafile=ca_file) if parts.scheme == "https" else None
         self._port = parts.port or (443 if self._tls else 80)
         self._tally = tally
         self._on_connected = on_connected
@@ -54,7 +62,7 @@ class Dialler:
                         lambda waiting=connection: waiting,
                         self._host,
                         self._port,
-                        ssl=self._tls or None,
+                        ssl=self._tls,
                     )
             except (OSError, TimeoutError) as error:
                 self._tally.fail(Failure.CONNECT, f"{type(error).__name__}: {error}")

@@ -30,7 +30,7 @@ class LoadDriver:
         self.plan = plan
         self.tally = tally
         self.stopping = False
-        self.dialler = Dialler(plan.base_url, tally, self.connected)
+        self.dialler = Dialler(plan.base_url, tally, self.connected, ca_file=plan.ca_file)
         self.connections = [LoadConnection(plan, tally, self) for _ in range(plan.connections)]
         self._requests = plan_requests(plan)
         self._next = 0

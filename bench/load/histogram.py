@@ -71,6 +71,10 @@ class Histogram:
                 return float(middle_of(slot))
         raise AssertionError("total counts more than the slots hold")
 
+    def above(self, value: int) -> int:
+        """Return how many durations were longer than `value` nanoseconds, within the width of a slot."""
+        return sum(self._counts[slot_of(value) + 1 :])
+
     def mean(self) -> float:
         """Return the mean duration in nanoseconds; NaN if there are none."""
         if not self.total:

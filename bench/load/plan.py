@@ -19,7 +19,9 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
 
     `body_crc32` is over the body without its transfer coding.  `span_seconds_min` is the least time between
     the first and the last event of a paced stream: a target that collects a stream and sends it at once is
-    caught by it.
+    caught by it.  `seconds_min` is the least time that the provider itself takes for the whole answer: one
+    that comes sooner was made up.  `text_crc32` and `deltas` are for targets that write answers anew: the
+    text that the answer says, and in how many events of a stream it comes.
     """
 
     status: int | None = 200
@@ -27,6 +29,9 @@ class Expectation(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes: int | None = None
     body_crc32: int | None = None
     span_seconds_min: float = 0.0
+    seconds_min: float = 0.0
+    text_crc32: int | None = None
+    deltas: int | None = None
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +60,10 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     until told to end.  The first `warmup_seconds` are checked but not counted.  Over `ramp_seconds` a
     closed loop starts its connections one by one, so that streams do not all begin at the same moment for
     ever.
+
+    `read_bytes_per_second` above 0 makes slow readers, `leave_after_events` above 0 clients that close in
+    the middle of a stream, as they please: both on purpose, so neither is a failure.  `headers` are sent
+    besides the usual ones, `ca_file` is the only authority that an https target's certificate may be of.
     """
 
     base_url: str
@@ -68,6 +77,10 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     warmup_seconds: float = 0.5
     seconds: float = 5.0
     answer_seconds_max: float = 30.0
+    read_bytes_per_second: float = 0.0
+    leave_after_events: int = 0
+    headers: dict[str, str] = {}
+    ca_file: str | None = None
 
     def __post_init__(self) -> None:
         if not self.keys:

@@ -4,6 +4,7 @@ One request for each key; `host` is the target's, everything else is equal, so t
 exactly the same work.
 """
 
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,7 +29,9 @@ def question_body(question: Question) -> bytes:
     return msgspec.json.encode(body)
 
 
-def request_bytes(base_url: str, question: Question, key: str) -> bytes:
+def request_bytes(
+    base_url: str, question: Question, key: str, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Return one whole request; ValueError for a key that cannot stand in a header."""
     if not key.isascii() or not key.isprintable():
         raise ValueError(
@@ -47,10 +50,11 @@ def request_bytes(base_url: str, question: Question, key: str) -> bytes:
         lines += [f"x-api-key: {key}", f"anthropic-version: {_ANTHROPIC_VERSION}"]
     else:
         lines.append(f"authorization: Bearer {key}")
+    lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     lines.append(f"content-length: {len(body)}")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def plan_requests(plan: LoadPlan) -> list[bytes]:
     """Return the requests of a plan, one for each of its keys."""
-    return [request_bytes(plan.base_url, plan.question, key) for key in plan.keys]
+    return [request_bytes(plan.base_url, plan.question, key, plan.headers) for key in plan.keys]

@@ -15,6 +15,9 @@ from bench.process import Child, child_process
 from bench.process_watch import cpu_seconds, resident_bytes
 
 WORKER = (sys.executable, "-m", "bench.load.worker")
+# How often the target's memory is looked at: some two hundred times a window, but not all the time.
+_SAMPLES = 200
+_SAMPLE_SECONDS_MIN = 0.1
 # Start, connections, and the drain of slow answers come on top of a plan's own seconds.
 overhead_seconds_max = 60.0
 
@@ -26,13 +29,19 @@ class LoadFailed(Exception):
 class LoadResult:
     """The tally of all workers, and the target's CPU seconds and resident bytes over the same window.
 
-    `target_cpu_seconds` is None if no process was watched, as for a URL on another machine.
+    `target_cpu_seconds` is None if no process was watched, as for a URL on another machine.  `memory` are
+    the resident bytes over the window, as (second, bytes).
     """
 
     def __init__(
-        self, tally: Tally, target_cpu_seconds: float | None, target_resident_bytes: int | None
+        self,
+        tally: Tally,
+        target_cpu_seconds: float | None,
+        target_resident_bytes: int | None,
+        memory: Sequence[tuple[float, int]] = (),
     ) -> None:
         self.tally = tally
+        self.memory = memory
         self.target_cpu_seconds = target_cpu_seconds
         self.target_resident_bytes = target_resident_bytes
 
@@ -98,14 +107,27 @@ async def run_load(
         async with _workers(plan, processes=processes, cpus=cpus, directory=directory) as workers:
             await _all_reach(workers, "open")
             spent = cpu_seconds(watch)
-            await _all_reach(workers, "closed")
+            memory: list[tuple[float, int]] = []
+            async with trio.open_nursery() as nursery:
+                if watch:
+                    nursery.start_soon(_sample_memory, watch, plan.seconds, memory)
+                await _all_reach(workers, "closed")
+                nursery.cancel_scope.cancel()
             spent = cpu_seconds(watch) - spent
             resident = resident_bytes(watch)
             tally = Tally()
             for progress in await _all_reach(workers, "done"):
                 if progress.tally is not None:
                     tally.add(progress.tally)
-    return LoadResult(tally, spent if watch else None, resident if watch else None)
+    return LoadResult(tally, spent if watch else None, resident if watch else None, memory)
+
+
+async def _sample_memory(watch: Sequence[int], seconds: float, into: list[tuple[float, int]]) -> None:
+    """Look at the resident memory of the target for ever; cancel to end."""
+    began = trio.current_time()
+    while True:
+        into.append((round(trio.current_time() - began, 3), resident_bytes(watch)))
+        await trio.sleep(max(_SAMPLE_SECONDS_MIN, seconds / _SAMPLES))
 
 
 @asynccontextmanager

@@ -10,6 +10,9 @@ from bench.load.run import LoadResult
 # A generator that uses this much of its core may itself be the limit.
 generator_busy_share = 0.9
 _NANOSECONDS_PER_MILLISECOND = 1e6
+# An event that comes so much later than the one before is what a reader notices.
+stall_ms = 200
+spectrum_percents = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99, 100.0)
 
 
 class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,6 +23,9 @@ class Percentiles(msgspec.Struct, frozen=True, kw_only=True):
     p99: float
     p999: float
     mean: float
+    max: float = 0.0
+    spectrum: list[float] = []
+    """At each of `spectrum_percents`, for a plot of the whole distribution."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +34,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     `first_ms` is the time to the first byte (unary) or first event (stream), `gap_ms` the time between
     events, `lateness_ms` how much later than intended an open loop asked.  `target_*` are None if no
     process was watched.  `waited_share` is of the questions of an open loop that found no connection
-    free.  `ok` means that every answer was right and that there was at least one.
+    free.  `ok` means that every answer was right and that there was at least one.  `stalls` are the gaps
+    between events above `stall_ms`, `left` the streams that the harness itself had closed.  `memory` has
+    the target's resident bytes over the window, as (second, bytes).
     """
 
     seconds: float
@@ -51,6 +59,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     target_cpu_seconds: float | None
     target_cpu_share: float | None
     target_resident_bytes: int | None
+    stalls: int = 0
+    left: int = 0
+    memory: list[tuple[float, int]] = []
 
     @property
     def ok(self) -> bool:
@@ -71,11 +82,17 @@ def percentiles(histogram: Histogram) -> Percentiles | None:
     """Return a histogram's percentiles in milliseconds, None if it is empty."""
     if not histogram.total:
         return None
-    p50, p90, p99, p999 = (
-        histogram.percentile(percent) / _NANOSECONDS_PER_MILLISECOND for percent in (50, 90, 99, 99.9)
+    spectrum = [histogram.percentile(percent) / _NANOSECONDS_PER_MILLISECOND for percent in spectrum_percents]
+    at = dict(zip(spectrum_percents, spectrum, strict=True))
+    return Percentiles(
+        p50=at[50.0],
+        p90=at[90.0],
+        p99=at[99.0],
+        p999=at[99.9],
+        mean=histogram.mean() / _NANOSECONDS_PER_MILLISECOND,
+        max=at[100.0],
+        spectrum=spectrum,
     )
-    mean = histogram.mean() / _NANOSECONDS_PER_MILLISECOND
-    return Percentiles(p50=p50, p90=p90, p99=p99, p999=p999, mean=mean)
 
 
 def summarize(result: LoadResult) -> Summary:
@@ -104,4 +121,7 @@ def summarize(result: LoadResult) -> Summary:
         target_cpu_seconds=spent,
         target_cpu_share=None if spent is None else spent / seconds,
         target_resident_bytes=result.target_resident_bytes,
+        stalls=tally.gaps.above(stall_ms * int(_NANOSECONDS_PER_MILLISECOND)),
+        left=tally.left,
+        memory=list(result.memory),
     )

@@ -28,6 +28,7 @@ class TallyReport(msgspec.Struct, kw_only=True):
     reconnects: int
     merged_events: int
     waited: int
+    left: int
     failures: dict[str, int]
     examples: dict[str, str]
     latency: list[tuple[int, int]]
@@ -43,7 +44,8 @@ class Tally:
     `latency` is from the intended start to the last byte, `first` to the first byte (unary) or first
     event (stream), `gaps` between events, `lateness` how much later than intended an open loop sent (the
     harness's own error).  `merged_events` counts events that arrived in one read with the event before,
-    `waited` the questions of an open loop for which no connection was free.
+    `waited` the questions of an open loop for which no connection was free, `left` the streams that the
+    plan itself had closed in the middle.
     """
 
     def __init__(self, *, by_start: bool = False) -> None:
@@ -58,6 +60,7 @@ class Tally:
         self.reconnects = 0
         self.merged_events = 0
         self.waited = 0
+        self.left = 0
         self.failures: Counter[str] = Counter()
         self.examples: dict[str, str] = {}
         self.latency = Histogram()
@@ -106,6 +109,7 @@ class Tally:
             reconnects=self.reconnects,
             merged_events=self.merged_events,
             waited=self.waited,
+            left=self.left,
             failures=dict(self.failures),
             examples=self.examples,
             latency=self.latency.pairs(),
@@ -125,6 +129,7 @@ class Tally:
         self.reconnects += report.reconnects
         self.merged_events += report.merged_events
         self.waited += report.waited
+        self.left += report.left
         self.failures.update(report.failures)
         for kind, example in report.examples.items():
             self.examples.setdefault(kind, example)

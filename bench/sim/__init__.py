@@ -107,6 +107,7 @@ Looking at it
     GET /_sim/ledger[?after=SEQ&limit=N&headers=1 | ?request_id=ID]   DELETE /_sim/ledger
     GET /_sim/connections[?after=ID]                                 DELETE /_sim/connections
     DELETE /_sim/state   (what clients created)                      GET /_sim/health
+    PUT /_sim/models/NAME?behaviour=…   makes that model name mean the behaviour
 
 No key is needed. An entry has request_id, seq, method, path (raw, with query), dialect, model, credential,
 credential_header, refused (missing_key, karta_key, unknown_key or null), leaks (other places where a Karta

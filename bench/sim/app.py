@@ -44,6 +44,7 @@ class Simulator:
         self.connections = ConnectionLog()
         self.prepared = PreparedAnswers()
         self._key_rule = KeyRule(keys)
+        self.named: dict[str, str] = {}
         self.failures = 0
 
     # ---- at the head
@@ -120,7 +121,8 @@ class Simulator:
         try:
             model = _read_body(request)
             request.entry.model = model
-            behaviour = grammar.of_request(model, request.header_map.get(b"x-sim-behaviour"))
+            steered = self.named.get(model, model) if model is not None else None
+            behaviour = grammar.of_request(steered, request.header_map.get(b"x-sim-behaviour"))
         except (BehaviourError, TypeError, msgspec.DecodeError, UnicodeDecodeError) as error:
             return errors.error_answer(request.dialect, 400, request_id, PLAIN, str(error))
         if (planned := self._planned_error(request, behaviour)) is not None:

@@ -2,17 +2,21 @@
 
 `GET /_sim/ledger[?after=SEQ&limit=N&headers=1 | ?request_id=ID]`, `DELETE /_sim/ledger`,
 `GET /_sim/connections[?after=ID]`, `DELETE /_sim/connections`, `DELETE /_sim/state` (what clients created),
-`GET /_sim/health`.
+`GET /_sim/health`. `PUT /_sim/models/NAME?behaviour=…` makes a model's own name mean a behaviour, for
+gateways that take no names but those they know.
 """
 
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
+from bench.sim import behaviour as grammar
 from bench.sim.answer import Answer, json_answer
 from bench.sim.request import Request
 
 if TYPE_CHECKING:
     from bench.sim.app import Simulator
+
+NAMED_MODELS_MAX = 64
 
 
 def answer(simulator: "Simulator", request: Request) -> Answer:
@@ -26,6 +30,8 @@ def answer(simulator: "Simulator", request: Request) -> Answer:
                 return _ledger(simulator, asked)
             case (("GET" | "HEAD"), "connections"):
                 return json_answer(simulator.connections.document(after=int(asked.get("after", "0"))))
+            case "PUT", path if path.startswith("models/"):
+                return _name_model(simulator, path.removeprefix("models/"), asked.get("behaviour", ""))
             case "DELETE", "ledger":
                 simulator.ledger.clear()
                 simulator.state.forget_counts()
@@ -38,8 +44,20 @@ def answer(simulator: "Simulator", request: Request) -> Answer:
                 simulator.connections.clear()
                 return json_answer({"cleared": True})
     except ValueError as error:
-        return json_answer({"error": f"after and limit must be numbers: {error}"}, status=400)
+        return json_answer(
+            {"error": f"after and limit are numbers, a behaviour is as told: {error}"}, status=400
+        )
     return json_answer({"error": "there are /_sim/ledger, /_sim/connections and /_sim/health"}, status=404)
+
+
+def _name_model(simulator: "Simulator", name: str, behaviour: str) -> Answer:
+    """Raises BehaviourError, a ValueError, for a behaviour that cannot be read."""
+    grammar.parse(behaviour)
+    if name not in simulator.named and len(simulator.named) >= NAMED_MODELS_MAX:
+        return json_answer({"error": f"there are {NAMED_MODELS_MAX} named models already"}, status=400)
+    simulator.named[unquote(name)] = grammar.MODEL_PREFIX + behaviour
+    simulator.prepared.clear()
+    return json_answer({"model": name, "behaviour": behaviour})
 
 
 def _ledger(simulator: "Simulator", asked: dict[str, str]) -> Answer:

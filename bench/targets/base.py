@@ -3,13 +3,19 @@
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 import msgspec
+
+from bench.load.plan import Dialect
 
 # Any target that does not check keys gets this one; the simulated provider refuses only Karta's own.
 PLACEHOLDER_KEY = "sk-bench-placeholder"
 start_seconds_max = 30.0
+
+Check = Literal["bytes", "text", "status"]
+"""How much of an answer must be the provider's own: every byte, its text and the number of its pieces, or
+(for providers that never say the same twice) that it is a whole answer."""
 
 
 class TargetUnavailable(Exception):
@@ -20,34 +26,74 @@ class TargetContext(msgspec.Struct, frozen=True, kw_only=True):
     """Where a target stands: what it forwards to, and what it may use.
 
     `target_cpus` are for the target alone, `harness_cpus` for whatever it needs besides (a database); empty
-    means unpinned.  `directory` is its own and is removed afterwards.
+    means unpinned.  `directory` is its own and is removed afterwards.  `ca_file` is the authority of an https
+    upstream.  `keys` and `tenants` are how many it shall give; one that checks no keys need not.
+    `workers` are its processes for requests.  `dead_url` is an origin where nobody answers, for targets that
+    can fall back from one provider to another.
     """
 
     upstream_url: str
     directory: Path
     target_cpus: Sequence[int] = ()
     harness_cpus: Sequence[int] = ()
+    ca_file: str | None = None
+    workers: int = 1
+    keys: int = 1
+    tenants: int = 1
+    dead_url: str | None = None
 
 
 class RunningTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """A started target: where to ask, with which keys, and the processes whose CPU and memory are its."""
+    """A started target: where to ask, with which keys, and the processes whose CPU and memory are its.
+
+    `command` is what started it, for the report: nothing secret may stand in it.
+    """
 
     base_url: str
     keys: Sequence[str]
     pids: Sequence[int]
     notes: Mapping[str, str] = {}
+    headers: Mapping[str, str] = {}
+    ca_file: str | None = None
+    command: Sequence[str] = ()
 
 
-class Target(Protocol):
+class Installation(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether a target can be started here; `mend` says what to do if not."""
+
+    ready: bool
+    version: str = ""
+    mend: str = ""
+
+
+class Target:
     """One thing to compare.
 
     `governed` tells whether it checks keys and records usage; `optional`, that its absence is no fault.
+    `dialects` are the APIs it speaks, `check` how much of its answers must be the provider's own.  `model` is
+    the name to ask for where a target takes only those it knows; None asks by behaviour.
     """
 
     name: str
     description: str
-    governed: bool
-    optional: bool
+    governed: bool = False
+    optional: bool = False
+    dialects: Sequence[Dialect] = ("anthropic", "openai")
+    check: Check = "bytes"
+    model: str | None = None
+
+    def installation(self) -> Installation:
+        """Say whether the target is there, without starting it."""
+        raise NotImplementedError
 
     def open(self, context: TargetContext) -> AbstractAsyncContextManager[RunningTarget]:
         """Start the target for as long as the context is open; raises TargetUnavailable."""
+        raise NotImplementedError
+
+
+def require(context: TargetContext, *, name: str, workers_max: int = 1, tls: bool = True) -> None:
+    """Raise TargetUnavailable for what a target is not started with here: more workers, a TLS upstream."""
+    if context.workers > workers_max:
+        raise TargetUnavailable(f"{name} is started here with {workers_max} worker(s) only")
+    if context.ca_file is not None and not tls:
+        raise TargetUnavailable(f"{name} speaks plain http to its upstream only")

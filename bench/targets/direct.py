@@ -3,17 +3,20 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, TargetContext
+from bench.targets.base import PLACEHOLDER_KEY, Installation, RunningTarget, Target, TargetContext
 
 
-class DirectTarget:
+class DirectTarget(Target):
     """The provider itself; no process is watched, since none stands in between."""
 
     name = "direct"
     description = "the simulated provider, asked directly: the harness's own ceiling"
-    governed = False
-    optional = False
+
+    def installation(self) -> Installation:
+        return Installation(ready=True)
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
-        yield RunningTarget(base_url=context.upstream_url, keys=[PLACEHOLDER_KEY], pids=[])
+        yield RunningTarget(
+            base_url=context.upstream_url, keys=[PLACEHOLDER_KEY], pids=[], ca_file=context.ca_file
+        )

@@ -3,36 +3,25 @@ org.
 
 Everything but the gateway (database, admin, simulated provider of its own) stays on the harness's cores;
 the gateway's processes are found below `karta up` by their command line, pinned to the target's core, and
-are what is watched.  Keys travel by stdin and pipes, never by argument.
+are what is watched.
 """
 
-import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import trio
-
 from bench.process import Child, StartFailed, child_process
 from bench.process_watch import command_line, descendants, pin
-from bench.targets.base import RunningTarget, TargetContext, TargetUnavailable
+from bench.targets.base import Installation, RunningTarget, Target, TargetContext, TargetUnavailable
+from bench.targets.karta_tenants import FAILOVER_PROVIDER, Commands
 
 # The first start of a data directory creates a database cluster.
 first_start_seconds_max = 120.0
-command_seconds_max = 60.0
-_LOOK_SECONDS = 0.05
 _PROVIDERS = ("anthropic", "openai")
-_GOVERNANCE = (
-    ("budget", "set", "--usd", "900000", "--period", "month"),
-    (
-        *("limits", "set", "--requests-per-minute", "100000000"),
-        *("--tokens-per-minute", "1000000000000", "--concurrent", "100000"),
-    ),
-)
-_PROVIDER_KEY = b"sk-bench-provider-key-of-the-organization"
 
 
 def find_program() -> str | None:
@@ -52,25 +41,19 @@ def gateway_pids(root: int) -> list[int]:
     return list(dict.fromkeys(found))
 
 
-async def _run_command(program: str, *arguments: str, stdin: bytes, environment: Mapping[str, str]) -> None:
-    """Run one `karta` command to its end; TargetUnavailable with its stderr if it fails."""
-    with trio.move_on_after(command_seconds_max):
-        done = await trio.run_process(
-            [program, *arguments],
-            stdin=stdin,
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env={**os.environ, **environment},
-        )
-        if done.returncode == 0:
-            return
-        said = done.stderr.decode(errors="replace").strip()[-400:]
-        raise TargetUnavailable(f"karta {' '.join(arguments[:2])} failed: {said}")
-    raise TargetUnavailable(f"karta {' '.join(arguments[:2])} took more than {command_seconds_max:g} s")
+def provider_environment(context: TargetContext) -> dict[str, str]:
+    """Return the settings that make Karta forward to the context's upstream, and to its dead one."""
+    environment = {}
+    for provider in _PROVIDERS:
+        environment[f"KARTA_PROVIDER_{provider.upper()}_BASE_URL"] = context.upstream_url
+        if context.ca_file is not None:
+            environment[f"KARTA_PROVIDER_{provider.upper()}_CA_FILE"] = context.ca_file
+    if context.dead_url is not None:
+        environment[f"KARTA_PROVIDER_{FAILOVER_PROVIDER.upper()}_BASE_URL"] = context.dead_url
+    return environment
 
 
-class KartaTarget:
+class KartaTarget(Target):
     """The gateway of this repository with all its governance."""
 
     name = "karta"
@@ -78,27 +61,22 @@ class KartaTarget:
         "Karta, governed: Postgres, verified key, limits, budget, sealed provider key, usage recorded"
     )
     governed = True
-    optional = False
+
+    def installation(self) -> Installation:
+        if find_program() is None:
+            return Installation(ready=False, mend="pip install karta")
+        return Installation(ready=True, version=metadata.version("karta"))
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
         program = find_program()
         if program is None:
             raise TargetUnavailable("the karta command is not installed here (pip install karta)")
-        environment = {
-            f"KARTA_PROVIDER_{provider.upper()}_BASE_URL": context.upstream_url for provider in _PROVIDERS
-        }
+        environment = provider_environment(context)
         data_dir = context.directory / "data"
         argv = [
-            program,
-            "up",
-            "--json",
-            "--data-dir",
-            str(data_dir),
-            "--gateway-port",
-            "0",
-            "--admin-port",
-            "0",
+            *(program, "up", "--json", "--data-dir", str(data_dir)),
+            *("--gateway-port", "0", "--admin-port", "0", "--workers", str(context.workers)),
         ]
         async with child_process(
             argv,
@@ -110,41 +88,34 @@ class KartaTarget:
                 announced = await child.announcement(first_start_seconds_max)
             except StartFailed as error:
                 raise TargetUnavailable(f"karta up: {error}") from error
-            yield await self._govern(program, child, announced, data_dir, environment, context)
+            keys = await self._govern(Commands(program, data_dir, environment), announced, context)
+            yield RunningTarget(
+                base_url=announced["gateway_url"],
+                keys=keys,
+                pids=self._pinned(child, context),
+                command=argv,
+            )
 
     async def _govern(
-        self,
-        program: str,
-        child: Child,
-        announced: Mapping[str, Any],
-        data_dir: Path,
-        environment: Mapping[str, str],
-        context: TargetContext,
-    ) -> RunningTarget:
-        """Seal a provider key for the org, set limits and a budget no run reaches, and pin the gateway."""
+        self, commands: Commands, announced: Mapping[str, Any], context: TargetContext
+    ) -> list[str]:
         missing = [field for field in ("gateway_url", "api_key", "org_id") if not announced.get(field)]
         if missing:
             raise TargetUnavailable(f"karta up announced no {', '.join(missing)}")
-        for provider in _PROVIDERS:
-            await _run_command(
-                program,
-                *("byok", "set", "--org", str(announced["org_id"]), "--provider", provider),
-                *("--data-dir", str(data_dir), "--json"),
-                stdin=_PROVIDER_KEY,
-                environment=environment,
-            )
-        for arguments in _GOVERNANCE:
-            await _run_command(
-                program,
-                *arguments,
-                *("--org", str(announced["org_id"]), "--data-dir", str(data_dir), "--json"),
-                stdin=b"",
-                environment=environment,
-            )
+        org_id = str(announced["org_id"])
+        await commands.govern(org_id)
+        if context.dead_url is not None:
+            await commands.route_failover(org_id)
+        return await commands.keys_of_tenants(
+            org_id, str(announced["api_key"]), keys=context.keys, tenants=context.tenants
+        )
+
+    @staticmethod
+    def _pinned(child: Child, context: TargetContext) -> list[int]:
         pids = gateway_pids(child.pid)
         if not pids:
             raise TargetUnavailable("no process below `karta up` has `gateway` in its command line")
         if context.target_cpus:
             for pid in pids:
                 pin(pid, context.target_cpus)
-        return RunningTarget(base_url=announced["gateway_url"], keys=[announced["api_key"]], pids=pids)
+        return pids

@@ -7,30 +7,30 @@ touched.
 
 import os
 import shutil
-import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import trio
-
-from bench.process import Child, child_process
+from bench.process import child_process
 from bench.process_watch import descendants
 from bench.targets.base import (
     PLACEHOLDER_KEY,
+    Installation,
     RunningTarget,
+    Target,
     TargetContext,
     TargetUnavailable,
     start_seconds_max,
 )
+from bench.targets.listening import accepting, free_port
 
 PROGRAM_VARIABLE = "KARTA_BENCH_NGINX"
-_LOOK_SECONDS = 0.02
 _SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 _CONFIGURATION = """\
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 pid {directory}/pid;
 error_log stderr warn;
 events {{ worker_connections 16384; }}
@@ -51,8 +51,8 @@ http {{
   server {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
-      proxy_pass http://provider;
-      proxy_http_version 1.1;
+      proxy_pass {scheme}://provider;
+{tls}      proxy_http_version 1.1;
       proxy_set_header Connection "";
       proxy_buffering off;
       proxy_request_buffering off;
@@ -60,6 +60,13 @@ http {{
     }}
   }}
 }}
+"""
+
+_TLS = """\
+      proxy_ssl_verify on;
+      proxy_ssl_trusted_certificate {ca_file};
+      # nginx looks for names only, and not for addresses.
+      proxy_ssl_name localhost;
 """
 
 
@@ -70,44 +77,47 @@ def find_program() -> str | None:
     return named or shutil.which("nginx", path=folders)
 
 
-def write_configuration(directory: Path, upstream_url: str, port: int) -> Path:
+def write_configuration(
+    directory: Path, upstream_url: str, port: int, *, workers: int = 1, ca_file: str | None = None
+) -> Path:
     """Write a configuration that forwards 127.0.0.1:`port` to the upstream; return its path."""
     path = directory / "nginx.conf"
-    upstream = urlsplit(upstream_url).netloc
-    path.write_text(_CONFIGURATION.format(directory=directory, upstream=upstream, port=port))
+    upstream = urlsplit(upstream_url)
+    tls = "" if ca_file is None else _TLS.format(ca_file=ca_file)
+    path.write_text(
+        _CONFIGURATION.format(
+            directory=directory,
+            upstream=upstream.netloc,
+            scheme=upstream.scheme,
+            port=port,
+            workers=workers,
+            tls=tls,
+        )
+    )
     return path
 
 
-def free_port() -> int:
-    """Return a port that was free just now; nginx cannot be told to pick one itself."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+def program_version(program: str) -> str:
+    """Return what the program says its version is; empty if it cannot be run."""
+    try:
+        said = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return said.stderr.strip().rpartition("/")[2]
 
 
-async def _accepting(child: Child, port: int) -> None:
-    """Wait until nginx has its worker and accepts connections; TargetUnavailable if it ends or takes too
-    long.
-    """
-    with trio.move_on_after(start_seconds_max):
-        while child.returncode is None:
-            try:
-                stream = await trio.open_tcp_stream("127.0.0.1", port)
-            except OSError:
-                await trio.sleep(_LOOK_SECONDS)
-                continue
-            await stream.aclose()
-            if descendants(child.pid):
-                return
-    raise TargetUnavailable(f"nginx does not serve: {child.stderr_end() or 'it said nothing'}")
-
-
-class NginxTarget:
+class NginxTarget(Target):
     """Debian's nginx, or the one named by KARTA_BENCH_NGINX."""
 
     name = "nginx"
     description = "nginx as a reverse proxy, one worker"
-    governed = False
     optional = True
+
+    def installation(self) -> Installation:
+        program = find_program()
+        if program is None:
+            return Installation(ready=False, mend=f"apt install nginx, or set {PROGRAM_VARIABLE}")
+        return Installation(ready=True, version=program_version(program))
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
@@ -115,13 +125,26 @@ class NginxTarget:
         if program is None:
             raise TargetUnavailable(f"nginx is not installed (apt install nginx, or set {PROGRAM_VARIABLE})")
         port = free_port()
-        configuration = write_configuration(context.directory, context.upstream_url, port)
+        configuration = write_configuration(
+            context.directory,
+            context.upstream_url,
+            port,
+            workers=context.workers,
+            ca_file=context.ca_file,
+        )
         argv = [program, "-e", "stderr", "-p", str(context.directory), "-c", str(configuration)]
         stderr_path = context.directory / "nginx.stderr"
         async with child_process(argv, stderr_path=stderr_path, cpus=context.target_cpus) as child:
-            await _accepting(child, port)
+            await accepting(
+                child,
+                port,
+                name=self.name,
+                seconds_max=start_seconds_max,
+                also=lambda: len(descendants(child.pid)) >= context.workers,
+            )
             yield RunningTarget(
                 base_url=f"http://127.0.0.1:{port}",
                 keys=[PLACEHOLDER_KEY],
                 pids=[child.pid, *descendants(child.pid)],
+                command=argv,
             )

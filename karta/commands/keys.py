@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 PAGE_KEYS_MAX = 200
 """How many keys a query fetches; `list` goes on until it has them all."""
+COUNT_MAX = 10_000
+MINTING_AT_ONCE = 4
+"""Each is a quarter of a second of bcrypt in a thread: as many as small machines have cores."""
 
 
 def register(commands: Commands) -> None:
@@ -36,6 +39,12 @@ def register(commands: Commands) -> None:
         "--billed-elsewhere",
         action="store_true",
         help="also under a hard budget: what tells its cost only later (batches, background answers, agents)",
+    )
+    mint.add_argument(
+        "--count",
+        type=key_count,
+        metavar="N",
+        help=f"make so many keys of that name (up to {COUNT_MAX}): for tests of load",
     )
     for option, metavar, told in (
         ("--model", "NAME", "a model it may ask for"),
@@ -81,6 +90,13 @@ def register(commands: Commands) -> None:
         action.add_argument("--json", action="store_true", help="print one JSON document")
 
 
+def key_count(text: str) -> int:
+    """argparse's type for a number of keys."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= COUNT_MAX):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of keys (1 to {COUNT_MAX})")
+    return int(text)
+
+
 def seconds(text: str) -> int:
     """argparse's type for a duration."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):
@@ -110,7 +126,31 @@ def run_mint(given: argparse.Namespace) -> None:
             billed_elsewhere=given.billed_elsewhere,
         )
 
-    _print_minted(given, *database_choice.run(given, mint))
+    if given.count is None:
+        _print_minted(given, *database_choice.run(given, mint))
+        return
+
+    async def mint_all(db: Database) -> list[tuple[APIKey, str]]:
+        import trio
+
+        made: list[tuple[APIKey, str]] = []
+        limiter = trio.CapacityLimiter(MINTING_AT_ONCE)
+
+        async def mint_one() -> None:
+            async with limiter:
+                made.append(await mint(db))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(given.count):
+                nursery.start_soon(mint_one)
+        return made
+
+    minted = database_choice.run(given, mint_all)
+    if given.json:
+        print_json({"keys": [{"key": token, **describe(key)} for key, token in minted]})
+    else:
+        print_error(f"{len(minted)} keys; shown this once:")
+        print("\n".join(token for _, token in minted))
 
 
 def run_rotate(given: argparse.Namespace) -> None:

@@ -233,7 +233,7 @@ BEGIN
         END IF;
         IF post_ledger(
                p_org, CASE due.postings WHEN 0 THEN 'usage' ELSE 'correction' END, source, due.hour,
-               format('%s requests', due.requests),
+               format('%s request%s', due.requests, CASE WHEN due.requests <> 1 THEN 's' END),
                array_remove(ARRAY[CASE WHEN taken <> 0 THEN 'included' END,
                                   CASE WHEN owed <> taken THEN 'credit' END, 'usage'], NULL),
                array_remove(ARRAY[nullif(-taken, 0), nullif(taken - owed, 0), owed], NULL)) IS NULL

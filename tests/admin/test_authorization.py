@@ -38,6 +38,7 @@ ROUTES = routes()
 
 def path_of(endpoint: str, org_id: object) -> str:
     path = ROUTES[endpoint][1].replace("<uuid:org_id>", str(org_id)).replace("<int:limit_id>", "1")
+    path = path.replace("<int:delivery_id>", "1")
     for kind in ("uuid:", ""):
         while f"<{kind}" in path:
             before, _, after = path.partition(f"<{kind}")

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
-from admin.inviting import WHAT_ROLES_DO, invitation
-from storage.model import Role
+from storage.bridge import Database
+from tests.admin.browsing import Visitor
+from tests.admin.conftest import Person
+from tests.admin.mailbox import mails
 
 
-def test_an_invitation_says_into_what_and_as_what() -> None:
-    letter = invitation("a@b.example", "Acme", Role.BILLING, "https://admin.example.com/invitation/x")
-    for said in ("Acme", "billing", WHAT_ROLES_DO[Role.BILLING], "https://admin.example.com/invitation/x"):
-        assert said in letter.text
-    assert set(WHAT_ROLES_DO) == set(Role)
+async def test_an_invitation_says_into_what_and_as_what(
+    signed_in: Visitor, person: Person, admin_db: Database
+) -> None:
+    path = f"/organizations/{person.organization.org_id}"
+    form = {"email": "new@example.com", "role": "billing"}
+    await signed_in.submit(f"{path}/members", form, f"{path}/invitations")
+    [mail] = await mails(admin_db)
+    for said in ("Acme", "billing", "usage, budgets and bills", "/invitation/"):
+        assert said in mail.text

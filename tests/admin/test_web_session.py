@@ -11,6 +11,7 @@ from admin import csrf, web_session
 from storage.bridge import Database
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import Person
+from tests.admin.mailbox import mails
 
 
 async def test_the_cookie_is_for_this_host_alone(visitor: Visitor, person: Person) -> None:
@@ -105,3 +106,17 @@ async def test_the_visitors_cookie_goes_with_the_sign_in(visitor: Visitor, perso
     options: Any = (person.email, person.password)
     await visitor.sign_in(*options)
     assert set(visitor.cookies) == {web_session.COOKIE}
+
+
+async def test_a_sign_in_from_elsewhere_is_told(admin_url: str, person: Person, admin_db: Database) -> None:
+    firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:{}.0) Gecko/20100101 Firefox/{}.0"
+    safari = "Mozilla/5.0 (iPhone; CPU iPhone OS 19_0 like Mac OS X) AppleWebKit/605 Safari/604.1"
+    told = []
+    for user_agent in (firefox.format(140, 140), firefox.format(141, 141), safari):
+        async with Visitor(admin_url) as visitor:
+            form = {csrf.FIELD: await visitor.token(), "email": person.email, "password": person.password}
+            await visitor.post("/sign-in", form, headers={"User-Agent": user_agent})
+            told.append(await mails(admin_db))
+    assert [len(found) for found in told] == [0, 0, 1], "a newer Firefox is the same browser"
+    assert "Safari on iOS" in told[-1][0].text
+    assert told[-1][0].recipient == person.email

@@ -6,19 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.command import (
-    KEY_VARIABLE,
-    exit_code,
-    main,
-    options_from,
-    parser,
-    plan_from,
-    read_keys,
-    show,
-)
-from bench.targets.base import PLACEHOLDER_KEY
-from bench.targets.registry import targets_named
-from tests.bench.compare.seen import comparison, summary
+from bench.command import main, parser, plan_from
 from tests.bench.scripted_server import scripted_server, unary
 
 pytestmark = pytest.mark.one_python
@@ -68,17 +56,6 @@ def test_run_understands_its_arguments(tmp_path: Path) -> None:
     assert plan_from(parsed("run", "http://h:1", "--rate", "9")).connections == 512
 
 
-def test_keys_come_from_the_environment_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    assert read_keys(None) == [PLACEHOLDER_KEY]
-    monkeypatch.setenv(KEY_VARIABLE, "kt_env")
-    assert read_keys(None) == ["kt_env"]
-    empty = tmp_path / "empty"
-    empty.write_text("\n")
-    with pytest.raises(ValueError, match="no key in"):
-        read_keys(empty)
-
-
 def test_run_prints_json_and_exits_by_what_was_right(capfd: pytest.CaptureFixture[str]) -> None:
     with scripted_server(lambda _: [unary(b"{}")]) as server:
         arguments = ("run", server.base_url, "--connections", "2", "--seconds", "0.1", "--warmup", "0")
@@ -100,6 +77,9 @@ def test_run_prints_json_and_exits_by_what_was_right(capfd: pytest.CaptureFixtur
         ("run", "http://h", "--key-file", "/nonexistent"),
         ("compare", "--arms", "envoy"),
         ("compare", "--streams", "0"),
+        ("compare", "--suite", "nosuch"),
+        ("compare", "--set", "connections=many"),
+        ("compare", "--url", "karta=http://h"),
     ],
 )
 def test_usage_errors_are_one_line_and_exit_2(
@@ -114,37 +94,3 @@ def test_usage_errors_are_one_line_and_exit_2(
 def test_a_target_that_is_no_http_url_fails_with_its_reason(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["run", "ftp://h", "--seconds", "0.1"]) == 1
     assert "http:// or https://" in capfd.readouterr().err
-
-
-def test_compare_understands_its_arguments() -> None:
-    options = options_from(
-        parsed("compare", "--arms", "direct,relay", "--rounds", "5", "--idle-streams", "9")
-    )
-    assert (options.arms, options.rounds, options.idle_streams) == (["direct", "relay"], 5, 9)
-    assert options_from(parsed("compare", "--smoke")).smoke
-
-
-def test_compare_tells_people_and_programs(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "seen.json"
-    assert main(["compare", "--smoke", "--arms", "direct", "--json", str(path)]) == 0
-    assert "unary requests/s" in capfd.readouterr().out
-    document = json.loads(path.read_text())
-    assert document["started"] == ["direct"]
-    assert document["rounds"]["unary"]["direct"][0]["requests"] > 0
-    assert document["ratios"] == []
-    assert document["machine"]["processor"]
-
-
-def test_json_to_stdout_leaves_the_table_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    seen = comparison({"unary": {"relay": [summary(rate=10)]}})
-    show(seen, "-")
-    written = capfd.readouterr()
-    assert json.loads(written.out)["started"] == ["relay"]
-    assert "unary requests/s" in written.err
-
-
-def test_an_arm_that_had_to_take_part_and_did_not_is_a_failure() -> None:
-    targets = targets_named("relay,nginx")
-    assert exit_code(comparison({}, unavailable={"nginx": "not installed"}), targets) == 0
-    assert exit_code(comparison({}, unavailable={"relay": "did not start"}), targets) == 1
-    assert exit_code(comparison({}, broken=["relay, unary: 1 body"]), targets) == 1

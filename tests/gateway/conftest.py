@@ -1,88 +1,31 @@
-"""A tenant to test with (an organization on Pro with a live and a test key), and a gateway to test it on."""
+"""A gateway to test on, and the tenant of `tests.support.tenant` to test it with."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-import msgspec
 import pytest
 
-from storage.api_keys import mint_key
-from storage.bridge import Database, open_database
+from storage.bridge import Database
 from storage.credentials import set_credential
-from storage.model import Actor, ActorKind, Mode, Plan
-from storage.organizations import create_organization
 from storage.sealing import MasterKeys
 from tests.support.gateway import RunningGateway, running_gateway
-from tests.support.postgres import PostgresServer, run_in_own_trio
+from tests.support.postgres import PostgresServer
 from tests.support.scripted_provider import Handler, ScriptedProvider, scripted_provider
-
-ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
-TEMPLATE = "karta_tenant_template"
-_numbers = itertools.count(1)
-
-
-class Tenant(msgspec.Struct, frozen=True):
-    database_url: str
-    org_id: UUID
-    key_id: str
-    token: str
-    test_token: str
-    master_keys: str
-    spool_dir: Path
-
-
-@pytest.fixture(scope="session")
-def tenant_template(postgres_server: PostgresServer, migrated_template: str) -> tuple[UUID, str, str, str]:
-    """A template database that holds the tenant: minting costs a bcrypt each, so once for all tests."""
-    return make_template(postgres_server, migrated_template, TEMPLATE)
-
-
-def make_template(server: PostgresServer, migrated_template: str, name: str) -> tuple[UUID, str, str, str]:
-    """A database of that name with a tenant in it, and what there is to know of the tenant."""
-    server.create_database(name, migrated_template)
-
-    async def make() -> tuple[UUID, str, str, str]:
-        async with open_database(server.url(name), role="karta_admin") as db:
-            org = await create_organization(db, ACTOR, name="Acme", plan=Plan.PRO)
-            key, token = await mint_key(db, ACTOR, org_id=org.org_id, name="live", mode=Mode.LIVE)
-            _, test_token = await mint_key(db, ACTOR, org_id=org.org_id, name="test", mode=Mode.TEST)
-            return org.org_id, key.key_id, token, test_token
-
-    made: tuple[UUID, str, str, str] = run_in_own_trio(make)
-    return made
-
-
-def to_tenant(url: str, made: tuple[UUID, str, str, str], spool_dir: Path) -> Tenant:
-    org_id, key_id, token, test_token = made
-    return Tenant(
-        database_url=url,
-        org_id=org_id,
-        key_id=key_id,
-        token=token,
-        test_token=test_token,
-        master_keys=MasterKeys.generate(),
-        spool_dir=spool_dir,
-    )
-
-
-@contextmanager
-def _copied(server: PostgresServer, name: str) -> Iterator[str]:
-    server.create_database(name, TEMPLATE)
-    yield server.url(name)
-    server.drop_database(name)
+from tests.support.tenant import ACTOR as ACTOR
+from tests.support.tenant import Tenant as Tenant
+from tests.support.tenant import copied, to_tenant
 
 
 @pytest.fixture(scope="session")
 def shared_url(postgres_server: PostgresServer, tenant_template: tuple[UUID, str, str, str]) -> Iterator[str]:
-    with _copied(postgres_server, f"g{os.getpid()}_shared") as url:
+    with copied(postgres_server, f"tenant{os.getpid()}_shared") as url:
         yield url
 
 
@@ -90,15 +33,6 @@ def shared_url(postgres_server: PostgresServer, tenant_template: tuple[UUID, str
 def tenant(shared_url: str, tenant_template: tuple[UUID, str, str, str], tmp_path: Path) -> Tenant:
     """The tenant in a database that other tests use too: for tests that change nothing but `usage`."""
     return to_tenant(shared_url, tenant_template, tmp_path / "spool")
-
-
-@pytest.fixture
-def own_tenant(
-    postgres_server: PostgresServer, tenant_template: tuple[UUID, str, str, str], tmp_path: Path
-) -> Iterator[Tenant]:
-    """The tenant in a database of the test's own, to change as it likes."""
-    with _copied(postgres_server, f"g{os.getpid()}_{next(_numbers)}") as url:
-        yield to_tenant(url, tenant_template, tmp_path / "spool")
 
 
 async def set_byok(db: Database, tenant: Tenant, secret: str, provider: str = "anthropic") -> UUID:

@@ -14,7 +14,7 @@ import trio
 
 from gateway import slot as slot_module
 from gateway.shared_keys import SharedKeys
-from gateway.slot import Launch, Slot, WorkerFailed
+from gateway.slot import Launch, Slot, WorkerFailed, WorkerProcess
 from tests.support.gateway import poll
 from tests.support.gateway_process import children_of
 
@@ -57,6 +57,22 @@ async def test_one_that_does_not_start_is_an_error(tmp_path: Path) -> None:
         async with running(slot):
             await trio.sleep_forever()
     assert caught.group_contains(WorkerFailed, match="gateway worker 0 ended before it served")
+
+
+async def test_a_first_one_that_served_and_died_at_once_is_followed_by_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = slot_for(DIES, tmp_path)
+
+    async def until_ended(worker: WorkerProcess) -> None:
+        """As when both are told in one go."""
+        await worker.ended.wait()
+        monkeypatch.undo()
+        slot._launch = launch(LIVES, tmp_path)
+
+    monkeypatch.setattr(slot, "_settle", until_ended)
+    async with running(slot):
+        await poll(lambda: slot.restarts == 1 and slot.serves)
 
 
 async def test_one_that_dies_is_followed_by_another_further_and_further_apart(

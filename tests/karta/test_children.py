@@ -17,6 +17,7 @@ SET = {
     "KARTA_PROVIDER_ANTHROPIC_API_KEY": "sk-ant",
     "KARTA_MASTER_KEYS": "1:x",
     "KARTA_SIM_KEYS": "a,b",
+    "KARTA_POSTMARK_TOKEN": "t",
     "KARTA_SESSION_HOURS": "1",
     "KARTA_DATABASE_URL": "postgresql://somebody/else",
     "KARTA_GATEWAY_BIND": "0.0.0.0:1",
@@ -72,6 +73,7 @@ def test_the_admin_pages_know_no_providers_key(children: Children) -> None:
 
 def test_the_gateway_gets_its_own_login_bind_and_spool(children: Children) -> None:
     given = gateway(children).environment
+    assert not any("POSTMARK" in name for name in given)
     assert given["KARTA_DATABASE_URL"] == "postgresql://gateway/karta"
     assert given["KARTA_GATEWAY_BIND"] == "127.0.0.1:0"
     assert given["KARTA_SPOOL_DIR"] == "/data/spool"

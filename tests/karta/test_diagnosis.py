@@ -44,6 +44,20 @@ async def test_a_sound_one_has_no_failed_check(database_url: str, monkeypatch: p
     assert looked_for == ["provider anthropic", "provider openai"]
 
 
+async def test_whether_mail_is_sent_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert of(await diagnose(given(database_url)), "mail")[0][0] == "ok"
+    monkeypatch.setenv("KARTA_MASTER_KEYS", MasterKeys.generate())
+    monkeypatch.setenv("KARTA_ENV", "production")
+    monkeypatch.setenv("KARTA_TRUSTED_PROXIES", "10.0.0.0/8")
+    monkeypatch.setenv("KARTA_ADMIN_URL", "https://admin.example.com")
+    assert of(await diagnose(given(database_url)), "mail")[0][0] == "warning"
+    monkeypatch.setenv("KARTA_POSTMARK_TOKEN", "a-token-of-a-server")
+    monkeypatch.setenv("KARTA_MAIL_FROM", "Karta <karta@example.com>")
+    found = await diagnose(given(database_url))
+    assert of(found, "mail") == [("ok", "Postmark sends it, from Karta <karta@example.com>")]
+    assert "a-token-of-a-server" not in str(found.document())
+
+
 async def test_a_provider_that_is_set_is_looked_for(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,6 +66,17 @@ async def test_a_provider_that_is_set_is_looked_for(
     diagnosis = await diagnose(given(database_url))
     told = f"{url} cannot be reached from here, without a platform key"
     assert of(diagnosis, "provider vllm") == [("warning", told)]
+
+
+async def test_networks_opened_to_webhooks_are_told_of_loudly(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert of(await diagnose(given(database_url)), "webhooks") == []
+    monkeypatch.setenv("KARTA_WEBHOOKS_ALLOWED_NETWORKS", "10.0.0.0/8")
+    [(state, told)] = of(await diagnose(given(database_url)), "webhooks")
+    assert state == "warning"
+    assert "10.0.0.0/8" in told
+    assert "KARTA_WEBHOOKS_ALLOWED_NETWORKS" in told
 
 
 async def test_without_a_database_it_still_tells_the_rest() -> None:

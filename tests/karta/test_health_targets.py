@@ -28,6 +28,7 @@ def test_targets_are_what_users_go_by() -> None:
 def test_without_a_key_of_ours_a_provider_is_not_looked_at() -> None:
     assert load_targets({}).providers == {}
     assert not load_targets({}).sends_mail
+    assert load_targets({"KARTA_POSTMARK_TOKEN": "x"}).sends_mail
 
 
 def test_what_is_no_provider() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from storage.letter_kinds import LetterKind
 from storage.outbox import Letter
 from storage.passkeys import Passkey
 from tests.storage.test_sessions import later
 
-LETTER = Letter(kind="factor_changed", recipient="ada@example.com", subject="s", text="t")
+LETTER = Letter(kind=LetterKind.FACTOR_ADDED, recipient="ada@example.com", facts={"what": "A passkey"})
 HERE, ELSEWHERE = bytes(32), bytes([1]) * 32
 """Digests of two sessions."""
 

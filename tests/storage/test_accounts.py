@@ -11,6 +11,7 @@ from storage.audit import select_audit_rows
 from storage.bridge import Database
 from storage.email_links import LinkPurpose, create_link
 from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound
+from storage.letter_kinds import LetterKind
 from storage.model import Actor, Organization, Plan, Role, User
 from storage.organizations import select_organizations_by_user
 from storage.outbox import Letter, select_waiting
@@ -24,12 +25,14 @@ from tests.storage.test_sessions import later
 DIGEST, OTHER = bytes(32), bytes([1]) * 32
 PASSWORD_DIGEST = REFERENCE_DIGEST[:-1] + b"G"
 
-
-def letter(kind: str, recipient: str = "ada@example.com") -> Letter:
-    return Letter(kind=kind, recipient=recipient, subject="s", text="t")
+CHANGED, DELETED = LetterKind.PASSWORD_CHANGED, LetterKind.ACCOUNT_DELETED
 
 
-LETTERS = Letters(letter("known"), letter("unknown"))
+def letter(kind: LetterKind, recipient: str = "ada@example.com") -> Letter:
+    return Letter(kind=kind, recipient=recipient)
+
+
+LETTERS = Letters(letter(LetterKind.ALREADY_SIGNED_UP), letter(LetterKind.SIGN_UP))
 
 
 @pytest.fixture
@@ -38,14 +41,15 @@ async def user(admin_db: Database, actor: Actor) -> User:
 
 
 async def kinds(db: Database, master_keys: MasterKeys) -> list[str]:
-    return [message.letter.kind for message in reversed(await select_waiting(db, master_keys))]
+    waiting = reversed(await select_waiting(db, master_keys))
+    return [message.letter.kind for message in waiting if message.letter is not None]
 
 
 async def test_an_account_is_made_when_its_address_is_confirmed(
     admin_db: Database, actor: Actor, master_keys: MasterKeys
 ) -> None:
     await accounts.request_sign_up(admin_db, actor, master_keys, " ADA@example.com", DIGEST, LETTERS)
-    assert await kinds(admin_db, master_keys) == ["unknown"]
+    assert await kinds(admin_db, master_keys) == ["sign_up"]
     assert await select_user_by_email(admin_db, "ada@example.com") is None
     with pytest.raises(NotFound):
         await accounts.complete_sign_up(admin_db, actor, OTHER, PASSWORD_DIGEST, "Acme")
@@ -63,7 +67,7 @@ async def test_who_has_an_account_is_told_by_mail_alone(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
     await accounts.request_sign_up(admin_db, actor, master_keys, user.email, DIGEST, LETTERS)
-    assert await kinds(admin_db, master_keys) == ["known"]
+    assert await kinds(admin_db, master_keys) == ["already_signed_up"]
     with pytest.raises(Conflict):
         await accounts.complete_sign_up(admin_db, actor, DIGEST, PASSWORD_DIGEST, "Acme")
     with pytest.raises(InvalidValue):
@@ -76,17 +80,17 @@ async def test_a_reset_ends_every_session_and_other_link(
     await create_session(admin_db, actor, user.user_id, OTHER, later(hours=1))
     async with admin_db.transaction() as tx:
         await create_link(tx, LinkPurpose.CHANGE_EMAIL, "new@example.com", user.user_id, OTHER)
-    letters = Letters(letter("reset"), None)
+    letters = Letters(letter(LetterKind.RESET_PASSWORD), None)
     await accounts.request_reset(admin_db, actor, master_keys, "nobody@example.com", DIGEST, letters)
     assert await kinds(admin_db, master_keys) == []
     await accounts.request_reset(admin_db, actor, master_keys, user.email, DIGEST, letters)
-    changed = letter("changed")
+    changed = letter(CHANGED)
     with pytest.raises(NotFound):
         await accounts.reset_password(admin_db, actor, master_keys, OTHER, PASSWORD_DIGEST, changed)
     await accounts.reset_password(admin_db, actor, master_keys, DIGEST, PASSWORD_DIGEST, changed)
     assert await select_user_by_email(admin_db, user.email) == (user, PASSWORD_DIGEST)
     assert await select_signed_in(admin_db, OTHER) is None
-    assert await kinds(admin_db, master_keys) == ["reset", "changed"]
+    assert await kinds(admin_db, master_keys) == ["reset_password", "password_changed"]
     assert await admin_db.fetch_value("SELECT count(*) FROM email_links") == 0
 
 
@@ -96,7 +100,13 @@ async def test_a_new_password_keeps_the_session_it_was_set_in(
     for digest in (DIGEST, OTHER):
         await create_session(admin_db, actor, user.user_id, digest, later(hours=1))
     await accounts.change_password(
-        admin_db, actor, master_keys, user.user_id, PASSWORD_DIGEST, letter("changed"), keep_session=DIGEST
+        admin_db,
+        actor,
+        master_keys,
+        user.user_id,
+        PASSWORD_DIGEST,
+        letter(CHANGED),
+        keep_session=DIGEST,
     )
     assert await select_signed_in(admin_db, DIGEST) is not None
     assert await select_signed_in(admin_db, OTHER) is None
@@ -109,13 +119,14 @@ async def test_an_address_changes_when_the_new_one_is_confirmed(
     await accounts.request_email_change(admin_db, actor, master_keys, *arguments)
     assert (await select_user(admin_db, user.user_id)).email == user.email
     changed = await accounts.complete_email_change(
-        admin_db, actor, master_keys, DIGEST, letter("changed", "x@y")
+        admin_db, actor, master_keys, DIGEST, letter(CHANGED, "x@y")
     )
     assert changed.email == "new@example.com"
     newest, _ = await select_waiting(admin_db, master_keys)
+    assert newest.letter is not None
     assert newest.letter.recipient == user.email
     with pytest.raises(NotFound):
-        await accounts.complete_email_change(admin_db, actor, master_keys, DIGEST, letter("changed"))
+        await accounts.complete_email_change(admin_db, actor, master_keys, DIGEST, letter(CHANGED))
 
 
 async def test_an_address_that_is_taken_meanwhile_stays_theirs(
@@ -125,7 +136,7 @@ async def test_an_address_that_is_taken_meanwhile_stays_theirs(
     await accounts.request_email_change(admin_db, actor, master_keys, *arguments)
     await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
     with pytest.raises(Conflict):
-        await accounts.complete_email_change(admin_db, actor, master_keys, DIGEST, letter("changed"))
+        await accounts.complete_email_change(admin_db, actor, master_keys, DIGEST, letter(CHANGED))
     assert (await select_user(admin_db, user.user_id)).email == user.email
 
 
@@ -136,9 +147,9 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
     await add_member(admin_db, actor, org.org_id, user.user_id, Role.OWNER)
     await create_session(admin_db, actor, user.user_id, DIGEST, later(hours=1))
     with pytest.raises(Conflict, match="owner"):
-        await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter("deleted"))
+        await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter(DELETED))
     await add_member(admin_db, actor, org.org_id, other.user_id, Role.OWNER)
-    await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter("deleted"))
+    await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter(DELETED))
     assert await select_user_by_email(admin_db, user.email) is None
     assert await select_signed_in(admin_db, DIGEST) is None
     assert await select_organizations_by_user(admin_db, user.user_id) == []
@@ -147,7 +158,13 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
     assert "ada" not in row["email"]
     with pytest.raises(NotFound):
         await accounts.change_password(
-            admin_db, actor, master_keys, user.user_id, PASSWORD_DIGEST, letter("x"), keep_session=None
+            admin_db,
+            actor,
+            master_keys,
+            user.user_id,
+            PASSWORD_DIGEST,
+            letter(CHANGED),
+            keep_session=None,
         )
     assert [row.event for row in await select_audit_rows(admin_db, org.org_id)][-1] == "member:removed"
 
@@ -168,7 +185,7 @@ async def test_two_owners_cannot_both_leave(
 
         async def leave(one: User, refused: list[User] = refused) -> None:
             try:
-                await accounts.delete_account(admin_db, actor, master_keys, one.user_id, letter("deleted"))
+                await accounts.delete_account(admin_db, actor, master_keys, one.user_id, letter(DELETED))
             except Conflict:
                 refused.append(one)
 

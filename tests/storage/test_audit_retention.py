@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+import trio
 
-from storage.audit import AuditRow, first_hash, hash_row, select_audit_rows
+from storage.audit import AuditRow, Event, first_hash, hash_row, record, select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.audit_checkpoints import SigningKey, ensure_signing_key
-from storage.audit_retention import drop_audit
+from storage.audit_retention import drop_audit, move_strays
 from storage.bridge import Database
 from storage.errors import AppendOnly, Conflict, Denied, InvalidValue
 from storage.model import Actor
@@ -20,6 +21,10 @@ from tests.storage.test_audit import ORG, append
 NOW = datetime.now(UTC)
 TIMES = [datetime(2023, 1, 5, tzinfo=UTC), datetime(2023, 1, 9, tzinfo=UTC), datetime(2023, 2, 3, tzinfo=UTC)]
 COLUMNS = "org_id, seq, created_at, event, actor_kind, actor_id, subject, details, prev_hash, hash"
+WAITS_FOR_THE_LOG = """
+    SELECT EXISTS (SELECT FROM pg_locks
+                    WHERE relation = 'audit_log'::regclass AND mode = 'AccessExclusiveLock' AND NOT granted)
+"""
 OLD = (NOW - datetime(2023, 2, 15, tzinfo=UTC)).days
 """As long ago as the middle of the second month."""
 
@@ -117,16 +122,91 @@ async def test_the_database_wants_a_signed_base(aged: None, owner_db: Database) 
         await owner_db.fetch("SELECT drop_audit_months($1)", NOW - timedelta(days=400))
 
 
-async def test_nothing_goes_while_an_older_row_is_outside_of_any_month(
-    aged: None, owner_db: Database, actor: Actor, master_keys: MasterKeys, key: SigningKey
+@pytest.fixture
+async def strayed(aged: None, owner_db: Database) -> None:
+    """The same, as if no partition had been made: all rows are in the default one, under its guard."""
+    tables = ["audit_log_2023_01", "audit_log_2023_02", f"audit_log_{NOW:%Y_%m}"]
+    await owner_db.execute("; ".join(f"ALTER TABLE audit_log DETACH PARTITION {table}" for table in tables))
+    await owner_db.execute("ALTER TABLE audit_log_default DISABLE TRIGGER ALL")
+    for table in tables:
+        await owner_db.execute(f"INSERT INTO audit_log_default SELECT * FROM {table}")
+        await owner_db.execute(f"DROP TABLE {table}")
+    for trigger in ("audit_log_chain", "audit_log_refuse_row", "audit_log_refuse_statement"):
+        await owner_db.execute(f"ALTER TABLE audit_log_default ENABLE ALWAYS TRIGGER {trigger}")
+
+
+async def partitions(db: Database) -> dict[str, int]:
+    rows = await db.fetch(
+        "SELECT tableoid::regclass::text AS name, count(*) AS count FROM audit_log"
+        " WHERE org_id = $1 GROUP BY 1",
+        ORG,
+    )
+    return {row["name"]: row["count"] for row in rows}
+
+
+async def test_rows_outside_of_any_month_get_theirs(
+    strayed: None, owner_db: Database, admin_db: Database, actor: Actor
+) -> None:
+    assert await partitions(owner_db) == {"audit_log_default": 5}
+    assert await owner_db.fetch_value("SELECT make_partitions(0)") == 0
+    before = await select_audit_rows(owner_db, ORG)
+    this = f"audit_log_{NOW:%Y_%m}"
+    assert await move_strays(owner_db, actor) == ["audit_log_2023_01", "audit_log_2023_02", this]
+    assert await partitions(owner_db) == {"audit_log_2023_01": 2, "audit_log_2023_02": 1, this: 2}
+    assert await select_audit_rows(owner_db, ORG) == before
+    assert (await select_audit_rows(owner_db, None))[-1].event == "audit:moved"
+    assert await move_strays(owner_db, actor) == []
+    # As well guarded as any, also what is new; and the log goes on.
+    for table in (*await partitions(owner_db), "audit_log_default"):
+        for sql in (f"UPDATE {table} SET subject = 'x'", f"DELETE FROM {table}", f"TRUNCATE {table}"):
+            for prefix in ("", "SET LOCAL session_replication_role = replica; "):
+                with pytest.raises(AppendOnly):
+                    await owner_db.execute(prefix + sql)
+    await append(admin_db, count=2)
+    report = await verify_chain(owner_db, ORG)
+    assert (report.intact, report.rows, report.head_seq) == (True, 7, 7)
+
+
+async def test_the_database_drops_nothing_while_an_older_row_is_outside_of_any_month(
+    aged: None, owner_db: Database
 ) -> None:
     await owner_db.execute("ALTER TABLE audit_log_default DISABLE TRIGGER ALL")
     values = "gen_random_uuid(), 1, '2022-01-01', 'a:b', 'cli', 'x', 'y', '{}', '', ''"
     await owner_db.execute(f"INSERT INTO audit_log_default ({COLUMNS}) VALUES ({values})")
-    assert await drop_audit(owner_db, actor, master_keys, key) == []
+    assert await owner_db.fetch_value("SELECT drop_audit_months($1)", NOW - timedelta(days=400)) == []
+
+
+async def test_retention_heals_what_lies_outside_of_any_month(
+    strayed: None, owner_db: Database, actor: Actor, master_keys: MasterKeys, key: SigningKey
+) -> None:
+    assert await drop_audit(owner_db, actor, master_keys, key) == ["audit_log_2023_01", "audit_log_2023_02"]
+    report = await verify_chain(owner_db, ORG)
+    assert (report.intact, report.first_seq, report.rows) == (True, 4, 2)
+
+
+async def test_moving_waits_for_writers_and_loses_nothing(
+    strayed: None, owner_db: Database, admin_db: Database, actor: Actor
+) -> None:
+    """A row is written, and not committed, while all others are copied."""
+    moved: list[str] = []
+
+    async def move() -> None:
+        moved.extend(await move_strays(owner_db, actor))
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await record(tx, actor, Event.KEY_MINTED, ORG, "late", {})
+        nursery.start_soon(move)
+        while not await admin_db.fetch_value(WAITS_FOR_THE_LOG):
+            await trio.sleep(0.01)
+    assert len(moved) == 3
+    report = await verify_chain(owner_db, ORG)
+    assert (report.intact, report.rows) == (True, 6)
+    assert await owner_db.fetch_value("SELECT count(*) FROM audit_log_default") == 0
 
 
 async def test_no_program_can_let_anything_go(admin_db: Database, gateway_db: Database) -> None:
     for db in (admin_db, gateway_db):
         with pytest.raises(Denied):
             await db.fetch("SELECT drop_audit_months($1)", NOW - timedelta(days=400))
+        with pytest.raises(Denied):
+            await db.fetch("SELECT move_audit_strays()")

@@ -85,3 +85,36 @@ async def test_what_was_told_is_not_changed(admin_db: Database, actor: Actor) ->
     ):
         with pytest.raises(Denied):
             await admin_db.execute(sql)
+
+
+async def test_subscribers_are_told_of_each_word(
+    admin_db: Database, owner_db: Database, actor: Actor
+) -> None:
+    await owner_db.execute(
+        "INSERT INTO subscriptions (topic, email, confirmed_at)"
+        " VALUES ('incidents', 'a@example.com', now()), ('sub_processors', 'b@example.com', now())"
+    )
+    await owner_db.execute(
+        "INSERT INTO subscriptions (topic, email, token_digest) VALUES ('incidents', 'c@example.com', $1)",
+        bytes(32),
+    )
+    found = await open_incident(admin_db, actor, "Slow", ["gateway"], "We look.")
+    await update_incident(admin_db, actor, found, Stage.RESOLVED, "Done.")
+    later = NOW + timedelta(days=1)
+    planned = await plan_maintenance(
+        admin_db, actor, "Disk", ["gateway"], "Then.", later, later + timedelta(1)
+    )
+    await cancel_maintenance(admin_db, actor, planned, "Not then.")
+    rows = await owner_db.fetch(
+        "SELECT kind, recipient, facts->>'stage' AS stage, facts->>'title' AS title,"
+        " facts->>'message' AS message, facts ? 'subscription_id' AS ends FROM outbox ORDER BY created_at"
+    )
+    assert [(row["stage"], row["title"], row["message"]) for row in rows] == [
+        ("investigating", "Slow", "We look."),
+        ("resolved", "Slow", "Done."),
+        ("planned", "Disk", "Then."),
+        ("cancelled", "Disk", "Not then."),
+    ]
+    assert {(row["kind"], row["recipient"], row["ends"]) for row in rows} == {
+        ("incident", "a@example.com", True)
+    }

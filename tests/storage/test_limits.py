@@ -16,9 +16,13 @@ from storage.bridge import Database
 from storage.changes import CHANNEL, decode_change
 from storage.errors import CheckFailed, Conflict, NotFound
 from storage.limits import LimitScope, select_limits, set_limit, unset_limit
-from storage.model import Actor, Limit, LimitKind, Mode, Organization, Period, Plan
+from storage.model import Actor, Limit, LimitKind, Mode, Organization, Period, Plan, Role
 from storage.organizations import create_organization
+from storage.outbox import select_waiting
+from storage.passwords import REFERENCE_DIGEST
+from storage.sealing import MasterKeys
 from storage.usage_rows import insert_usage
+from storage.users import add_member, create_user
 from tests.storage.usage_records import usage
 
 MONTHLY = {"kind": LimitKind.MONEY, "period": Period.MONTH}
@@ -137,6 +141,8 @@ async def test_budgets_tell_once_a_period(
     admin_db: Database, gateway_db: Database, actor: Actor, org: Organization
 ) -> None:
     now = datetime.now(UTC)
+    user = await create_user(admin_db, actor, email="ada@example.com", password_digest=REFERENCE_DIGEST)
+    await add_member(admin_db, actor, org.org_id, user.user_id, Role.BILLING)
     hard = await set_limit(admin_db, actor, LimitScope(org_id=org.org_id, **MONTHLY), 100)
     soft = await set_limit(
         admin_db, actor, LimitScope(org_id=org.org_id, model="m", **MONTHLY), 50, hard=False, thresholds=[90]
@@ -161,9 +167,16 @@ async def test_budgets_tell_once_a_period(
     assert await told() == [(hard.limit_id, 50, 50), (soft.limit_id, 90, 50)]
     await spend(70)
     assert (await told())[2:] == [(hard.limit_id, 80, 127), (hard.limit_id, 100, 127)]
+    letters = [message.letter for message in await select_waiting(admin_db, MasterKeys({1: bytes(32)}))]
+    written = [(one.recipient, one.facts["threshold"], one.facts["settled"]) for one in letters if one]
+    assert sorted(written) == [
+        ("ada@example.com", 50, "50"),
+        ("ada@example.com", 90, "50"),
+        ("ada@example.com", 100, "127"),
+    ], "of several at once the highest"
     await spend(54, now - timedelta(days=32))
     assert (await told())[4:] == [(hard.limit_id, 50, 55), (soft.limit_id, 90, 55)]
-    rows = await select_audit_rows(admin_db, org.org_id, after_seq=3)
+    rows = await select_audit_rows(admin_db, org.org_id, after_seq=4)
     assert [(row.event, row.actor_kind) for row in rows] == [("budget:threshold_reached", "gateway")] * 6
     assert (await verify_chain(admin_db, org.org_id)).intact
 

@@ -224,6 +224,7 @@ READABLE = {
         "audit_log",
         "audit_heads",
         *("audit_checkpoints", "audit_signing_keys", "staff"),
+        *("mail_suppressions", "mail_opt_outs", "sign_in_places"),
         *("subscriptions", "announcements", "abuse_reports", "csp_violations"),
         *("health_rounds", "health_samples", "health_days", "health_key", "incidents", "incident_updates"),
         *("webhook_endpoints", "webhook_secrets", "webhook_events", "webhook_deliveries", "webhook_attempts"),
@@ -260,6 +261,7 @@ DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
     *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
+    *("idempotent_requests", "mail_opt_outs", "sign_in_places"),
     *("idempotent_requests", "webhook_endpoints", "webhook_secrets", "webhook_events"),
 }
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+from uuid import UUID
 
 import pytest
 import trio
 
 from storage.bridge import Database
 from storage.errors import NotFound
+from storage.letter_kinds import LetterKind
 from storage.model import Actor
 from storage.outbox import Letter, select_waiting
 from storage.sealing import MasterKeys
-from storage.subscriptions import Subscription, Topic, announce, confirm_subscription, request_subscription
+from storage.subscriptions import Topic, announce, confirm_subscription, request_subscription
 
 TOPIC = Topic.SUB_PROCESSORS
 
@@ -20,11 +22,7 @@ def digest(text: str) -> bytes:
 
 
 def letter(recipient: str) -> Letter:
-    return Letter(kind="test", recipient=recipient, subject="s", text="t")
-
-
-def write(one: Subscription) -> Letter:
-    return letter(one.email)
+    return Letter(kind=LetterKind.SUBSCRIPTION_CONFIRM, recipient=recipient, facts={"path": "/x"})
 
 
 async def test_a_newer_link_replaces_an_older_one(
@@ -60,10 +58,23 @@ async def test_many_processes_announce_once(
     told = []
 
     async def tell(content: str) -> None:
-        told.append(await announce(admin_db, actor, master_keys, TOPIC, digest(content), write))
+        told.append(
+            await announce(
+                admin_db,
+                actor,
+                TOPIC,
+                digest(content),
+                LetterKind.SUB_PROCESSORS_CHANGED,
+                {"changes": [content]},
+            )
+        )
 
     await tell("first")
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             nursery.start_soon(tell, "second")
     assert sorted(told) == [0, 0, 0, 0, 1]
+    newest = (await select_waiting(admin_db, master_keys))[0].letter
+    assert newest is not None
+    assert newest.facts["changes"] == ["second"]
+    assert UUID(str(newest.facts["subscription_id"]))

@@ -11,7 +11,7 @@ from storage.bridge import Database
 from storage.errors import Conflict, NotFound
 from storage.model import Actor, Organization, Plan, Role
 from storage.organizations import create_organization
-from storage.outbox import Letter, select_waiting
+from storage.outbox import select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
@@ -26,10 +26,6 @@ from storage.webhook_log import (
 from storage.webhooks import Endpoint, disable_endpoint, select_endpoint
 from tests.storage.test_webhook_deliveries import WORKER, emit_many, outcome, take
 from tests.storage.test_webhook_events import listen
-
-
-def write(endpoint: Endpoint, recipient: str) -> Letter:
-    return Letter(kind="off", recipient=recipient, subject=str(endpoint.reason), text=endpoint.host)
 
 
 async def test_the_log_tells_of_each_try(
@@ -104,6 +100,7 @@ async def test_who_only_fails_is_switched_off_and_the_owners_are_told(
         ("a@example.com", Role.OWNER),
         ("b@example.com", Role.OWNER),
         ("c@example.com", Role.ADMIN),
+        ("d@example.com", Role.DEVELOPER),
     ):
         user = await create_user(admin_db, actor, email=email, password_digest=REFERENCE_DIGEST)
         await add_member(admin_db, actor, org.org_id, user.user_id, role)
@@ -111,9 +108,7 @@ async def test_who_only_fails_is_switched_off_and_the_owners_are_told(
     gone = await listen(admin_db, actor, master_keys, org.org_id)
 
     async def switch_off(endpoint: Endpoint, *, is_gone: bool = False) -> Endpoint | None:
-        return await switch_off_failing(
-            admin_db, actor, master_keys, endpoint.endpoint_id, write, gone=is_gone
-        )
+        return await switch_off_failing(admin_db, actor, endpoint.endpoint_id, gone=is_gone)
 
     assert await switch_off(failing) is None
     await admin_db.execute(
@@ -128,9 +123,10 @@ async def test_who_only_fails_is_switched_off_and_the_owners_are_told(
         admin_db, org.org_id, gone.endpoint_id
     )
     letters = [one.letter for one in await select_waiting(admin_db, master_keys)]
-    assert sorted((one.recipient, one.subject) for one in letters) == [
+    assert sorted((one.recipient, one.facts["cause"]) for one in letters if one is not None) == [
         *(("a@example.com", "failing"), ("a@example.com", "gone")),
         *(("b@example.com", "failing"), ("b@example.com", "gone")),
+        *(("c@example.com", "failing"), ("c@example.com", "gone")),
     ]
     events = [row.event for row in await select_audit_rows(admin_db, org.org_id)]
     assert events.count("webhook:disabled") == 2

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 from uuid import uuid4
 
+import msgspec
 import pytest
 
-from storage import webhooks
+from storage import plan_terms, webhooks
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.bridge import Database
-from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound
+from storage.errors import CheckFailed, InvalidValue, NotFound, PlanRefused
 from storage.model import Actor, Organization, Plan
 from storage.organizations import create_organization
+from storage.plan_terms import TERMS
 from storage.sealing import MasterKeys
 from storage.webhook_events import CHOICES
 from storage.webhooks import (
@@ -145,7 +147,8 @@ async def test_what_makes_no_endpoint(
         await create_endpoint(admin_db, actor, master_keys, org.org_id, plain)
     with pytest.raises(NotFound):
         await create_endpoint(admin_db, actor, master_keys, uuid4(), CHOSEN)
-    monkeypatch.setitem(webhooks.ENDPOINTS_MAX, Plan.PRO, 1)
+    terms = TERMS | {Plan.PRO: msgspec.structs.replace(TERMS[Plan.PRO], webhook_endpoints=1)}
+    monkeypatch.setattr(plan_terms, "TERMS", terms)
     await create_endpoint(admin_db, actor, master_keys, org.org_id, CHOSEN)
-    with pytest.raises(Conflict, match="plan allows 1"):
+    with pytest.raises(PlanRefused, match="1 webhook endpoints, and 1"):
         await create_endpoint(admin_db, actor, master_keys, org.org_id, CHOSEN)

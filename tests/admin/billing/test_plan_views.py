@@ -66,3 +66,33 @@ async def test_no_other_plan_is_taken_here(
     response = await signed_in.submit(f"{home}/plan/change?to=free", {"to": to}, f"{home}/plan/change")
     assert response.status_code == 400
     assert (await select_organization(admin_db, person.organization.org_id)).plan is Plan.PRO
+
+
+async def test_what_the_plan_has_no_room_for_is_told_with_the_mend(
+    signed_in: Visitor, person: Person, admin_db: Database, owner_db: Database
+) -> None:
+    org_id = person.organization.org_id
+    home = f"/organizations/{org_id}"
+    await set_plan(admin_db, ACTOR, org_id, Plan.FREE)
+    await owner_db.execute(
+        """
+        INSERT INTO api_keys (key_id, org_id, name, mode, last_four, secret_digest)
+        SELECT lpad(n::text, 12, '0'), $1, 'k', 'live', 'abcd', $2 FROM generate_series(1, 10) n
+        """,
+        org_id,
+        b"$2b$12$" + b"a" * 53,
+    )
+    page = await signed_in.get(f"{home}/keys/new")
+    once = page.text.partition('name="once" value="')[2].partition('"')[0]
+    refused = await signed_in.submit(f"{home}/keys/new", {"name": "k", "mode": "live", "once": once})
+    assert refused.status_code == 403
+    assert "10 API keys, and 10 are in use" in refused.text
+    assert "karta org set-plan" in refused.text
+    for name in ("bob", "cleo"):
+        form = {"email": f"{name}@example.com", "role": "viewer"}
+        sent = await signed_in.submit(f"{home}/members", form, f"{home}/invitations")
+        assert sent.status_code == 303
+    form = {"email": "dan@example.com", "role": "viewer"}
+    refused = await signed_in.submit(f"{home}/members", form, f"{home}/invitations")
+    assert refused.status_code == 409
+    assert "3 seats, and 3 are in use" in refused.text

@@ -68,7 +68,7 @@ async def test_it_shows_what_there_is_by_pages(
     monkeypatch.setattr(statement_views, "LINES_MAX", 1)
     page = (await signed_in.get(path)).text
     assert "-$1.00" in page
-    assert "10 Mar 2026, 12:00, 1 requests" in page
+    assert "10 Mar 2026, 12:00, 1 request" in page
     newest = (await ledger.select_statement(admin_db, org.org_id))[0].transaction_id
     assert f"before={newest}" in page
     older = (await signed_in.get(f"{path}?before={newest}")).text

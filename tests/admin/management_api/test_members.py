@@ -9,10 +9,10 @@ import pytest
 from admin import throttle
 from storage.bridge import Database
 from storage.model import Role
-from storage.outbox import select_waiting
 from storage.throttles import Rule
 from storage.users import add_member, create_user
-from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, password_digest
+from tests.admin.conftest import ACTOR, Person, password_digest
+from tests.admin.mailbox import mails
 from tests.admin.management_api.client import Client, check, problem_of
 
 
@@ -63,9 +63,9 @@ async def test_an_invitation_comes_by_mail_and_is_taken_back(
     assert made.status_code == 201
     check("Invitation", made.json())
     assert (made.json()["email"], made.json()["role"]) == ("eve@example.com", "billing")
-    [message] = await select_waiting(admin_db, MASTER_KEYS)
-    assert message.letter.recipient == "eve@example.com"
-    assert "/invitation/" in message.letter.text
+    [mail] = await mails(admin_db)
+    assert mail.recipient == "eve@example.com"
+    assert "/invitation/" in mail.text
     assert "/invitation/" not in made.text
 
     for number in range(3):

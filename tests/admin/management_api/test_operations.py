@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("untold_calls")
 
 def path_of(operation: Operation, org_id: object) -> str:
     """With ids of nothing."""
-    ids = {"org_id": str(org_id), "key_id": "nosuchkey000", "limit_id": "1"}
+    ids = {"org_id": str(org_id), "key_id": "nosuchkey000", "limit_id": "1", "delivery_id": "1"}
     return re.sub(r"\{(\w+)\}", lambda found: ids.get(found[1], str(uuid4())), operation.path)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from storage.bridge import Database
-from storage.organizations import select_organization
-from tests.admin.conftest import Person
+from storage.ledger import adjust
+from storage.model import Plan
+from storage.organizations import select_organization, set_plan
+from tests.admin.conftest import ACTOR, Person
 from tests.admin.management_api.client import Client, check, problem_of
 
 
@@ -28,3 +30,19 @@ async def test_it_is_shown_and_renamed(api: Client, admin_db: Database, person: 
         response = await api.call("PATCH", api.org, json={"name": wrong})
         assert (response.status_code, problem_of(response)) == (422, "invalid")
         assert response.json()["errors"][0]["pointer"] == "$.name"
+
+
+async def test_its_plan_and_balance_are_shown(api: Client, admin_db: Database, person: Person) -> None:
+    org_id = person.organization.org_id
+    told = await api.get(f"{api.org}/plan")
+    check("PlanAnswer", told)
+    assert (told["plan"], told["features"], told["seats"], told["seats_used"]) == ("pro", ["byok"], 25, 1)
+    assert (told["included_usd"], told["requests_per_minute"], told["keys_used"]) == ("20.00", None, 0)
+    await set_plan(admin_db, ACTOR, org_id, Plan.FREE)
+    told = await api.get(f"{api.org}/plan")
+    assert (told["plan"], told["features"], told["requests_per_minute"]) == ("free", [], 3000)
+    check("BalanceAnswer", await api.get(f"{api.org}/balance"))
+    async with admin_db.transaction() as tx:
+        await adjust(tx, ACTOR, org_id, -1_500_000_000_000, "s", note="n")
+    told = await api.get(f"{api.org}/balance")
+    assert told == {"credit_usd": "-1.50", "included_usd": "0.00", "balance_usd": "-1.50", "prepaid": False}

@@ -149,8 +149,9 @@ async def test_who_may_end_whose(signed_in: Visitor, person: Person, admin_db: D
 def test_each_role_is_offered_what_it_can_use() -> None:
     assert offered_scopes(Role.OWNER) == list(Scope)
     reads = {scope for scope in Scope if scope.value.endswith(":read")}
-    assert set(offered_scopes(Role.DEVELOPER)) == reads | {Scope.KEYS_WRITE, Scope.LIMITS_WRITE}
-    assert set(offered_scopes(Role.BILLING)) == reads | {Scope.LIMITS_WRITE}
+    writes = {Scope.KEYS_WRITE, Scope.LIMITS_WRITE, Scope.WEBHOOKS_WRITE}
+    assert set(offered_scopes(Role.DEVELOPER)) == reads | writes
+    assert set(offered_scopes(Role.BILLING)) == reads - {Scope.WEBHOOKS_READ} | {Scope.LIMITS_WRITE}
     assert set(WHAT_SCOPES_DO) == set(Scope)
     used = {access.scope for access in TABLE.values() if access.audience is Audience.KEY}
     assert used == {None, *Scope}

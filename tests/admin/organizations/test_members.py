@@ -15,7 +15,7 @@ from storage.throttles import Rule
 from storage.users import add_member
 from tests.admin.browsing import Visitor, token_of
 from tests.admin.conftest import ACTOR, PASSWORD, Person, make_person, make_stale
-from tests.admin.mailbox import letters
+from tests.admin.mailbox import mails
 
 
 def at(person: Person, page: str) -> str:
@@ -30,7 +30,7 @@ async def invite(visitor: Visitor, person: Person, email: str, role: str = "deve
 
 async def follow(visitor: Visitor, db: Database) -> str:
     """Follows the newest invitation; returns the page it leads to."""
-    found = re.search(r"http://localhost:\d+(/invitation/\S+)", (await letters(db))[-1].text)
+    found = re.search(r"http://localhost:\d+(/invitation/\S+)", (await mails(db))[-1].text)
     assert found is not None
     sent = await visitor.get(found[1])
     assert sent.headers["location"] == "/invitation"

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
+from admin.mail.rendering import content_security_policy
 from storage.bridge import Database
+from storage.letter_kinds import LetterKind
+from storage.outbox import Letter, post, select_waiting
+from storage.sealing import MasterKeys
 from tests.admin.browsing import Visitor
-from tests.admin.conftest import MASTER_KEYS_TEXT, running_admin
+from tests.admin.conftest import MASTER_KEYS, MASTER_KEYS_TEXT, running_admin
 
 
 async def test_mail_that_waits_is_shown(visitor: Visitor, admin_db: Database) -> None:
@@ -17,6 +22,29 @@ async def test_mail_that_waits_is_shown(visitor: Visitor, admin_db: Database) ->
     page = (await visitor.get("/outbox")).text
     assert "ada@example.com" in page
     assert f'<a href="{visitor.url}/link/sign-up/' in page
+    assert "Finish signing up" in page
+
+
+async def test_a_letter_is_shown_as_html_in_a_sandbox(visitor: Visitor, admin_db: Database) -> None:
+    await visitor.submit("/sign-up", {"email": "ada@example.com"})
+    (waiting,) = await select_waiting(admin_db, MASTER_KEYS)
+    path = f"/outbox/{waiting.message_id}"
+    assert f'href="{path}"' in (await visitor.get("/outbox")).text
+    shown = await visitor.get(path)
+    assert f'href="{visitor.url}/link/sign-up/' in shown.text
+    assert shown.headers["content-security-policy"] == content_security_policy()
+    assert "nonce" in (await visitor.get("/outbox")).headers["content-security-policy"]
+    assert (await visitor.get(f"/outbox/{uuid4()}")).status_code == 404
+
+
+async def test_a_letter_that_does_not_open_spoils_no_page(visitor: Visitor, admin_db: Database) -> None:
+    async with admin_db.transaction() as tx:
+        await post(
+            tx, MasterKeys({9: bytes(32)}), Letter(kind=LetterKind.EMAIL_TAKEN, recipient="a@b.example")
+        )
+    (waiting,) = await select_waiting(admin_db, MASTER_KEYS)
+    assert "cannot be read" in (await visitor.get("/outbox")).text
+    assert (await visitor.get(f"/outbox/{waiting.message_id}")).status_code == 404
 
 
 PRODUCTION = {
@@ -41,4 +69,5 @@ async def test_elsewhere_there_is_no_such_page(
     database_url: str, settings: dict[str, Any], headers: dict[str, str]
 ) -> None:
     async with running_admin(database_url, **settings) as url, Visitor(url) as visitor:
-        assert (await visitor.get("/outbox", headers=headers)).status_code == 404
+        for path in ("/outbox", f"/outbox/{uuid4()}"):
+            assert (await visitor.get(path, headers=headers)).status_code == 404

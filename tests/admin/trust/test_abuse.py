@@ -10,7 +10,7 @@ from storage.abuse_reports import REPORT_CHARS_MAX, select_reports
 from storage.bridge import Database
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import running_admin
-from tests.admin.mailbox import letters
+from tests.admin.mailbox import letters, mails
 
 GIVEN = {"category": "spam", "report": "<b>they</b> send\nspam", "email": "Eve@example.com"}
 
@@ -27,7 +27,7 @@ async def test_a_report_is_kept_mailed_and_answered(reporter: Visitor, admin_db:
     assert report.reference in answer.text
     assert (report.category, report.report, report.email) == ("spam", GIVEN["report"], "eve@example.com")
     assert (report.address, report.closed_at) == ("127.0.0.1", None)
-    [letter] = await letters(admin_db)
+    [letter] = await mails(admin_db)
     assert (letter.recipient, letter.subject) == ("abuse@example.com", f"Abuse report {report.reference}")
     assert "> spam" in letter.text
 

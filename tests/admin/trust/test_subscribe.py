@@ -12,14 +12,15 @@ from admin.services import Services
 from admin.settings import AdminSettings
 from admin.trust.subscribe import tell_changes
 from storage.bridge import Database
+from storage.incidents import open_incident
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, MASTER_KEYS
-from tests.admin.mailbox import letters
+from tests.admin.mailbox import letters, mails
 from tests.admin.trust.test_sub_processors import GOOD
 
 
 async def link_of(db: Database) -> str:
-    found = re.search(r"http://localhost:\d+(/subprocessors/\S+/\S+)\s", (await letters(db))[-1].text)
+    found = re.search(r"http://localhost:\d+(/subprocessors/\S+/\S+)\s", (await mails(db))[-1].text)
     assert found is not None
     return found[1]
 
@@ -47,7 +48,7 @@ async def test_from_asking_to_ending(visitor: Visitor, admin_db: Database, tmp_p
     path.write_text(GOOD.replace("Second.", "A third."))
     assert await tell_changes(found, ACTOR) == 1
     assert await tell_changes(found, ACTOR) == 0
-    told = (await letters(admin_db))[-1]
+    told = (await mails(admin_db))[-1]
     assert (told.recipient, "A third." in told.text) == ("ada@example.com", True)
     end = await link_of(admin_db)
     assert "You will not be told" in (await visitor.submit(end, {})).text
@@ -68,3 +69,20 @@ async def test_nobodys_mailbox_is_filled_by_others(visitor: Visitor, admin_db: D
 @pytest.mark.parametrize("path", ["/subprocessors/confirm/" + "x" * 5000, "/subprocessors/confirm/x"])
 async def test_a_link_that_never_was(visitor: Visitor, path: str) -> None:
     assert (await visitor.submit(path, {})).status_code == 410
+
+
+async def test_incidents_are_told_to_whoever_subscribed(visitor: Visitor, admin_db: Database) -> None:
+    assert "/status/subscribe" in (await visitor.get("/status")).text
+    answer = await visitor.submit("/status/subscribe", {"email": "ada@example.com"})
+    assert answer.headers["location"] == "/status/subscribe/sent"
+    found = re.search(r"http://localhost:\d+(/status/confirm/\S+)", (await mails(admin_db))[-1].text)
+    assert found is not None
+    assert "incident or maintenance" in (await visitor.submit(found[1], {})).text
+    await open_incident(admin_db, ACTOR, "Slow", ["gateway"], "We look.")
+    told = (await mails(admin_db))[-1]
+    assert (told.recipient, told.subject) == ("ada@example.com", "Incident: Slow")
+    end = re.search(r"http://localhost:\d+(/status/subscription/\S+/end)", told.text)
+    assert end is not None
+    assert "You will not be told" in (await visitor.submit(end[1], {})).text
+    await open_incident(admin_db, ACTOR, "Slow again", ["gateway"], "We look.")
+    assert len(await mails(admin_db)) == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -10,7 +10,8 @@ import pytest
 from admin.usage.requests import OUTCOMES
 from storage.api_keys import mint_key
 from storage.bridge import Database
-from storage.model import Mode, Outcome, UsageRecord
+from storage.model import Mode, Outcome, Plan, UsageRecord
+from storage.organizations import set_plan
 from storage.usage_rows import insert_usage
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person, make_person
@@ -81,6 +82,22 @@ async def test_a_request_of_somebody_else_is_not_there(
     for query in ("", f"?at={round(when * 1e6)}"):
         path = at(person.organization.org_id, theirs.request_id)
         assert (await signed_in.get(path + query)).status_code == 404
+
+
+async def test_a_plan_shows_single_requests_for_so_long(
+    signed_in: Visitor, person: Person, admin_db: Database, gateway_db: Database
+) -> None:
+    org_id = person.organization.org_id
+    old = usage(org_id=org_id, started_at=datetime.now(UTC) - timedelta(days=31))
+    new = usage(org_id=org_id, started_at=datetime.now(UTC) - timedelta(days=29))
+    await insert_usage(gateway_db, [old, new])
+    for plan, there in ((Plan.PRO, 200), (Plan.FREE, 404)):
+        await set_plan(admin_db, ACTOR, org_id, plan)
+        newest = (await signed_in.get(at(org_id))).text
+        assert (old.request_id[:8] in newest) is (there == 200)
+        assert new.request_id[:8] in newest
+        assert (await signed_in.get(at(org_id, old.request_id))).status_code == there
+        assert (await signed_in.get(at(org_id, new.request_id))).status_code == 200
 
 
 async def test_following_live_does_not_keep_a_session_awake(

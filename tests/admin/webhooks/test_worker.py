@@ -54,7 +54,7 @@ def dialer(receiver: Receiver) -> Dialer:
 
 @asynccontextmanager
 async def working(db: Database, receiver: Receiver) -> AsyncIterator[Worker]:
-    worker = Worker(db, KEYS, dialer(receiver), "https://admin.example.com", idle_seconds=0.02)
+    worker = Worker(db, KEYS, dialer(receiver), idle_seconds=0.02)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(worker.run)
         yield worker

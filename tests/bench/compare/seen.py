@@ -1,8 +1,8 @@
 """Comparisons made up for tests."""
 
+from bench.compare.comparison import Comparison, IdleMemory
 from bench.compare.machine import Machine
-from bench.compare.scenarios import CompareOptions
-from bench.compare.session import Comparison, IdleMemory
+from bench.compare.scenarios import CompareOptions, Scenario
 from bench.load.summary import Percentiles, Summary
 
 MACHINE = Machine(processor="a processor", cpus=[0, 1], kernel="6", python="3", packages={}, load_before=2.0)
@@ -49,6 +49,9 @@ def comparison(rounds: dict[str, dict[str, list[Summary | None]]], **changes: ob
     arms = list(dict.fromkeys(arm for by_arm in rounds.values() for arm in by_arm))
     seen = Comparison(
         options=CompareOptions(arms=arms),
+        title="Made up",
+        goals=True,
+        scenarios=[scenario(name) for name in rounds],
         machine=MACHINE,
         target_cpus=[0],
         harness_cpus=[1],
@@ -58,6 +61,23 @@ def comparison(rounds: dict[str, dict[str, list[Summary | None]]], **changes: ob
     for name, value in changes.items():
         setattr(seen, name, value)
     return seen
+
+
+def scenario(name: str) -> Scenario:
+    """One of that name, of the kind that the name has in the headline suite."""
+    stream = name in ("burst", "paced", "idle", "idle-tls")
+    family, _, at = name.partition("@")
+    return Scenario(
+        name=name,
+        stream=stream,
+        pace_ms=20 if name == "paced" else 0,
+        loop="open" if family == "load" else "closed",
+        rate=float(at) if family == "load" else 0.0,
+        connections=1 if name == "alone" else 32,
+        family=family if at else "",
+        axis={"load": "rate", "workers": "workers"}.get(family, "") if at else "",
+        at=float(at or 0),
+    )
 
 
 def idle(per_stream: int) -> IdleMemory:

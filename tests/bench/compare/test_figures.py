@@ -2,12 +2,16 @@
 
 import math
 
+import msgspec
 import pytest
 
 from bench.compare.figures import (
     Ratio,
+    added,
     harness_bound,
+    latency_p50,
     metric_median,
+    rate_within,
     ratios,
     requests_rate,
 )
@@ -83,7 +87,7 @@ def test_events_and_memory() -> None:
                 "karta": [summary(rate=100, cpu_seconds=0.4, events=True)],
             },
         },
-        idle={"karta": idle(12 * 1024), "relay": idle(6 * 1024)},
+        idle={"idle": {"karta": idle(12 * 1024), "relay": idle(6 * 1024)}},
     )
     found = by_figure(ratios(seen))
     assert found["SSE events/s, karta / relay"].value == pytest.approx(0.7)
@@ -95,3 +99,49 @@ def test_events_and_memory() -> None:
 
 def test_what_was_not_measured_is_not_told() -> None:
     assert ratios(comparison({"unary": {"relay": [summary(rate=1)]}})) == []
+
+
+def test_what_an_arm_adds_is_over_the_direct_run_of_the_same_round() -> None:
+    seen = comparison(
+        {"unary": {"direct": [summary(p50=1.0), None], "relay": [summary(p50=1.5), summary(p50=9.0)]}}
+    )
+    assert added(seen, "unary", "relay", latency_p50) == pytest.approx(0.5)
+    assert math.isnan(added(seen, "unary", "direct", latency_p50))
+
+
+def test_the_greatest_rate_within_a_bound_has_none_below_it_that_breaks_it() -> None:
+    seen = comparison(
+        {
+            "load@100": {"karta": [summary(p99=2.0)], "naive": [summary(p99=50.0)]},
+            "load@200": {"karta": [summary(p99=30.0)], "naive": [None]},
+            "load@400": {"karta": [summary(p99=4.0)], "naive": [None]},
+        }
+    )
+    assert rate_within(seen, "load", "karta", 5.0) == 100
+    assert rate_within(seen, "load", "karta", 50.0) == 400
+    assert math.isnan(rate_within(seen, "load", "naive", 5.0))
+
+
+def test_two_workers_are_counted_by_cpu_time_where_the_harness_needs_the_second_core() -> None:
+    rounds = {
+        "workers@1": {"karta": [summary(rate=100, cpu_seconds=1.0)]},
+        "workers@2": {"karta": [summary(rate=110, cpu_seconds=1.2)]},
+    }
+    crowded = by_figure(ratios(comparison(dict(rounds))))["two workers against one, karta"]
+    assert crowded.value == pytest.approx(2 * (110 / 1.2) / 100)
+    assert "CPU-second" in crowded.note
+    wide = comparison(dict(rounds))
+    wide.machine = msgspec.structs.replace(wide.machine, cpus=[0, 1, 2])
+    assert by_figure(ratios(wide))["two workers against one, karta"].value == pytest.approx(1.1)
+
+
+def test_peers_are_judged_in_the_api_they_speak() -> None:
+    seen = comparison(
+        {
+            "unary": {"karta": [summary(rate=40)], "respan-gateway": [summary(rate=20)]},
+            "unary-openai": {"karta": [summary(rate=30)], "ferrogw": [summary(rate=30)]},
+        }
+    )
+    found = by_figure(ratios(seen))
+    assert found["requests/s, karta / respan-gateway"].met is True
+    assert found["requests/s, karta / ferrogw"].met is False

@@ -4,8 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from bench.compare.scenarios import smoke_options
-from bench.compare.session import Comparison
+from bench.compare.comparison import Comparison
 from bench.compare.table import print_comparison
 from tests.bench.compare.seen import comparison, idle, summary
 
@@ -26,8 +25,10 @@ def test_arms_ratios_absences_and_wrongs_are_told() -> None:
                     "karta": [summary(rate=1300, cpu_seconds=1.0)],
                 }
             },
-            idle={"karta": idle(10 * 1024)},
+            idle={"idle": {"karta": idle(10 * 1024)}},
             unavailable={"nginx": "not installed [sic]"},
+            declined={"paced": {"relay": "it says [/] else"}},
+            overloaded={"load": {"relay": 500.0}},
             broken=["naive, unary: 1 body (b'[/]')"],
         )
     )
@@ -38,6 +39,8 @@ def test_arms_ratios_absences_and_wrongs_are_told() -> None:
     assert "yes" in text
     assert "10.0" in text
     assert "nginx took no part: not installed [sic]" in text
+    assert "relay is out of paced: it says [/] else" in text
+    assert "load: 500 requests/s are too many for relay" in text
     assert "wrong: naive, unary: 1 body (b'[/]')" in text
     assert "Others were at work before the run (load 2.0)" in text
     assert "a processor, 2 cores, target on core 0" in text
@@ -45,5 +48,5 @@ def test_arms_ratios_absences_and_wrongs_are_told() -> None:
 
 def test_a_smoke_test_says_nothing_about_goals() -> None:
     seen = comparison({"unary": {"relay": [summary(rate=10)], "karta": [summary(rate=1)]}})
-    seen.options = smoke_options(["relay", "karta"])
+    seen.goals = False
     assert "goal" not in printed(seen)

@@ -100,3 +100,32 @@ def test_what_is_not_http_is_an_error_and_a_new_connection_forgets_it() -> None:
     reader.renew()
     read(reader, unary(b"{}"))
     assert reader.failure() is None
+
+
+def test_an_answer_before_its_time_was_made_up() -> None:
+    reader = AnswerReader(Expectation(seconds_min=0.5), "anthropic", stream=False)
+    read(reader, unary(b"{}"))
+    assert reader.failure(seconds=0.4) is Failure.EARLY
+    assert reader.failure(seconds=0.6) is None
+    assert reader.failure() is None
+
+
+def test_an_answer_in_other_words_is_told_by_its_text() -> None:
+    said = unary(b'{"content":[{"type":"text","text":"yes"}],"id":"1"}')
+    trusted = AnswerReader(Expectation(), "anthropic", stream=False, keep=True)
+    read(trusted, said)
+    expectation = Expectation(text_crc32=trusted.as_expectation().text_crc32)
+    assert expectation.text_crc32 is not None
+    bodies = (b'{ "id": "2", "content": [ {"text": "yes"} ] }', b'{"content":[{"text":"no"}]}', b"<html>")
+    found = []
+    for body in bodies:
+        reader = AnswerReader(expectation, "anthropic", stream=False)
+        read(reader, unary(body))
+        found.append(reader.failure())
+    assert found == [None, Failure.TEXT, Failure.TEXT]
+
+
+def test_an_answer_without_text_teaches_no_text() -> None:
+    reader = AnswerReader(Expectation(), "anthropic", stream=False, keep=True)
+    read(reader, unary(b"{}"))
+    assert (reader.as_expectation().text_crc32, reader.as_expectation().deltas) == (None, None)

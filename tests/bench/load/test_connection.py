@@ -105,3 +105,26 @@ def test_connection_close_after_an_answer_is_no_failure() -> None:
     tally = tally_against(lambda _: [unary(b"{}", headers="connection: close\r\n"), CLOSE])
     assert tally.failed == 0
     assert tally.reconnects >= tally.answers_checked - 1 > 0
+
+
+def test_who_leaves_in_the_middle_is_no_failure() -> None:
+    def script(_: Asked) -> Iterable[bytes | float]:
+        yield stream_head()
+        for event in events(4):
+            yield chunk(event)
+            yield 0.001
+        yield chunk(b"")
+
+    tally = tally_against(script, question=STREAM, leave_after_events=2, seconds=0.2)
+    assert tally.failed == 0
+    assert tally.left > 0
+    assert tally.requests == 0
+
+
+def test_a_slow_reader_takes_its_time() -> None:
+    body = b"x" * 20_000
+    quick = tally_against(lambda _: [unary(body)], seconds=0.3)
+    slow = tally_against(lambda _: [unary(body)], seconds=0.3, read_bytes_per_second=100_000.0)
+    assert slow.failed == 0
+    # Twenty kilobytes at a hundred a second are five answers a second.
+    assert 0 < slow.answers_checked <= 4 < quick.answers_checked

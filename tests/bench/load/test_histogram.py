@@ -55,3 +55,11 @@ def test_histograms_of_two_processes_add_up() -> None:
 def test_foreign_pairs_are_refused(pair: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="this version"):
         Histogram().add_pairs([pair])
+
+
+def test_those_above_a_bound_are_counted() -> None:
+    histogram = Histogram()
+    for value in (1_000_000, 199_000_000, 201_500_000, 900_000_000):
+        histogram.record(value)
+    assert histogram.above(200_000_000) == 2
+    assert histogram.above(2_000_000_000) == 0

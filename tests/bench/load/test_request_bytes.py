@@ -68,3 +68,9 @@ def test_a_key_that_is_no_header_value_is_refused_without_being_shown(key: str) 
     with pytest.raises(ValueError, match="printable ASCII") as caught:
         request_bytes("http://h", Question(), key)
     assert key not in str(caught.value)
+
+
+def test_a_plans_headers_are_sent_besides() -> None:
+    plan = LoadPlan(base_url="http://h", keys=["k"], headers={"x-portkey-provider": "openai"})
+    [request] = plan_requests(plan)
+    assert b"\r\nx-portkey-provider: openai\r\n" in request

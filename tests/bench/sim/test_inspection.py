@@ -47,3 +47,19 @@ async def test_forgetting() -> None:
             assert (await client.delete("/_sim/state")).json() == {"cleared": True}
             assert (await client.get("/v1/vector_stores")).json()["data"] == []
             assert (await client.delete("/_sim/connections")).json() == {"cleared": True}
+
+
+async def test_a_models_own_name_means_a_behaviour() -> None:
+    with running_sim() as sim:
+        async with httpx.AsyncClient(base_url=sim.base_url, headers={"x-api-key": "k"}) as client:
+            asked = {"model": "gpt-4o", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
+            for tokens in (3, 7):
+                named = await client.put("/_sim/models/gpt-4o", params={"behaviour": f"tokens={tokens}"})
+                assert named.json() == {"model": "gpt-4o", "behaviour": f"tokens={tokens}"}
+                # Also after the answer to the same question was kept ready.
+                answer = (await client.post("/v1/chat/completions", json=asked)).json()
+                assert (answer["model"], answer["usage"]["completion_tokens"]) == ("gpt-4o", tokens)
+            assert (await client.put("/_sim/models/m", params={"behaviour": "no"})).status_code == 400
+            for number in range(64):
+                last = await client.put(f"/_sim/models/{number}", params={"behaviour": "tokens=1"})
+            assert last.status_code == 400

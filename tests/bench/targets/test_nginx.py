@@ -1,7 +1,6 @@
 """nginx is used where it is installed, with a configuration of its own, and missed politely where it is
 not."""
 
-import socket
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,13 @@ from bench.load.learn import learn_expectation
 from bench.load.plan import Question
 from bench.process_watch import command_line
 from bench.targets.base import TargetContext, TargetUnavailable
-from bench.targets.nginx import PROGRAM_VARIABLE, NginxTarget, find_program, free_port, write_configuration
+from bench.targets.nginx import (
+    PROGRAM_VARIABLE,
+    NginxTarget,
+    find_program,
+    program_version,
+    write_configuration,
+)
 
 
 def test_the_configuration_touches_only_its_own_folder(tmp_path: Path) -> None:
@@ -24,9 +29,17 @@ def test_the_configuration_touches_only_its_own_folder(tmp_path: Path) -> None:
     assert "/var" not in text.replace(str(tmp_path), "")
 
 
-def test_a_free_port_is_free() -> None:
-    with socket.create_server(("127.0.0.1", free_port())):
-        pass
+def test_tls_and_workers_are_configured(tmp_path: Path) -> None:
+    path = write_configuration(tmp_path, "https://127.0.0.1:9", 81, workers=2, ca_file="/ca.pem")
+    text = path.read_text()
+    assert "worker_processes 2;" in text
+    assert "proxy_pass https://provider;" in text
+    assert "proxy_ssl_trusted_certificate /ca.pem;" in text
+    assert "proxy_ssl_verify on;" in text
+
+
+def test_what_cannot_be_run_has_no_version() -> None:
+    assert program_version("/nonexistent") == ""
 
 
 async def test_it_is_missed_politely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,3 +115,18 @@ def test_the_audit_log_names_the_command_lines_user(
 ) -> None:
     kinds = postgres_server.sql("SELECT DISTINCT actor_kind FROM audit_log", database_name)
     assert kinds == "cli"
+
+
+def test_many_keys_are_minted_at_once(karta: Karta, database_url: str, org_id: str) -> None:
+    arguments = ("--org", org_id, "--name", "load", "--count", "3", "--database-url", database_url)
+    code, out, _ = karta("keys", "mint", *arguments, "--json")
+    assert code == 0
+    minted = json.loads(out)["keys"]
+    assert len({key["key"] for key in minted}) == 3
+    assert {key["key_id"] for key in minted} == {key["key_id"] for key in listed(karta, database_url, org_id)}
+    code, out, _ = karta("keys", "mint", *arguments)
+    assert code == 0
+    assert [line[:8] for line in out.splitlines()] == ["kt_live_"] * 3
+    code, _, err = karta("keys", "mint", "--org", org_id, "--name", "load", "--count", "0")
+    assert code == 2
+    assert "1 to 10000" in err

@@ -1,0 +1,1 @@
+"""Which letters a person gets."""

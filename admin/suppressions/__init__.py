@@ -1,0 +1,1 @@
+"""Addresses that get no mail: told by Postmark, looked at and lifted by staff."""

@@ -1,0 +1,55 @@
+"""`karta webhooks`: the delivery worker of outgoing webhooks, apart from the admin pages."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from karta import database_choice, lifeline
+from karta.terminal import print_error, print_json
+from storage import error_reports
+
+if TYPE_CHECKING:
+    from karta.terminal import Commands
+
+
+def register(commands: Commands) -> None:
+    parser = commands.add_parser(
+        "webhooks",
+        help="send outgoing webhooks",
+        description="Send outgoing webhooks until SIGTERM. The admin server does it by itself, unless "
+        "KARTA_WEBHOOKS_DELIVER is false; any number of these may run beside it or instead. Settings are "
+        "those of `karta admin`.",
+    )
+    database_choice.add_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON line when ready")
+    parser.add_argument(
+        lifeline.FLAG,
+        action="store_true",
+        help="stop when stdin ends, as after the death of a supervisor",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(given: argparse.Namespace) -> None:
+    if given.stop_with_stdin:
+        lifeline.hold()
+    from admin.settings import AdminSettings
+    from admin.webhooks.standalone import main
+
+    overrides: dict[str, object] = {}
+    if given.database_url is not None or given.data_dir is not None:
+        choice = database_choice.choose(given)
+        overrides["database_url"] = choice.owner_url
+        if choice.running is not None and choice.running.master_keys_file is not None:
+            overrides |= {"master_keys_file": choice.running.master_keys_file, "master_keys": None}
+
+    def ready() -> None:
+        if given.json:
+            print_json({"ready": True})
+        else:
+            print_error("ready")
+
+    settings = AdminSettings.load(**overrides)
+    error_reports.begin(settings, "webhooks")
+    main(settings, on_ready=ready)

@@ -1,0 +1,152 @@
+"""Usage that credit does not cover, for Stripe's meter: one row for an organization and hour, sent once.
+
+Strategy. The ledger has charged usage to credit, hour by hour, and credit may go below zero. What is below
+zero and was not reported before is the next report. It is put here in a transaction that holds the ledger's
+lock, and sent only afterwards, under an identifier that Stripe takes once. So after a crash it is sent
+again, and counted once. Stripe promises that for a day: what was tried longer ago and never answered stays
+`unsure`, for people to look at (`karta billing reconcile` shows what Stripe has), and is never sent again by
+itself.
+
+Invoices that were paid do not come into it: what is reported is usage less what was prepaid, and both only
+grow. Only organizations with a metered subscription are reported; the others owe nothing that is not
+prepaid.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import msgspec
+
+from storage import audit, ledger
+from storage.bridge import Database
+from storage.queries import Queries
+
+PICODOLLARS_PER_UNIT: Final = 10**6
+"""Stripe counts whole numbers: millionths of a dollar."""
+CLAIM = timedelta(minutes=3)
+SURE_FOR = timedelta(hours=20)
+"""Within this after its first try a report may be sent again. Stripe knows an identifier for 24 hours at
+least."""
+ORGANIZATIONS_MAX = 500
+TRIES_MAX = 100
+WAIT_SECONDS_MAX = 1800
+
+
+class MeterReport(msgspec.Struct, frozen=True, kw_only=True):
+    org_id: UUID
+    hour: datetime
+    customer_id: str
+    identifier: UUID
+    value: int
+    """Millionths of a dollar."""
+    tries: int
+
+
+async def select_metered(db: Queries, after: UUID | None = None) -> list[tuple[UUID, str]]:
+    """Organizations with a metered subscription, and what Stripe calls them; `ORGANIZATIONS_MAX` at most,
+    from behind `after`."""
+    rows = await db.fetch(
+        """
+        SELECT c.org_id, c.customer_id
+          FROM stripe_customers c
+         WHERE c.customer_id IS NOT NULL AND ($1::uuid IS NULL OR c.org_id > $1)
+           AND EXISTS (SELECT FROM stripe_subscriptions s
+                        WHERE s.org_id = c.org_id AND s.metered AND s.ended_at IS NULL
+                          AND s.status IN ('active', 'trialing', 'past_due'))
+         ORDER BY c.org_id
+         LIMIT $2
+        """,
+        after,
+        ORGANIZATIONS_MAX,
+    )
+    return [(row["org_id"], row["customer_id"]) for row in rows]
+
+
+async def add_report(db: Database, org_id: UUID, customer_id: str) -> int:
+    """Puts down what is owed and was not reported yet, once an hour at most, for the last hour that was
+    charged (`usage_charges.CLOSED_AFTER` its end). Returns the value, 0 for none."""
+    async with db.transaction() as tx:
+        await ledger.lock(tx, org_id)
+        value = await tx.fetch_value(
+            """
+            INSERT INTO meter_reports (org_id, hour, customer_id, value)
+            SELECT $1, date_trunc('hour', now() - interval '75 minutes', 'UTC'), $2, owed.value
+              FROM (SELECT (floor(-coalesce((SELECT sum(e.amount)
+                                         FROM ledger_entries e JOIN ledger_transactions t USING
+                                         (transaction_id)
+                                        WHERE e.org_id = $1 AND e.account = 'credit' AND t.kind <>
+                                        'payment'), 0)
+                            / $3) - coalesce((SELECT sum(r.value) FROM meter_reports r WHERE r.org_id = $1),
+                            0)
+                           )::bigint AS value) owed
+             WHERE owed.value > 0
+            ON CONFLICT (org_id, hour) DO NOTHING
+            RETURNING value
+            """,
+            org_id,
+            customer_id,
+            PICODOLLARS_PER_UNIT,
+        )
+    return value or 0
+
+
+async def claim_report(db: Queries) -> MeterReport | None:
+    """The report that waits longest, for this caller alone. What was first tried too long ago becomes
+    `unsure` instead."""
+    await db.execute(
+        "UPDATE meter_reports SET state = 'unsure'"
+        " WHERE state = 'waiting' AND try_after <= now() AND tried_at < now() - $1::interval",
+        SURE_FOR,
+    )
+    row = await db.fetch_row(
+        """
+        UPDATE meter_reports
+           SET tries = tries + 1, tried_at = coalesce(tried_at, now()), try_after = now() + $1::interval
+         WHERE (org_id, hour) = (SELECT org_id, hour FROM meter_reports
+                                  WHERE state = 'waiting' AND try_after <= now()
+                                  ORDER BY try_after LIMIT 1
+                                    FOR UPDATE SKIP LOCKED)
+        RETURNING org_id, hour, customer_id, identifier, value, tries
+        """,
+        CLAIM,
+    )
+    return None if row is None else MeterReport(**dict(row))
+
+
+async def finish_report(db: Queries, report: MeterReport) -> None:
+    """Stripe has taken it."""
+    await db.execute(
+        "UPDATE meter_reports SET state = 'sent', sent_at = now(), problem = NULL WHERE identifier = $1",
+        report.identifier,
+    )
+
+
+async def put_off_report(db: Queries, report: MeterReport, problem: str, *, refused: bool = False) -> None:
+    """Later again; or never, where Stripe has refused it."""
+    await db.execute(
+        """
+        UPDATE meter_reports SET state = $2, problem = $3, try_after = now() + $4::interval
+         WHERE identifier = $1 AND state = 'waiting'
+        """,
+        report.identifier,
+        "refused" if refused else "waiting",
+        audit.printable(problem, 500),
+        timedelta(seconds=min(10 * 2 ** min(report.tries, 10), WAIT_SECONDS_MAX)),
+    )
+
+
+async def sum_reports(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:
+    """Of the hours in [since, until): the sum of values by state."""
+    rows = await db.fetch(
+        """
+        SELECT state, sum(value)::bigint AS value FROM meter_reports
+         WHERE org_id = $1 AND hour >= $2 AND hour < $3 GROUP BY state
+        """,
+        org_id,
+        since,
+        until,
+    )
+    return {row["state"]: row["value"] for row in rows}

@@ -1,0 +1,106 @@
+"""Invoices as they were last read from Stripe, to be listed on the organization's pages.
+
+What was paid for metered usage goes to the ledger, as the difference to what is kept of the invoice: once,
+however often the invoice is told of.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+
+from storage import audit, ledger
+from storage.audit import Event
+from storage.bridge import Transaction
+from storage.ledger import Account, EntryKind
+from storage.model import Actor
+from storage.queries import Queries
+from storage.stripe_checkouts import PICODOLLARS_PER_CENT
+from storage.stripe_customers import lock_owner
+from storage.stripe_objects import InvoiceReading
+
+PAGE_ROWS_MAX = 50
+
+
+class KeptInvoice(msgspec.Struct, frozen=True, kw_only=True):
+    """Amounts are in the currency's smallest unit."""
+
+    invoice_id: str
+    number: str | None
+    status: str
+    currency: str
+    total: int
+    due: int
+    created_at: datetime
+    page_url: str | None
+
+
+async def select_invoices(
+    db: Queries, org_id: UUID, after: str | None = None, limit: int = PAGE_ROWS_MAX
+) -> list[KeptInvoice]:
+    """Newest first, drafts left out; `after` is the last invoice of the page before."""
+    rows = await db.fetch(
+        """
+        SELECT invoice_id, number, status, currency, total, due, created_at, page_url
+          FROM stripe_invoices
+         WHERE org_id = $1 AND status <> 'draft'
+           AND ($2::text IS NULL OR (created_at, invoice_id)
+                                    < (SELECT created_at, invoice_id FROM stripe_invoices
+                                        WHERE invoice_id = $2 AND org_id = $1))
+         ORDER BY created_at DESC, invoice_id DESC
+         LIMIT $3
+        """,
+        org_id,
+        after,
+        min(limit, PAGE_ROWS_MAX),
+    )
+    return [KeptInvoice(**dict(row)) for row in rows]
+
+
+async def apply_invoice(tx: Transaction, actor: Actor, reading: InvoiceReading, number: int) -> UUID | None:
+    """Puts in what was read of an invoice, unless something newer was. Returns whose it is."""
+    org_id = await lock_owner(tx, reading.customer_id)
+    if org_id is None:
+        return None
+    before = await tx.fetch_row(
+        "SELECT status, usage_paid FROM stripe_invoices WHERE invoice_id = $1", reading.invoice_id
+    )
+    newest = await tx.fetch_value(
+        """
+        INSERT INTO stripe_invoices AS i
+               (invoice_id, org_id, number, status, currency, total, due, created_at, usage_paid, page_url,
+                reading)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+        ON CONFLICT (invoice_id) DO UPDATE
+           SET number = EXCLUDED.number, status = EXCLUDED.status, total = EXCLUDED.total, due = EXCLUDED.due,
+               usage_paid = EXCLUDED.usage_paid, page_url = EXCLUDED.page_url, reading = EXCLUDED.reading
+         WHERE i.reading < EXCLUDED.reading
+        RETURNING true
+        """,
+        reading.invoice_id,
+        org_id,
+        reading.number,
+        reading.status,
+        reading.currency,
+        reading.total,
+        reading.due,
+        reading.created_at,
+        reading.usage_paid,
+        reading.page_url,
+        number,
+    )
+    if not newest:
+        return org_id
+    paid = reading.usage_paid - (0 if before is None else before["usage_paid"])
+    if paid:
+        picodollars = paid * PICODOLLARS_PER_CENT
+        entries = {Account.CREDIT: picodollars, Account.STRIPE: -picodollars}
+        await ledger.post(tx, org_id, EntryKind.PAYMENT, f"stripe:{reading.invoice_id}:{number}", entries)
+    if before is None or before["status"] != reading.status:
+        details = {"status": reading.status, "total": reading.total, "currency": reading.currency}
+        if before is not None:
+            details["status_before"] = before["status"]
+        await audit.record(tx, actor, Event.PAYMENT_INVOICE_CHANGED, org_id, reading.invoice_id, details)
+    return org_id

@@ -1,0 +1,84 @@
+"""Targets are started once a variant, with the keys that its scenarios need."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.compare.arms import Arms, Variant, cold_keys, cores_for
+from bench.compare.comparison import Comparison
+from bench.compare.provider import found_provider
+from bench.compare.scenarios import CompareOptions, Scenario
+from bench.targets.base import Installation, RunningTarget, Target, TargetContext, TargetUnavailable
+from tests.bench.compare.seen import comparison
+
+
+class Keyed(Target):
+    """Stands for the provider itself, and has as many keys as it was asked for."""
+
+    name = "keyed"
+    description = "keys"
+    governed = True
+
+    def __init__(self) -> None:
+        self.contexts: list[TargetContext] = []
+
+    def installation(self) -> Installation:
+        return Installation(ready=True)
+
+    @asynccontextmanager
+    async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
+        self.contexts.append(context)
+        keys = [f"key-{number}" for number in range(context.keys)]
+        yield RunningTarget(base_url=context.upstream_url, keys=keys, pids=[], command=["keyed"])
+
+
+def test_a_variant_tells_what_is_different() -> None:
+    assert (str(Variant(1, False)), str(Variant(2, True))) == ("", " (2 workers, TLS)")
+
+
+def test_more_workers_have_more_cores_if_there_are_any() -> None:
+    seen: Comparison = comparison({})
+    assert cores_for(1, seen) == [0]
+    assert cores_for(2, seen) == [0, 1]
+    seen.target_cpus = []
+    assert cores_for(2, seen) == []
+
+
+async def test_keys_are_enough_and_cold_ones_are_not_given_twice(provider_url: str, tmp_path: Path) -> None:
+    cold = Scenario(name="cold", loop="open", rate=2, cold=True, seconds=1)
+    many = Scenario(name="many", keys=3, tenants=2)
+    seen = comparison({})
+    seen.options = CompareOptions(arms=["keyed"], rounds=2, seconds=1)
+    target = Keyed()
+    async with found_provider(provider_url) as provider, AsyncExitStack() as stack:
+        arms = Arms(seen, tmp_path, {False: provider}, stack)
+        before = await provider.requests_seen()
+        await arms.start(target, Variant(1, False), [cold, many])
+        # Each warm key was used once, no cold one was.
+        assert await provider.requests_seen() == before + 3
+        first, second = arms.keys_for(target, cold), arms.keys_for(target, cold)
+        assert len(first) == len(second) == cold_keys(cold, seen.options)
+        assert not {*first, *arms.keys_for(target, many)} & set(second)
+        with pytest.raises(TargetUnavailable, match="wants"):
+            arms.keys_for(target, cold)
+    [context] = target.contexts
+    assert (context.keys, context.tenants, context.dead_url) == (
+        3 + 2 * cold_keys(cold, seen.options),
+        2,
+        None,
+    )
+    assert seen.commands == {"keyed": ["keyed"]}
+
+
+async def test_who_checks_no_keys_is_asked_with_any(provider_url: str, tmp_path: Path) -> None:
+    class Open(Keyed):
+        name = "open"
+        governed = False
+
+    async with found_provider(provider_url) as provider, AsyncExitStack() as stack:
+        arms = Arms(comparison({}), tmp_path, {False: provider}, stack)
+        scenario = Scenario(name="many", keys=3)
+        await arms.start(target := Open(), Variant(1, False), [scenario])
+        assert len(set(arms.keys_for(target, scenario))) == 3

@@ -1,0 +1,38 @@
+"""Sums tell of what single answers do not show."""
+
+import msgspec
+
+from bench.compare.verdicts import merged, unasked
+from bench.load.summary import Summary
+from tests.bench.compare.seen import comparison, summary
+
+
+def paced(share: float, cpu_share: float | None = None) -> Summary:
+    return msgspec.structs.replace(
+        summary(rate=10, events=True), merged_events_share=share, target_cpu_share=cpu_share
+    )
+
+
+def test_more_answers_than_questions_are_told() -> None:
+    assert unasked(10, 10) == []
+    assert unasked(10, 12) == []
+    assert unasked(10, 7) == ["3 unasked: 10 answers, and 7 at the provider"]
+
+
+def test_joined_events_are_told_against_the_direct_run_of_the_round() -> None:
+    seen = comparison(
+        {
+            "paced": {
+                "direct": [paced(0.1), paced(0.5), None],
+                "relay": [paced(0.2), paced(0.6), paced(0.9)],
+                "joiner": [paced(0.5), paced(0.55), paced(0.9)],
+                "busy": [paced(0.9, 0.95), None, None],
+            }
+        }
+    )
+    [told] = merged(seen)
+    assert told.startswith("joiner, paced, round 1: merged: 50% of the events")
+
+
+def test_only_paced_streams_are_judged() -> None:
+    assert merged(comparison({"burst": {"direct": [paced(0.0)], "nginx": [paced(0.9)]}})) == []

@@ -1,0 +1,35 @@
+"""LiteLLM is told where to go; where it is installed, it says what the provider says."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from bench.compare.provider import found_provider
+from bench.load.learn import ask_once
+from bench.load.plan import Question
+from bench.targets.base import TargetContext
+from bench.targets.litellm import LiteLLMTarget
+
+
+def test_it_is_told_where_to_go(tmp_path: Path) -> None:
+    context = TargetContext(upstream_url="http://127.0.0.1:9", directory=tmp_path)
+    start = LiteLLMTarget().start(context, 5)
+    written = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    [model] = written["model_list"]
+    assert model["litellm_params"]["api_base"] == "http://127.0.0.1:9/v1"
+    assert written["general_settings"]["master_key"] == "os.environ/BENCH_MASTER_KEY"
+    assert start.environment["BENCH_MASTER_KEY"] == start.keys[0]
+
+
+@pytest.mark.skipif(not LiteLLMTarget().installation().ready, reason="karta bench install litellm")
+async def test_it_says_what_the_provider_says(provider_url: str, tmp_path: Path) -> None:
+    target = LiteLLMTarget()
+    question = Question(dialect="openai", behaviour="tokens=7", model=target.model)
+    async with found_provider(provider_url) as provider:
+        if target.model is not None:
+            await provider.name_model(target.model, question.behaviour)
+    async with target.open(TargetContext(upstream_url=provider_url, directory=tmp_path)) as running:
+        through = await ask_once(running.base_url, question, running.keys[0], headers=running.headers)
+    wanted = await ask_once(provider_url, question, "k")
+    assert through.text_crc32 == wanted.text_crc32 is not None

@@ -1,0 +1,31 @@
+"""Portkey is told where to go; where it is installed, it says what the provider says."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.compare.provider import found_provider
+from bench.load.learn import ask_once
+from bench.load.plan import Question
+from bench.targets.base import TargetContext
+from bench.targets.portkey import PortkeyTarget
+
+
+def test_it_is_told_where_to_go(tmp_path: Path) -> None:
+    context = TargetContext(upstream_url="http://127.0.0.1:9", directory=tmp_path)
+    start = PortkeyTarget().start(context, 5)
+    assert start.headers["x-portkey-custom-host"] == "http://127.0.0.1:9/v1"
+    assert "--port=5" in start.argv
+
+
+@pytest.mark.skipif(not PortkeyTarget().installation().ready, reason="karta bench install portkey")
+async def test_it_says_what_the_provider_says(provider_url: str, tmp_path: Path) -> None:
+    target = PortkeyTarget()
+    question = Question(dialect="openai", behaviour="tokens=7")
+    async with found_provider(provider_url) as provider:
+        if target.model is not None:
+            await provider.name_model(target.model, question.behaviour)
+    async with target.open(TargetContext(upstream_url=provider_url, directory=tmp_path)) as running:
+        through = await ask_once(running.base_url, question, running.keys[0], headers=running.headers)
+    wanted = await ask_once(provider_url, question, "k")
+    assert through.text_crc32 == wanted.text_crc32 is not None

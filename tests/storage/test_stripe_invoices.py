@@ -1,0 +1,44 @@
+"""Invoices are listed as they were last read, and what was paid for usage is in the ledger once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from storage.bridge import Database
+from storage.ledger import select_balance
+from storage.model import Actor, Organization
+from storage.stripe_invoices import apply_invoice, select_invoices
+from tests.storage.stripe_readings import START, invoice, make_customer
+
+
+async def test_invoices_and_what_was_paid_for_usage(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    await make_customer(admin_db, actor, org)
+    before = (await select_balance(admin_db, org.org_id)).credit
+    readings = (
+        (1, invoice(status="draft")),
+        (3, invoice(status="paid", due=0, usage_paid=120)),
+        (2, invoice()),
+        (4, invoice(status="paid", due=0, usage_paid=120)),
+    )
+    for number, reading in readings:
+        async with admin_db.transaction() as tx:
+            assert await apply_invoice(tx, actor, reading, number) == org.org_id
+    (kept,) = await select_invoices(admin_db, org.org_id)
+    assert (kept.status, kept.due, kept.number) == ("paid", 0, "K-1")
+    assert (await select_balance(admin_db, org.org_id)).credit - before == 120 * 10**10
+    async with admin_db.transaction() as tx:
+        assert await apply_invoice(tx, actor, invoice(customer_id="cus_other"), 5) is None
+
+
+async def test_pages_of_invoices(admin_db: Database, actor: Actor, org: Organization) -> None:
+    await make_customer(admin_db, actor, org)
+    for number in range(4):
+        reading = invoice(invoice_id=f"in_{number}", created_at=START + timedelta(days=number))
+        async with admin_db.transaction() as tx:
+            await apply_invoice(tx, actor, reading, number + 1)
+    newest = await select_invoices(admin_db, org.org_id, limit=2)
+    assert [one.invoice_id for one in newest] == ["in_3", "in_2"]
+    older = await select_invoices(admin_db, org.org_id, after="in_2")
+    assert [one.invoice_id for one in older] == ["in_1", "in_0"]
