@@ -39,7 +39,7 @@ _log = logging.getLogger("karta.admin")
 
 
 async def keep_house(services: Services) -> None:
-    """For ever; cancel it to stop. Without master keys nothing is signed, and no mail is written."""
+    """For ever; cancel it to stop. Without master keys nothing is signed."""
     await trio.sleep(FIRST_AFTER_SECONDS)
     while True:
         try:

@@ -1,10 +1,9 @@
 """`karta admin`: Hypercorn on Trio, inside storage's loop.
 
-Two of Hypercorn's habits are mended here, both measured and written down in docs/decisions. It answers
-an `Upgrade: h2c` (and HTTP/2 by prior knowledge) on the plain port, by which requests can be smuggled
-past a proxy: this server stays on HTTP/1.1. And a write to a client that does not read is shielded, so
-that a stop could last for ever: `STOP_SECONDS_MAX` after the signal the process ends, whatever is left.
-Nothing is lost by that, since all state is in the database.
+What Hypercorn speaks is mended in `http1`. One more habit of it was measured and written down in
+docs/decisions: a write to a client that does not read is shielded, so that a stop could last for ever. So
+`STOP_SECONDS_MAX` after the signal the process ends, whatever is left. Nothing is lost by that, since all
+state is in the database.
 """
 
 from __future__ import annotations
@@ -17,12 +16,11 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve as hypercorn_serve
 
+from admin import http1
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
 from admin.bookkeeping import keep_books
@@ -53,14 +51,20 @@ BACKLOG_MAX = 100
 
 
 def main(
-    settings: AdminSettings, endpoints: Mapping[str, Endpoint], *, on_ready: Callable[[str], None]
+    settings: AdminSettings,
+    endpoints: Mapping[str, Endpoint],
+    *,
+    on_ready: Callable[[str], None],
+    listening: int | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `on_ready` is called once with the URL to open in a browser.
 
-    Raises `OSError` when the port is taken.
+    `listening` is the descriptor of a listening socket that this process shares with others, instead of one
+    of its own. Raises `OSError` when the port is taken.
     """
     _calm_collector()
-    with listen(settings.admin_bind) as listener:
+    shared = None if listening is None else socket.socket(fileno=listening)
+    with shared or listen(settings.admin_bind) as listener:
         trio.run(_run, settings, endpoints, listener, on_ready)
 
 
@@ -94,6 +98,7 @@ async def serve(
 ) -> None:
     """Serve inside a Trio run, until `stop`. `endpoints` are where providers' keys are tried."""
     url = settings.database_url.get_secret_value()
+    http1.install()
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
@@ -150,13 +155,6 @@ def _config(listener: socket.socket) -> Config:
     config.h11_max_incomplete_size = HEADER_BYTES_MAX
     config.loglevel = "WARNING"
     return config
-
-
-async def _stay_on_http1(self: H11Protocol, event: h11.Request) -> None:
-    """Instead of Hypercorn's own look at upgrades: there are none."""
-
-
-H11Protocol._check_protocol = _stay_on_http1  # type: ignore[method-assign]
 
 
 def _calm_collector() -> None:

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from admin.mail.settings import MailSettings
 from admin.stripe_settings import StripeSettings
+from admin.trust.security_txt import NotSecurityTxt, SignedFile
+from admin.trust.security_txt import load as load_signed
 from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
 from storage.errors import InvalidValue
 from storage.settings import Bind, BindSetting, Network, split_list
@@ -21,6 +23,13 @@ class AdminSettings(MailSettings, StripeSettings):
 
     admin_bind: BindSetting = Field(
         default=Bind("127.0.0.1", 8000), description="Where the admin pages are served."
+    )
+    admin_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many processes serve the admin pages, on one port. One answers some 200 pages a "
+        "second, and takes up to 4 connections to the database.",
     )
     admin_url: str | None = Field(
         default=None,
@@ -49,6 +58,11 @@ class AdminSettings(MailSettings, StripeSettings):
         description="Whom to tell of a weakness, for security.txt: a mail address or an https URL. Unset, it "
         "is the abuse form.",
         examples=["security@example.com"],
+    )
+    security_txt_file: Path | None = Field(
+        default=None,
+        description="A security.txt that you have signed (`gpg --clearsign`), served as it is until it "
+        "expires; after that, and unset, one without a signature. It is read at the start.",
     )
     abuse_email: str | None = Field(
         default=None,
@@ -102,6 +116,10 @@ class AdminSettings(MailSettings, StripeSettings):
             self.load_sub_processors()
         except NotSubProcessors as error:
             problems.append(f"KARTA_SUB_PROCESSORS_FILE: {error}")
+        try:
+            self.load_security_txt()
+        except NotSecurityTxt as error:
+            problems.append(f"KARTA_SECURITY_TXT_FILE: {error}")
         return problems
 
     @field_validator("public_url")
@@ -114,6 +132,10 @@ class AdminSettings(MailSettings, StripeSettings):
     def load_sub_processors(self) -> SubProcessors:
         """The list to show. Raises `NotSubProcessors`."""
         return load(self.sub_processors_file)
+
+    def load_security_txt(self) -> SignedFile | None:
+        """The signed file, which may have expired: no reason not to start. Raises `NotSecurityTxt`."""
+        return None if self.security_txt_file is None else load_signed(self.security_txt_file, self.admin_url)
 
     @field_validator("security_contact", "abuse_email")
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, field_validator
 
-from admin.allowed_addresses import AllowedAddresses, NotAddresses
+from admin.allowed_addresses import STALE_DAYS, AllowedAddresses, NotAddresses
 from storage.settings import Network, ServerSettings, is_loopback, split_list
 
 API_BASE = "https://api.stripe.com"
@@ -114,6 +115,31 @@ class StripeSettings(ServerSettings):
                 "KARTA_STRIPE_ALLOWED_IPS: KARTA_STRIPE_ALLOWED_IPS_FILE is set as well; keep one"
             )
         return problems
+
+    def payment_warnings(self) -> list[str]:
+        """What is sound and yet hardly meant, where payments are set up: for `karta doctor`."""
+        if self.stripe_api_key is None:
+            return []
+        told = []
+        if self.env == "production" and not self.stripe_is_live:
+            told.append("KARTA_STRIPE_API_KEY: a test key in production: nobody really pays")
+        if self.env == "development" and self.stripe_is_live:
+            told.append("KARTA_STRIPE_API_KEY: a live key in development: real money moves")
+        if not self.stripe_price_pro:
+            told.append("KARTA_STRIPE_PRICE_PRO: not set, so that nobody can buy the Pro plan")
+        if self.stripe_meter_event is not None and self.stripe_meter_id is None:
+            told.append(
+                "KARTA_STRIPE_METER_ID: not set, so that `karta billing reconcile` cannot ask the meter"
+            )
+        if len(self.webhook_secrets()) > 1:
+            told.append("KARTA_STRIPE_WEBHOOK_SECRET: there are several; drop the old one when it is rotated")
+        days = self.load_allowed_addresses().days_old(datetime.now(UTC).date())
+        if days is not None and days > STALE_DAYS:
+            told.append(
+                f"KARTA_STRIPE_ALLOWED_IPS_FILE: the list of addresses is {days} days old; see "
+                "https://docs.stripe.com/ips"
+            )
+        return told
 
     def _problems_of_key(self, key: str) -> list[str]:
         problems = []

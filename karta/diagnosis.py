@@ -102,6 +102,7 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
         if isinstance(settings, GatewaySettings):
             checks += [check async for check in _providers(settings)]
         if isinstance(settings, AdminSettings):
+            checks += _payments(settings)
             checks.append(_mail(settings))
             if settings.webhooks_allowed_networks:
                 checks.append(_opened_networks(settings))
@@ -236,6 +237,17 @@ def _master_key(choice: Choice) -> Check:
         return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
     versions = ", ".join(str(version) for version in master_keys.versions)
     return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
+
+
+def _payments(settings: AdminSettings) -> Iterator[Check]:
+    """Stripe itself is not asked: that is for `karta billing reconcile`."""
+    if settings.stripe_api_key is None:
+        yield Check("payments", "ok", "Stripe is not set up: staff give plans")
+        return
+    mode = "live" if settings.stripe_is_live else "test"
+    yield Check("payments", "ok", f"by Stripe, in {mode} mode, at {settings.stripe_api_base}")
+    for warning in settings.payment_warnings():
+        yield Check("payments", "warning", warning)
 
 
 def _opened_networks(settings: AdminSettings) -> Check:

@@ -31,7 +31,14 @@ How to read it
     audit_chain, audit_checkpoints, audit_retention proof of the audit log, and how old rows leave it
     audit_search, audit_export, audit_vocabulary    reading it, as pages and files; what its events mean
     health, health_key, incidents                   how each part of Karta is, and what is told of it
+    webhook_events, webhooks                        what is told to whom by webhooks, and the secrets of it
+    webhook_deliveries, webhook_schedule            how it gets there, once at least; what follows from a try
+    webhook_log                                     what was sent, as it is shown
     subscriptions, abuse_reports, csp_violations    what the public pages take in
+    stripe_events, stripe_objects                   what Stripe told, and what was read there since
+    stripe_customers, stripe_subscriptions          who pays there, and the plan that comes of it
+    stripe_checkouts, stripe_invoices               what was paid, and how it comes into the ledger
+    meter_reports, payment_checks                   usage that credit does not cover; whether all of it agrees
     csv_cells                                       cells that are no formulas
     error_reports, report_form, secret_patterns     faults told to Sentry, and what may be told of them
     changes                                         what running gateways are told

@@ -25,7 +25,17 @@ from storage.outbox import Letter, post
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.sessions import end_sessions
-from storage.users import insert_member, insert_user, normalize_email, select_user, select_user_by_email
+from storage.users import (
+    insert_member,
+    insert_user,
+    normalize_email,
+    record_account_change,
+    select_user,
+    select_user_by_email,
+)
+
+_BY_LINK = {"by": "link"}
+_BY_USER = {"by": "user"}
 
 
 class Letters(msgspec.Struct, frozen=True):
@@ -99,7 +109,7 @@ async def reset_password(
         await _set_password(tx, user_id, password_digest)
         await end_sessions(tx, user_id)
         await post(tx, master_keys, letter)
-        await audit.record(tx, actor, Event.PASSWORD_CHANGED, None, str(user_id), {"by": "link"})
+        await record_account_change(tx, actor, Event.PASSWORD_CHANGED, user_id, _BY_LINK, _BY_LINK)
     return user_id
 
 
@@ -118,7 +128,7 @@ async def change_password(
         await _set_password(tx, user_id, password_digest)
         await end_sessions(tx, user_id, keep=keep_session)
         await post(tx, master_keys, letter)
-        await audit.record(tx, actor, Event.PASSWORD_CHANGED, None, str(user_id), {"by": "user"})
+        await record_account_change(tx, actor, Event.PASSWORD_CHANGED, user_id, _BY_USER, _BY_USER)
 
 
 async def request_email_change(
@@ -156,7 +166,7 @@ async def complete_email_change(
         await tx.execute("UPDATE users SET email = $2 WHERE user_id = $1", user_id, link.email)
         await delete_links(tx, user_id)
         await post(tx, master_keys, msgspec.structs.replace(letter, recipient=before.email))
-        await audit.record(tx, actor, Event.EMAIL_CHANGED, None, str(user_id), {})
+        await record_account_change(tx, actor, Event.EMAIL_CHANGED, user_id, {})
         return await select_user(tx, user_id)
 
 

@@ -31,6 +31,8 @@ SURE_FOR = timedelta(hours=20)
 """Within this after its first try a report may be sent again. Stripe knows an identifier for 24 hours at
 least."""
 ORGANIZATIONS_MAX = 500
+CUSTOMERS_MAX = 100
+"""Of one organization, one after the other: each was deleted at Stripe."""
 TRIES_MAX = 100
 WAIT_SECONDS_MAX = 1800
 
@@ -138,15 +140,17 @@ async def put_off_report(db: Queries, report: MeterReport, problem: str, *, refu
     )
 
 
-async def sum_reports(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:
-    """Of the hours in [since, until): the sum of values by state."""
+async def sum_sent(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:
+    """What Stripe has taken of the hours in [since, until), by customer."""
     rows = await db.fetch(
         """
-        SELECT state, sum(value)::bigint AS value FROM meter_reports
-         WHERE org_id = $1 AND hour >= $2 AND hour < $3 GROUP BY state
+        SELECT customer_id, sum(value)::bigint AS value FROM meter_reports
+         WHERE org_id = $1 AND hour >= $2 AND hour < $3 AND state = 'sent'
+         GROUP BY customer_id ORDER BY customer_id LIMIT $4
         """,
         org_id,
         since,
         until,
+        CUSTOMERS_MAX,
     )
-    return {row["state"]: row["value"] for row in rows}
+    return {row["customer_id"]: row["value"] for row in rows}

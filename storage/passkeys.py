@@ -14,7 +14,6 @@ from uuid import UUID
 
 import msgspec
 
-from storage import audit
 from storage.audit import Event
 from storage.bridge import Database
 from storage.errors import Conflict, NotFound
@@ -24,6 +23,7 @@ from storage.queries import Queries, Record
 from storage.recovery_codes import drop_idle_codes
 from storage.sealing import MasterKeys
 from storage.sessions import end_sessions
+from storage.users import record_account_change
 
 PASSKEYS_MAX = 20
 """Of one user."""
@@ -33,6 +33,8 @@ CHALLENGES_MAX = 20
 """Of one browser at a time: the oldest goes first."""
 HANDLE_BYTES = 64
 _EXPIRED_ROWS_MAX = 100
+_TOLD = {"factor": "passkey"}
+"""To the person's organizations: not what the passkey is called."""
 _COLUMNS = (
     "credential_id, passkey_id, user_id, name, public_key, sign_count, backed_up, created_at, last_used_at"
 )
@@ -149,8 +151,8 @@ async def insert_passkey(
         )
         await end_sessions(tx, passkey.user_id, keep=keep_session)
         await post(tx, master_keys, letter)
-        details = {"factor": "passkey", "name": passkey.name}
-        await audit.record(tx, actor, Event.FACTOR_ADDED, None, str(passkey.user_id), details)
+        details = {**_TOLD, "name": passkey.name}
+        await record_account_change(tx, actor, Event.FACTOR_ADDED, passkey.user_id, details, _TOLD)
 
 
 async def select_passkeys(db: Queries, user_id: UUID) -> list[Passkey]:
@@ -214,8 +216,8 @@ async def remove_passkey(
         await drop_idle_codes(tx, user_id)
         await end_sessions(tx, user_id, keep=keep_session)
         await post(tx, master_keys, letter)
-        details = {"factor": "passkey", "name": name}
-        await audit.record(tx, actor, Event.FACTOR_REMOVED, None, str(user_id), details)
+        details = {**_TOLD, "name": name}
+        await record_account_change(tx, actor, Event.FACTOR_REMOVED, user_id, details, _TOLD)
 
 
 def _to_passkey(row: Record) -> Passkey:

@@ -10,13 +10,13 @@ import hashlib
 import secrets
 from uuid import UUID
 
-from storage import audit
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.model import Actor
 from storage.outbox import Letter, post
 from storage.queries import Queries
 from storage.sealing import MasterKeys
+from storage.users import record_account_change
 
 CODES = 10
 _CODE_BYTES = 15
@@ -33,7 +33,7 @@ async def replace_recovery_codes(db: Database, actor: Actor, user_id: UUID) -> l
             user_id,
             [_digest(user_id, code) for code in codes],
         )
-        await audit.record(tx, actor, Event.RECOVERY_CODES_MADE, None, str(user_id), {"codes": CODES})
+        await record_account_change(tx, actor, Event.RECOVERY_CODES_MADE, user_id, {"codes": CODES})
     return codes
 
 
@@ -50,7 +50,7 @@ async def use_recovery_code(
         if not spent:
             return False
         await post(tx, master_keys, letter)
-        await audit.record(tx, actor, Event.RECOVERY_CODE_USED, None, str(user_id), {})
+        await record_account_change(tx, actor, Event.RECOVERY_CODE_USED, user_id, {})
     return True
 
 

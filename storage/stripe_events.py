@@ -25,7 +25,8 @@ from storage.stripe_objects import ObjectKind
 
 CLAIM_SECONDS = 180
 """Longer than any event takes to be read and put in."""
-TRIES_MAX = 12
+TRIES_MAX = 16
+"""With the waits below: about a day."""
 FIRST_WAIT_SECONDS = 5
 WAIT_SECONDS_MAX = 6 * 3600
 KEPT = timedelta(days=90)

@@ -20,8 +20,17 @@ from storage.queries import Queries
 from storage.stripe_checkouts import PICODOLLARS_PER_CENT
 from storage.stripe_customers import lock_owner
 from storage.stripe_objects import InvoiceReading
+from storage.webhook_events import emit
 
 PAGE_ROWS_MAX = 50
+_TOLD_AS = {
+    "draft": "invoice.created",
+    "open": "invoice.finalized",
+    "paid": "invoice.paid",
+    "uncollectible": "invoice.uncollectible",
+    "void": "invoice.voided",
+}
+"""What webhooks call it that an invoice has come to a status."""
 
 
 class KeptInvoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,5 +111,13 @@ async def apply_invoice(tx: Transaction, actor: Actor, reading: InvoiceReading, 
         details = {"status": reading.status, "total": reading.total, "currency": reading.currency}
         if before is not None:
             details["status_before"] = before["status"]
+        await _emit(tx, org_id, reading)
         await audit.record(tx, actor, Event.PAYMENT_INVOICE_CHANGED, org_id, reading.invoice_id, details)
     return org_id
+
+
+async def _emit(tx: Transaction, org_id: UUID, reading: InvoiceReading) -> None:
+    name = _TOLD_AS.get(reading.status)
+    if name is not None:
+        told = ("invoice_id", "number", "status", "currency", "total", "due")
+        await emit(tx, org_id, name, {field: getattr(reading, field) for field in told})

@@ -18,7 +18,9 @@ import msgspec
 from storage import audit
 from storage.audit import Event
 from storage.bridge import Database, Transaction
+from storage.letter_kinds import LetterKind
 from storage.model import Actor, Plan
+from storage.outbox import Facts, write_members
 from storage.plans import change_plan
 from storage.queries import Queries
 from storage.stripe_customers import lock_owner
@@ -81,6 +83,16 @@ async def select_subscriptions(db: Queries, org_id: UUID) -> list[KeptSubscripti
         KeptSubscription(**{**dict(row), "plan": None if row["plan"] is None else Plan(row["plan"])})
         for row in rows
     ]
+
+
+async def has_subscription(db: Queries, org_id: UUID) -> bool:
+    """Whether a subscription runs that pays for a plan: then the plan ends by ending that."""
+    found = await db.fetch_value(
+        "SELECT true FROM stripe_subscriptions WHERE org_id = $1 AND plan IS NOT NULL AND status = ANY ($2)",
+        org_id,
+        list(ENTITLING),
+    )
+    return bool(found)
 
 
 async def apply_subscription(
@@ -178,8 +190,27 @@ async def _entitle(tx: Transaction, actor: Actor, org_id: UUID) -> None:
             await change_plan(tx, actor, org_id, entitled, reason="stripe")
     if told != organization["payment_state"]:
         await tx.execute("UPDATE organizations SET payment_state = $2 WHERE org_id = $1", org_id, told)
+        await _write_failed(tx, org_id, told)
         details = {"before": organization["payment_state"], "after": told}
         await audit.record(tx, actor, Event.PAYMENT_STATE_CHANGED, org_id, str(org_id), details)
+
+
+async def _write_failed(tx: Transaction, org_id: UUID, state: str | None) -> None:
+    """By mail, when a payment failed, and when Stripe gives up. Who has not paid a first time knows it."""
+    if state not in ("past_due", "unpaid"):
+        return
+    invoice = await tx.fetch_row(
+        "SELECT number, currency, due FROM stripe_invoices WHERE org_id = $1 AND status = 'open'"
+        " ORDER BY created_at DESC, invoice_id DESC LIMIT 1",
+        org_id,
+    )
+    facts: Facts = {
+        "state": state,
+        "invoice": "" if invoice is None else invoice["number"] or "",
+        "currency": "" if invoice is None else invoice["currency"],
+        "due": 0 if invoice is None else invoice["due"],
+    }
+    await write_members(tx, org_id, LetterKind.PAYMENT_FAILED, facts)
 
 
 async def claim_seat_drifts(db: Database) -> list[SeatDrift]:

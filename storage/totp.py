@@ -16,7 +16,6 @@ from uuid import UUID
 
 import pyotp
 
-from storage import audit
 from storage.audit import Event
 from storage.bridge import Database
 from storage.errors import Conflict, NotFound
@@ -27,12 +26,14 @@ from storage.recovery_codes import drop_idle_codes
 from storage.sealed_box import Purpose, open_box, seal_box
 from storage.sealing import MasterKeys
 from storage.sessions import end_sessions
+from storage.users import record_account_change
 
 STEP_SECONDS = 30
 DIGITS = 6
 SECRET_CHARS = 32
 """160 random bits in base32, as RFC 4226 recommends."""
 _STEPS_AROUND = (0, -1, 1)
+_TOLD = {"factor": "totp"}
 
 
 async def begin_totp(db: Database, master_keys: MasterKeys, user_id: UUID) -> None:
@@ -95,7 +96,7 @@ async def confirm_totp(
             raise NotFound("there is nothing to confirm any more")
         await end_sessions(tx, user_id, keep=keep_session)
         await post(tx, master_keys, letter)
-        await audit.record(tx, actor, Event.FACTOR_ADDED, None, str(user_id), {"factor": "totp"})
+        await record_account_change(tx, actor, Event.FACTOR_ADDED, user_id, _TOLD, _TOLD)
     return True
 
 
@@ -132,7 +133,7 @@ async def remove_totp(
         await drop_idle_codes(tx, user_id)
         await end_sessions(tx, user_id, keep=keep_session)
         await post(tx, master_keys, letter)
-        await audit.record(tx, actor, Event.FACTOR_REMOVED, None, str(user_id), {"factor": "totp"})
+        await record_account_change(tx, actor, Event.FACTOR_REMOVED, user_id, _TOLD, _TOLD)
 
 
 async def select_totp_since(db: Queries, user_id: UUID) -> datetime | None:

@@ -32,6 +32,8 @@ CLOSED_AFTER: Final = timedelta(minutes=10)
 correction."""
 ORGS_MAX: Final = 500
 """Of one look; a round looks again until nothing is left."""
+ROUNDS_MAX: Final = 100
+"""Looks of one call: what is left then is the next call's."""
 HOURS_MAX: Final = 1000
 """Posted in one transaction: about a second."""
 
@@ -40,14 +42,14 @@ async def charge_usage(db: Database, now: datetime | None = None) -> int:
     """Posts all hours that have ended; returns how many. Safe to call at any time and concurrently."""
     before = _hour((now or datetime.now(UTC)) - CLOSED_AFTER)
     charged = 0
-    while due := await _select_due(db, before):
+    for _ in range(ROUNDS_MAX):
         done = 0
-        for org_id in due:
+        for org_id in await _select_due(db, before):
             async with db.transaction() as tx:
                 done += await tx.fetch_value("SELECT charge_usage($1, $2, $3)", org_id, before, HOURS_MAX)
         charged += done
         if not done:
-            break  # Others are at it.
+            break  # Nothing is left, or others are at it.
     return charged
 
 

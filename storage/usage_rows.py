@@ -1,9 +1,10 @@
 """Metered requests: stored in batches, exactly once each, and accounted for in the same transaction.
 
 A batch arrives as the journal holds it, in COPY's binary form, and is not decoded here: it goes by COPY into
-a temporary table, and from there by one INSERT that skips what is stored already, so that a batch whose
-outcome is unknown is simply sent again. What was new is added up by minute and accounted for (hourly
-roll-ups, limits, budget events, when keys were last used) by one call of a function of the database.
+a temporary table, and from there by one INSERT. That one fails when any row is stored already, and is
+followed by one that skips those, so that a batch whose outcome is unknown is simply sent again. What was new
+is added up by minute and accounted for (hourly roll-ups, limits, budget events, when keys were last used) by
+one call of a function of the database.
 
 Whatever a row holds, it finds a place: when the database refuses one, the batch is sent again with every
 field cut, cleaned or replaced where it must be. One odd row must not hold up the thousands behind it.
@@ -16,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from storage.bridge import Database
-from storage.errors import CheckFailed, InvalidValue
+from storage.errors import CheckFailed, Conflict, InvalidValue
 from storage.model import UsageRecord
 from storage.usage_tuple import COLUMNS as COLUMNS
 from storage.usage_tuple import NULLABLE, encode_tuple, fit_tuple, split_tuples
@@ -74,21 +75,7 @@ _GROUP = ", ".join(
         "reserved",
     )
 )  # those of `usage_group`, in order
-# Sorted, so that two who send the same rows do so in the same order; and each row once. The data plane may
-# read no more of `usage` than which rows were new, so the rest is taken from the batch.
-_STORE = f"""
-    WITH batch AS MATERIALIZED (
-         SELECT DISTINCT ON (started_at, request_id) {_NAMES}
-           FROM usage_batch ORDER BY started_at, request_id),
-    late AS (
-         INSERT INTO late_usage (request_id, started_at)
-         SELECT DISTINCT ON (request_id) request_id, started_at FROM batch WHERE {_LATE} ORDER BY 1, 2
-         ON CONFLICT DO NOTHING RETURNING request_id, started_at),
-    added AS (
-         INSERT INTO usage ({_NAMES}) SELECT {_NAMES} FROM batch
-          WHERE NOT {_LATE} OR (request_id, started_at) IN (SELECT request_id, started_at FROM late)
-         ON CONFLICT DO NOTHING RETURNING started_at, request_id),
-    groups AS (
+_ACCOUNT = f"""groups AS (
          SELECT org_id, date_trunc('minute', started_at, 'UTC') AS minute, key_id, provider,
                 coalesce(model_asked, '') AS model_asked, coalesce(model_answered, model_asked, '') AS model,
                 count(*) AS requests, count(*) FILTER (WHERE NOT usage_complete) AS incomplete,
@@ -97,7 +84,7 @@ _STORE = f"""
                 least(coalesce(sum(cost_picodollars), 0), 9223372036854775807)::bigint AS cost,
                 least(sum(charged_picodollars), 9223372036854775807)::bigint AS charged,
                 max(started_at) AS last_at, NOT {_LATE} AS reserved, credential_kind = 'platform' AS platform
-           FROM batch JOIN added USING (started_at, request_id)
+           FROM {{new}}
           GROUP BY 1, 2, 3, 4, 5, 6, NOT {_LATE}, credential_kind = 'platform'),
     billable AS (
          SELECT org_id, date_trunc('hour', minute, 'UTC'), sum(requests)::bigint, sum(unpriced)::bigint,
@@ -107,6 +94,34 @@ _STORE = f"""
     SELECT (SELECT coalesce(sum(requests), 0)::bigint FROM groups),
            account_usage($1, (SELECT array_agg(ROW({_GROUP})::usage_group) FROM groups),
                          (SELECT array_agg(ROW(billable.*)::billable_group) FROM billable))
+"""  # noqa: S608
+_FRESH = f"(NOT {_LATE} OR (request_id, started_at) IN (SELECT request_id, started_at FROM late))"  # noqa: S608
+# As a rule nothing of a batch is stored yet: rows go in as they come, and all are accounted for. Where one
+# is, the key of `usage` makes this fail as a whole.
+_STORE_NEW = f"""
+    WITH late AS (
+         INSERT INTO late_usage (request_id, started_at)
+         SELECT DISTINCT ON (request_id) request_id, started_at FROM usage_batch WHERE {_LATE} ORDER BY 1, 2
+         ON CONFLICT DO NOTHING RETURNING request_id, started_at),
+    added AS (
+         INSERT INTO usage ({_NAMES}) SELECT {_NAMES} FROM usage_batch WHERE {_FRESH}),
+    {_ACCOUNT.format(new=f"usage_batch WHERE {_FRESH}")}
+"""  # noqa: S608
+# For a batch of which some may be stored: those are skipped. Sorted, so that two who send the same rows do it
+# in the same order; and each row once. The data plane may read no more of `usage` than which rows were new,
+# so the rest is taken from the batch.
+_STORE_AGAIN = f"""
+    WITH batch AS MATERIALIZED (
+         SELECT DISTINCT ON (started_at, request_id) {_NAMES}
+           FROM usage_batch ORDER BY started_at, request_id),
+    late AS (
+         INSERT INTO late_usage (request_id, started_at)
+         SELECT DISTINCT ON (request_id) request_id, started_at FROM batch WHERE {_LATE} ORDER BY 1, 2
+         ON CONFLICT DO NOTHING RETURNING request_id, started_at),
+    added AS (
+         INSERT INTO usage ({_NAMES}) SELECT {_NAMES} FROM batch WHERE {_FRESH}
+         ON CONFLICT DO NOTHING RETURNING started_at, request_id),
+    {_ACCOUNT.format(new="batch JOIN added USING (started_at, request_id)")}
 """  # noqa: S608
 
 
@@ -142,10 +157,18 @@ async def insert_usage(db: Database, records: Iterable[UsageRecord], owner: UUID
 
 
 async def _store(db: Database, owner: UUID, columns: Sequence[str], tuples: bytes) -> int:
+    try:
+        return await _send(db, owner, columns, tuples, _STORE_NEW)
+    except Conflict:
+        # Sent again, after a commit whose outcome was unknown or from the journal of one who was killed.
+        return await _send(db, owner, columns, tuples, _STORE_AGAIN)
+
+
+async def _send(db: Database, owner: UUID, columns: Sequence[str], tuples: bytes, store: str) -> int:
     async with db.transaction() as tx:
         # The journal lets go of what is committed: a server that loses commits in a crash would lose rows.
         await tx.execute(_COMMIT_FOR_GOOD)
         await tx.execute(_MAKE_BATCH)
         await tx.copy_binary("usage_batch", columns, tuples)
-        added: int = await tx.fetch_value(_STORE, owner)
+        added: int = await tx.fetch_value(store, owner)
     return added

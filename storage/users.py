@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID, uuid4
 
 from storage import audit
@@ -90,14 +92,35 @@ async def record_sign_in(
     """
     event = Event.SIGN_IN_SUCCEEDED if ok else Event.SIGN_IN_FAILED
     async with db.transaction() as tx:
-        # In one order everywhere: each row locks its organization's chain.
-        rows = await tx.fetch(
-            "SELECT org_id FROM memberships WHERE user_id = $1 ORDER BY org_id LIMIT $2",
-            user_id,
-            ORGANIZATIONS_PER_SIGN_IN_MAX,
-        )
-        for org_id in [row["org_id"] for row in rows] or [None]:
+        told: list[UUID | None] = [*await _select_told(tx, user_id)]
+        for org_id in told or [None]:
             await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {"by": by})
+
+
+async def record_account_change(
+    tx: Transaction,
+    actor: Actor,
+    event: Event,
+    user_id: UUID,
+    details: Mapping[str, Any],
+    told: Mapping[str, Any] | None = None,
+) -> None:
+    """Tells that how a person signs in has changed: the system's log all of it, and each of the person's
+    organizations `told` alone (docs/decisions/0105). As with `audit.record`: at the transaction's end."""
+    await audit.record(tx, actor, event, None, str(user_id), details)
+    for org_id in await _select_told(tx, user_id):
+        await audit.record(tx, actor, event, org_id, str(user_id), told or {})
+
+
+async def _select_told(tx: Transaction, user_id: UUID | None) -> list[UUID]:
+    """The person's organizations, in one order everywhere, in which the system comes first: each row locks
+    its organization's chain."""
+    rows = await tx.fetch(
+        "SELECT org_id FROM memberships WHERE user_id = $1 ORDER BY org_id LIMIT $2",
+        user_id,
+        ORGANIZATIONS_PER_SIGN_IN_MAX,
+    )
+    return [row["org_id"] for row in rows]
 
 
 async def record_failed_proof(db: Database, actor: Actor, user_id: UUID) -> None:

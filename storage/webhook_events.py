@@ -79,8 +79,8 @@ _INVOICE_FIELDS = (
     Field("number", "string?", "Its number, once it has one."),
     Field("status", "string", "Its status now."),
     Field("currency", "string", "Three letters."),
-    Field("amount_due", "integer", "In the currency's smallest unit."),
-    Field("amount_paid", "integer", "In the currency's smallest unit."),
+    Field("total", "integer", "In the currency's smallest unit."),
+    Field("due", "integer", "What is still to be paid, in the currency's smallest unit."),
 )
 
 
@@ -150,10 +150,17 @@ TYPES: dict[str, EventType] = {
         Field("before", "string", "The plan before."),
         Field("after", "string", "The plan now."),
     ),
-    "invoice.created": _invoice("An invoice was made."),
-    "invoice.finalized": _invoice("An invoice is final."),
+    "plan.payment_state_changed": _row(
+        Event.PAYMENT_STATE_CHANGED,
+        "A payment is late, was given up, or is in order again.",
+        None,
+        Field("before", "string?", "`past_due`, `unpaid` or `incomplete`; null: in order."),
+        Field("after", "string?", "The same, now."),
+    ),
+    "invoice.created": _invoice("An invoice was made, as a draft."),
+    "invoice.finalized": _invoice("An invoice is final, and due."),
     "invoice.paid": _invoice("An invoice was paid."),
-    "invoice.payment_failed": _invoice("The payment of an invoice failed."),
+    "invoice.uncollectible": _invoice("An invoice was given up as not to be paid."),
     "invoice.voided": _invoice("An invoice was voided."),
     "audit.checkpoint": EventType(
         meaning="The end of the organization's audit chain was signed. Keep it: it proves what the log was.",

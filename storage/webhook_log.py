@@ -14,7 +14,7 @@ from storage.bridge import Database
 from storage.errors import Conflict, NotFound
 from storage.letter_kinds import LetterKind
 from storage.model import Actor
-from storage.outbox import write_members
+from storage.outbox import Facts, write_members
 from storage.queries import Queries, Record
 from storage.webhook_deliveries import FAILING_DAYS, KEPT_DAYS, Attempt
 from storage.webhook_events import TEST
@@ -148,7 +148,7 @@ async def switch_off_failing(
         reason: Reason = "gone" if gone else "failing"
         endpoint = await select_endpoint(tx, row["org_id"], endpoint_id)
         # Of the address only the host: its path may be a secret of the receiver's.
-        facts: dict[str, str | int | list[str]] = {
+        facts: Facts = {
             "host": endpoint.host,
             "endpoint_id": str(endpoint_id),
             "cause": reason,

@@ -25,6 +25,7 @@ from karta.cli import DESCRIPTION, build_parser
 from karta.data_dir import default_path
 from storage.audit_vocabulary import MEANINGS
 from storage.settings import PREFIX, CommonSettings, ServerSettings
+from storage.webhook_events import TYPES
 from tests.api_reference import management_api
 from tests.licences import licences
 
@@ -53,6 +54,7 @@ def pages() -> dict[str, str]:
     return {
         "audit-events.md": "\n".join(audit_events()),
         "command-line.md": "\n".join(command_line()),
+        "events.md": "\n".join(events()),
         "licences.md": "\n".join(licences()),
         "management-api.md": "\n".join(management_api()),
         "metrics.md": "\n".join(metrics()),
@@ -72,6 +74,35 @@ def audit_events() -> Iterator[str]:
     yield "|---|---|"
     for event in sorted(MEANINGS, key=lambda event: event.value):
         yield f"| `{event.value}` | {MEANINGS[event]} |"
+    yield ""
+
+
+def events() -> Iterator[str]:
+    yield "# Events"
+    yield ""
+    yield "What webhooks tell ([how to receive them](../how-to/webhooks.md)). The body of each message is"
+    yield '`{"type": …, "timestamp": …, "data": {…}}`; `timestamp` is when it happened, in UTC, and `data`'
+    yield "has the fields below. Fields may be added to a type; none is removed, renamed or reused."
+    yield "No message holds a secret, the name of a person or a mail address."
+    yield ""
+    yield "Every `data` has `org_id`, but those of incidents, which concern everybody. What is also a row of"
+    yield "the audit log has `audit_seq`, that row's number, and `actor`: who did it, as `kind` and `id`"
+    yield "(null for what the platform does itself)."
+    for name, event_type in TYPES.items():
+        yield ""
+        yield f"## `{name}`"
+        yield ""
+        yield event_type.meaning + (
+            f" In the audit log it is `{event_type.audit_event}`." if event_type.audit_event else ""
+        )
+        fields = [*((event_type.subject,) if event_type.subject else ()), *event_type.fields]
+        if fields:
+            yield ""
+            yield "| Field | Type | Meaning |"
+            yield "|---|---|---|"
+        for field in fields:
+            kind = field.kind.replace("?", " or null")
+            yield f"| `{field.name}` | {kind} | {field.meaning} |"
     yield ""
 
 

@@ -34,6 +34,7 @@ UNAVAILABLE = "Stripe does not answer just now. Nothing was bought or changed: t
 REFUSED = "Stripe did not take that. Nothing was bought or changed; it has been noted."
 DONE = {
     "ends": "The subscription ends when what is paid for is over. Until then it can be kept.",
+    "first": "The plan is paid for here: it ends with the subscription.",
     "kept": "The subscription goes on.",
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from quart import Blueprint, abort, current_app, request, url_for
+from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, web_session
@@ -31,6 +31,7 @@ from storage.plans import (
     limit_of,
     preview_plan,
 )
+from storage.stripe_subscriptions import has_subscription
 
 DONE = {"changed": "The plan was changed."}
 _PAYMENTS = "payments.show"
@@ -78,6 +79,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         cheaper=[one for one in TERMS if rank(one) < rank(plan)],
         dearer=[one for one in TERMS if rank(one) > rank(plan)],
         payments_url=_payments_url(org_id),
+        is_subscribed=await has_subscription(services().db, org_id),
         done=DONE.get(request.args.get("done", "")),
     )
 
@@ -85,6 +87,9 @@ async def show(org_id: UUID) -> ResponseReturnValue:
 @blueprint.get("/organizations/<uuid:org_id>/plan/change")
 async def show_change(org_id: UUID) -> ResponseReturnValue:
     plan = _read_cheaper(request.args.get("to", ""))
+    if await has_subscription(services().db, org_id):
+        # What is paid for ends by not being paid for.
+        return see(url_for(_PAYMENTS, org_id=org_id, done="first"))
     change = await preview_plan(services().db, org_id, plan)
     return await render_template(
         "billing/change.html", terms=TERMS[plan], told=describe(change), organization_id=org_id
@@ -94,6 +99,8 @@ async def show_change(org_id: UUID) -> ResponseReturnValue:
 @blueprint.post("/organizations/<uuid:org_id>/plan/change")
 async def change(org_id: UUID) -> ResponseReturnValue:
     plan = _read_cheaper((await request.form).get("to", ""))
+    if await has_subscription(services().db, org_id):
+        return see(url_for(_PAYMENTS, org_id=org_id, done="first"))
     await set_plan(services().db, web_session.actor(web_session.require_user().user_id), org_id, plan)
     return see(url_for("plan.show", org_id=org_id, done="changed"))
 
@@ -111,5 +118,5 @@ def _read_cheaper(text: str) -> Plan:
 
 
 def _payments_url(org_id: UUID) -> str | None:
-    known = _PAYMENTS in current_app.view_functions and authorization.allows(_PAYMENTS)
+    known = services().payments.sells_pro and authorization.allows(_PAYMENTS)
     return url_for(_PAYMENTS, org_id=org_id) if known else None

@@ -10,6 +10,7 @@ from storage.model import Role
 from storage.outbox import Facts
 
 _CHOOSE = Link("/account/mail", "Choose which letters you get")
+_PICODOLLARS_PER_CENT = 10**10
 _MADE_BY = {"cli": "the command line, as {}", "management_key": "management key {}"}
 
 
@@ -83,20 +84,26 @@ def budget_reached(facts: Facts) -> Content:
 
 
 def payment_failed(facts: Facts) -> Content:
-    """Facts besides the organization's: `amount` with its currency, `invoice`, `reason`, `retry_at` (ISO
-    8601, or empty when it is not tried again), and the `path` where it can be mended."""
-    retry = str(facts["retry_at"])
-    rows = [("Amount", line(facts["amount"])), ("Invoice", line(facts["invoice"]))]
-    if facts["reason"]:
-        rows.append(("Reason", name(facts["reason"])))
-    rows.append(("Tried again", minute(retry) if retry else "no more"))
+    """Of a subscription: the first time, and when it is tried no more."""
+    over = facts["state"] == "unpaid"
+    what = (
+        "Every try to take a payment failed, so it is on the Free plan now."
+        if over
+        else "A payment failed. It is tried again in the next days, and the plan stays until then."
+    )
+    rows = [("Organization", name(facts["organization"]))]
+    if facts["invoice"]:
+        rows.append(("Invoice", line(facts["invoice"])))
+    if facts["currency"] == "usd":
+        rows.append(("Due", dollars(int(str(facts["due"])) * _PICODOLLARS_PER_CENT)))
+    subject = "Payments failed, and the plan ended" if over else "A payment failed"
     return Content(
-        subject=line(f"A payment failed: {line(facts['organization'], 60)}"),
+        subject=line(f"{subject}: {line(facts['organization'], 60)}"),
         blocks=(
-            Paragraph(f"A payment for the organization “{name(facts['organization'])}” failed."),
+            Paragraph(what),
             Details(tuple(rows)),
             Paragraph("Pay the invoice, or change how you pay, here:"),
-            Link(str(facts["path"]), "Look at billing"),
+            Link(f"/organizations/{facts['org_id']}/payments", "Look at payments"),
         ),
         why=f"{_why(facts)} Such letters cannot be switched off.",
     )

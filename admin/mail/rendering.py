@@ -16,7 +16,7 @@ import msgspec
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from admin.mail import account_letters, organization_letters, public_letters
-from admin.mail.content import Details, Link, Paragraph, Quote
+from admin.mail.content import Details, Link, Paragraph, Quote, unlinked
 from storage.outbox import Letter
 
 LETTERS = {**account_letters.LETTERS, **organization_letters.LETTERS, **public_letters.LETTERS}
@@ -45,7 +45,8 @@ def render(letter: Letter, origin: str) -> Mail:
     """Raises NotALetter."""
     try:
         content = LETTERS[letter.kind](letter.facts)
-        shown = {"content": content, "blocks": [_show(block, origin) for block in content.blocks]}
+        shown: dict[str, object] = {"content": content, "heading": unlinked(content.subject)}
+        shown["blocks"] = [_show(block, origin) for block in content.blocks]
         shown["end"] = None if content.end is None else _show(content.end, origin)
         return Mail(
             recipient=letter.recipient,

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from admin import throttle, transport
 from admin.settings import AdminSettings
+from admin.webhooks.safe_address import PORTS
 from storage import sessions, totp
 from storage.audit_retention import DAYS_DEFAULT, DAYS_MIN
 from storage.key_format import COST_MIN
@@ -62,6 +63,16 @@ def promises(settings: AdminSettings) -> list[Promise]:
             (f"kept for {DAYS_DEFAULT} days by default, never less than {DAYS_MIN}",),
         ),
         Promise(
+            "Outgoing webhooks",
+            "Messages to your servers are signed, and go over HTTPS alone. The receiver's name is resolved "
+            "anew at each delivery; unless all it stands for is public internet, nothing is connected to, "
+            "and what was checked is what is connected to. Redirects are not followed.",
+            (
+                f"ports: {', '.join(map(str, sorted(PORTS)))}",
+                f"private networks that are open: {len(settings.webhooks_allowed_networks) or 'none'}",
+            ),
+        ),
+        Promise(
             "Rate limits",
             "Guessing is throttled, by address and by account, for all servers together.",
             (
@@ -69,7 +80,16 @@ def promises(settings: AdminSettings) -> list[Promise]:
                 _told("signing up", throttle.SIGN_UP_ADDRESS),
                 _told("password reset", throttle.RESET_ADDRESS),
                 _told("making keys", throttle.MINT_ACCOUNT, "account"),
+                _told("paying", throttle.CHECKOUT_ADDRESS),
             ),
+        ),
+        *_payments(settings),
+        Promise(
+            "Mail",
+            "Confirmations, new passwords, invitations, warnings about your account and reports of abuse are "
+            "sent by Postmark. A letter is sealed while it waits where its link opens something, and "
+            "forgotten once it was sent. No letter loads anything or tells whether it was read.",
+            (f"this server {'sends mail' if settings.sends_mail else 'sends no mail'}",),
         ),
         Promise(
             "Errors",
@@ -84,6 +104,18 @@ def promises(settings: AdminSettings) -> list[Promise]:
             "time, model, tokens and cost.",
         ),
     ]
+
+
+def _payments(settings: AdminSettings) -> list[Promise]:
+    if settings.stripe_api_key is None:
+        return []
+    text = (
+        "Cards are given to Stripe on its own pages, and never come near this server. What Stripe tells is "
+        "believed by its signature alone, in production from its own addresses only, and is read from Stripe "
+        "again before anything follows from it. Money is an append-only ledger in which every transaction "
+        "adds up to zero."
+    )
+    return [Promise("Billing", text)]
 
 
 def _host(settings: AdminSettings) -> str:

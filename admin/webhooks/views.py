@@ -45,7 +45,6 @@ DONE = {
     "created": "That form was sent already: its endpoint was made, and its secret shown, then.",
     "changed": "The endpoint was changed.",
     "enabled": "The endpoint is on. What waited is on its way.",
-    "disabled": "The endpoint is off. What waits is kept.",
     "deleted": "The endpoint was deleted, with its log.",
     "tested": "A test event is on its way. It appears below within seconds.",
 }
@@ -181,7 +180,7 @@ async def disable(org_id: UUID, endpoint_id: UUID) -> ResponseReturnValue:
     endpoint = await _find(org_id, endpoint_id)
     actor = web_session.actor(web_session.require_user().user_id)
     await disable_endpoint(services().db, actor, org_id, endpoint_id)
-    return _see_endpoint(endpoint, "disabled")
+    return _see_endpoint(endpoint)
 
 
 @blueprint.post("/organizations/<uuid:org_id>/webhooks/<uuid:endpoint_id>/delete")
@@ -247,7 +246,7 @@ def _families() -> dict[str, list[tuple[str, str]]]:
     return families
 
 
-def _see_endpoint(endpoint: Endpoint, done: str) -> ResponseReturnValue:
+def _see_endpoint(endpoint: Endpoint, done: str | None = None) -> ResponseReturnValue:
     org_id, endpoint_id = endpoint.org_id, endpoint.endpoint_id
     return see(url_for("webhooks.show_endpoint", org_id=org_id, endpoint_id=endpoint_id, done=done))
 

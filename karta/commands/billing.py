@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from karta import database_choice
 from karta.commands.budget import picodollars, show_dollars
 from karta.commands.usage import moment
-from karta.terminal import EXIT_FAILED, UsageError, print_json, print_table
+from karta.terminal import EXIT_FAILED, CommandError, UsageError, print_json, print_table
 
 if TYPE_CHECKING:
     from karta.terminal import Commands
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from storage.ledger import Balance
     from storage.reconciliation import Check, Reconciliation
 
-CHECKS: tuple[Check, ...] = ()
-"""What else `reconcile` compares: with whoever keeps figures of their own."""
 DAYS_DEFAULT = 35
 """A month and some days: what an invoice is made of."""
 
@@ -33,8 +31,9 @@ def register(commands: Commands) -> None:
     reconciled = actions.add_parser(
         "reconcile",
         help="compare requests, their sums and the ledger",
-        description="Compare requests, their hourly sums and the ledger, hour by hour, and name each "
-        "difference. Exit code 1 when there is one.",
+        description="Compare requests, their hourly sums and the ledger, hour by hour; what was paid by "
+        "Stripe and the ledger; and, where KARTA_STRIPE_METER_ID is set, what Stripe's meter counted. Name "
+        "each difference. Exit code 1 when there is one.",
     )
     reconciled.add_argument("--org", type=UUID, metavar="ORG", help="one organization (default: all)")
     reconciled.add_argument("--since", type=moment, metavar="TIME", help="default: 35 days ago")
@@ -112,6 +111,8 @@ def run_show(given: argparse.Namespace) -> None:
 
 
 def run_reconcile(given: argparse.Namespace) -> None:
+    from admin.payments import PaymentsError
+    from storage.payment_checks import check_payments, check_reports
     from storage.reconciliation import reconcile
 
     until = given.until or datetime.now(UTC) + timedelta(hours=1)
@@ -120,7 +121,11 @@ def run_reconcile(given: argparse.Namespace) -> None:
         raise UsageError("--since must be before --until (see `karta billing reconcile --help`)")
 
     async def compare(db: Database) -> Reconciliation:
-        return await reconcile(db, since, until, org_id=given.org, checks=CHECKS)
+        checks = [check_payments, check_reports, *_ask_stripe()]
+        try:
+            return await reconcile(db, since, until, org_id=given.org, checks=checks)
+        except PaymentsError as error:
+            raise CommandError(str(error)) from None
 
     report = database_choice.run(given, compare)
     if given.json:
@@ -129,6 +134,19 @@ def run_reconcile(given: argparse.Namespace) -> None:
         _print_report(report)
     if not report.agrees:
         raise SystemExit(EXIT_FAILED)
+
+
+def _ask_stripe() -> list[Check]:
+    """What only Stripe can tell, where it is set up."""
+    from storage.settings import read_variables
+
+    if not {"KARTA_STRIPE_API_KEY", "KARTA_STRIPE_METER_ID"} <= set(read_variables()):
+        return []
+    from admin.payment_checks import check_meter
+    from admin.settings import AdminSettings
+    from admin.stripe_payments import StripePayments
+
+    return [check_meter(StripePayments(AdminSettings.load(database_url="postgresql://not.used/here")))]
 
 
 def run_adjust(given: argparse.Namespace) -> None:

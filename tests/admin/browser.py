@@ -48,6 +48,9 @@ class Browser:
     def disable_scripts(self) -> None:
         self._devtools("Emulation.setScriptExecutionDisabled", value=True)
 
+    def enable_scripts(self) -> None:
+        self._devtools("Emulation.setScriptExecutionDisabled", value=False)
+
     def photograph(self, name: str) -> Path:
         """The whole page as PNG, kept where KARTA_TEST_SCREENSHOTS says."""
         path = self._screenshots / f"{name}.png"

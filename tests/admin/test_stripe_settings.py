@@ -70,6 +70,20 @@ def test_a_list_is_given_once(tmp_path: Path) -> None:
         load(stripe_allowed_ips_file=str(file))
 
 
+def test_what_is_hardly_meant(tmp_path: Path) -> None:
+    file = tmp_path / "ips"
+    file.write_text('{"as_of": "2020-01-01", "WEBHOOKS": ["192.0.2.1"]}')
+    told = load(
+        stripe_api_key="sk_live_abcdefgh",
+        stripe_price_pro=None,
+        stripe_allowed_ips=None,
+        stripe_allowed_ips_file=str(file),
+    ).payment_warnings()
+    for words in ("live key in development", "PRICE_PRO", "METER_ID", "several", "days old"):
+        assert any(words in one for one in told), words
+    assert load(stripe_webhook_secret="whsec_one", stripe_meter_id="mtr_1").payment_warnings() == []
+
+
 def test_none_of_them() -> None:
     settings = AdminSettings.load(database_url="postgresql://x@localhost/x")
     assert settings.webhook_secrets() == ()

@@ -111,6 +111,21 @@ async def test_every_problem_is_told(database_url: str, monkeypatch: pytest.Monk
         assert name in told
 
 
+async def test_payments_are_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [
+        check.detail for check in (await diagnose(given(database_url))).checks if check.name == "payments"
+    ]
+    assert before == ["Stripe is not set up: staff give plans"]
+    monkeypatch.setenv("KARTA_STRIPE_API_KEY", "sk_test_abcdefgh")
+    assert "KARTA_STRIPE_WEBHOOK_SECRET: not set" in str((await diagnose(given(database_url))).checks)
+    monkeypatch.setenv("KARTA_STRIPE_WEBHOOK_SECRET", "whsec_abcdefgh")
+    found = await diagnose(given(database_url))
+    told = {check.detail: check.state for check in found.checks if check.name == "payments"}
+    assert told.pop("by Stripe, in test mode, at https://api.stripe.com") == "ok"
+    assert set(told.values()) == {"warning"}
+    assert "abcdefgh" not in str(found.document())
+
+
 async def test_a_misspelt_variable_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KARTA_TRUSTED_PROXY", "10.0.0.1")
     diagnosis = await diagnose(given(database_url))

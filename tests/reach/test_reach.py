@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.conftest import Tenant
-from tests.reach import flood, handover, soak, streams
+from tests.reach import flood, handover, pages, soak, streams
 
 pytestmark = pytest.mark.one_python
 
@@ -22,6 +22,7 @@ pytestmark = pytest.mark.one_python
         (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30 --flood-connections 8 --lead 1"),
         (handover, "--keys 2 --seconds 3 --rate 20"),
         (soak, "--seconds 4"),
+        (pages, "--people 3 --rounds 2 --pause 0.3 --rate 20 --processes 2"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from uuid import uuid4
 
 import pytest
@@ -132,6 +133,30 @@ async def test_the_programs_write_by_the_function_only(
     for statement in ("SELECT * FROM ledger_entries", "SELECT lock_ledger(gen_random_uuid())"):
         with pytest.raises(Denied):
             await gateway_db.fetch(statement)
+
+
+async def test_who_comes_second_finds_what_the_first_left(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Two who pay back all there is: the second waits, and then there is nothing."""
+    await top_up(admin_db, actor, org, DOLLAR, "in")
+    paid: list[str] = []
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+
+    async def pay_back(source: str) -> None:
+        with contextlib.suppress(InvalidValue):
+            async with admin_db.transaction() as tx:
+                await ledger.refund(tx, actor, org.org_id, DOLLAR, source)
+            paid.append(source)
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await ledger.refund(tx, actor, org.org_id, DOLLAR, "first")
+        nursery.start_soon(pay_back, "second")
+        with trio.fail_after(20):
+            while not paid and not await owner_db.fetch_value(waiting):
+                await trio.sleep(0.01)
+    assert paid == []
+    assert await ledger.select_balance(admin_db, org.org_id) == Balance(credit=0, included=0)
 
 
 MOVES = st.lists(

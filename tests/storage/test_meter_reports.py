@@ -14,7 +14,7 @@ from storage.meter_reports import (
     finish_report,
     put_off_report,
     select_metered,
-    sum_reports,
+    sum_sent,
 )
 from storage.model import Actor, Organization
 from storage.stripe_subscriptions import apply_subscription
@@ -59,8 +59,9 @@ async def test_only_what_credit_does_not_cover(
     await use(admin_db, org, 2 * DOLLAR, "u5")
     assert await report() == 1_000_000
     now = datetime.now(UTC)
-    sums = await sum_reports(admin_db, org.org_id, now - timedelta(days=2), now)
-    assert sums == {"waiting": 2_000_002}
+    assert await sum_sent(admin_db, org.org_id, now - timedelta(days=2), now) == {}
+    await owner_db.execute("UPDATE meter_reports SET state = 'sent'")
+    assert await sum_sent(admin_db, org.org_id, now - timedelta(days=2), now) == {CUSTOMER: 2_000_002}
 
 
 async def test_a_report_is_claimed_sent_and_never_sent_when_unsure(

@@ -7,8 +7,10 @@ from datetime import timedelta
 from storage.bridge import Database
 from storage.ledger import select_balance
 from storage.model import Actor, Organization
+from storage.sealing import MasterKeys
 from storage.stripe_invoices import apply_invoice, select_invoices
 from tests.storage.stripe_readings import START, invoice, make_customer
+from tests.storage.test_webhook_events import bodies, listen
 
 
 async def test_invoices_and_what_was_paid_for_usage(
@@ -30,6 +32,20 @@ async def test_invoices_and_what_was_paid_for_usage(
     assert (await select_balance(admin_db, org.org_id)).credit - before == 120 * 10**10
     async with admin_db.transaction() as tx:
         assert await apply_invoice(tx, actor, invoice(customer_id="cus_other"), 5) is None
+
+
+async def test_what_an_invoice_comes_to_is_told_by_webhooks(
+    admin_db: Database, actor: Actor, org: Organization, master_keys: MasterKeys
+) -> None:
+    await make_customer(admin_db, actor, org)
+    await listen(admin_db, actor, master_keys, org.org_id)
+    readings = (invoice(status="draft"), invoice(), invoice(), invoice(status="paid", due=0), invoice())
+    for number, reading in zip((1, 2, 3, 5, 4), readings, strict=True):
+        async with admin_db.transaction() as tx:
+            await apply_invoice(tx, actor, reading, number)
+    told = await bodies(admin_db)
+    assert [one["type"] for one in told] == ["invoice.created", "invoice.finalized", "invoice.paid"]
+    assert (told[1]["data"]["due"], told[2]["data"]["due"]) == (2620, 0)
 
 
 async def test_pages_of_invoices(admin_db: Database, actor: Actor, org: Organization) -> None:

@@ -10,6 +10,8 @@ from storage.audit import Event, select_audit_rows
 from storage.bridge import Database
 from storage.model import Actor, Organization, Plan, Role
 from storage.organizations import create_organization, select_organization
+from storage.outbox import select_waiting
+from storage.sealing import MasterKeys
 from storage.stripe_subscriptions import (
     apply_subscription,
     claim_seat_drifts,
@@ -81,3 +83,21 @@ async def test_an_end_that_was_asked_for_is_recorded(
         await record_cancellation(admin_db, actor, org.org_id, "sub_1", ends=ends)
     told = [row.event for row in await select_audit_rows(admin_db, org.org_id)][-2:]
     assert told == [Event.PAYMENT_END_REQUESTED, Event.PAYMENT_END_CANCELLED]
+
+
+async def test_who_looks_after_money_is_told_of_failed_payments(
+    admin_db: Database, actor: Actor, org: Organization, master_keys: MasterKeys
+) -> None:
+    for role in (Role.OWNER, Role.BILLING, Role.DEVELOPER):
+        email = f"{role.value}@example.com"
+        user = await create_user(admin_db, actor, email=email, password_digest=password_digest())
+        await add_member(admin_db, actor, org.org_id, user.user_id, role)
+    statuses = ("incomplete", "active", "past_due", "past_due", "unpaid", "active")
+    for number, status in enumerate(statuses, 1):
+        async with admin_db.transaction() as tx:
+            await apply_subscription(tx, actor, subscription(status=status), number)
+    letters = [message.letter for message in await select_waiting(admin_db, master_keys)]
+    assert sorted((one.recipient, one.facts["state"]) for one in letters if one is not None) == [
+        *(("billing@example.com", "past_due"), ("billing@example.com", "unpaid")),
+        *(("owner@example.com", "past_due"), ("owner@example.com", "unpaid")),
+    ]

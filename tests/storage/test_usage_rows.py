@@ -35,6 +35,10 @@ async def test_sending_again_adds_nothing(gateway_db: Database, admin_db: Databa
     assert await insert_usage(gateway_db, batch + batch) == 0
     assert await insert_usage(gateway_db, []) == 0
     assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 50
+    # Or twice in one batch, which was never sent before.
+    twice = [usage()] * 2
+    assert await insert_usage(gateway_db, twice) == 1
+    assert await admin_db.fetch_value("SELECT sum(requests) FROM usage_hourly") == 51
 
 
 async def test_two_workers_sending_the_same(gateway_db: Database, admin_db: Database) -> None:

@@ -4,13 +4,17 @@ from uuid import uuid4
 
 import pytest
 
+from storage.accounts import change_password
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.bridge import Database
 from storage.errors import CheckFailed, Conflict, InvalidReference, InvalidValue, NotFound
 from storage.model import Actor, Organization, Plan, Role, User
 from storage.organizations import create_organization
+from storage.passkeys import insert_passkey, remove_passkey, select_passkeys
 from storage.passwords import REFERENCE_DIGEST
+from storage.recovery_codes import replace_recovery_codes
+from storage.sealing import MasterKeys
 from storage.users import (
     add_member,
     create_user,
@@ -19,6 +23,7 @@ from storage.users import (
     select_user,
     select_user_by_email,
 )
+from tests.storage.test_passkeys import HERE, LETTER, make_passkey
 
 
 @pytest.fixture
@@ -101,3 +106,34 @@ async def test_sign_ins_without_an_organization_go_to_the_systems_chain(
         ("sign_in:succeeded", str(user.user_id)),
         ("sign_in:failed", "unknown"),
     ]
+
+
+async def test_a_members_organizations_are_told_how_their_account_changed(
+    admin_db: Database, actor: Actor, master_keys: MasterKeys
+) -> None:
+    user = await create_user(admin_db, actor, email="ada@example.com", password_digest=REFERENCE_DIGEST)
+    joined, other = [
+        await create_organization(admin_db, actor, name=name, plan=Plan.PRO) for name in ("Acme", "Else")
+    ]
+    await add_member(admin_db, actor, joined.org_id, user.user_id, Role.OWNER)
+    passkey = make_passkey(user.user_id)
+    await insert_passkey(admin_db, actor, master_keys, passkey, LETTER, keep_session=HERE)
+    await replace_recovery_codes(admin_db, actor, user.user_id)
+    [kept] = await select_passkeys(admin_db, user.user_id)
+    await remove_passkey(
+        admin_db, actor, master_keys, user.user_id, kept.passkey_id, LETTER, keep_session=HERE
+    )
+    await change_password(
+        admin_db, actor, master_keys, user.user_id, REFERENCE_DIGEST, LETTER, keep_session=None
+    )
+    told = [row for row in await select_audit_rows(admin_db, joined.org_id) if row.seq > 2]
+    assert [(row.event, row.details) for row in told] == [
+        ("factor:added", '{"factor": "passkey"}'),
+        ("recovery_codes:made", "{}"),
+        ("factor:removed", '{"factor": "passkey"}'),
+        ("password:changed", '{"by": "user"}'),
+    ]
+    assert {row.subject for row in told} == {str(user.user_id)}
+    assert len(await select_audit_rows(admin_db, other.org_id)) == 1
+    system = [row for row in await select_audit_rows(admin_db, None) if row.event == "factor:added"]
+    assert "Laptop" in system[0].details

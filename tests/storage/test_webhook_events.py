@@ -20,6 +20,7 @@ from storage.credentials import revoke_credential, rotate_credential, set_creden
 from storage.incidents import Stage, cancel_maintenance, open_incident, plan_maintenance, update_incident
 from storage.invitations import invite
 from storage.key_scopes import set_scope
+from storage.letter_kinds import LetterKind
 from storage.limits import LimitScope, set_limit, unset_limit
 from storage.memberships import change_role, remove_member
 from storage.model import Actor, KeyScope, LimitKind, Mode, Organization, Period, Plan, Role
@@ -39,8 +40,8 @@ INVOICE = {
     "number": None,
     "status": "paid",
     "currency": "usd",
-    "amount_due": 1200,
-    "amount_paid": 1200,
+    "total": 1200,
+    "due": 0,
 }
 
 
@@ -79,7 +80,7 @@ async def test_changes_of_keys_budgets_members_and_plans_are_events(
     scope = LimitScope(org_id=org.org_id, kind=LimitKind.MONEY, period=Period.DAY)
     await set_limit(admin_db, actor, scope, 10**12)
     await unset_limit(admin_db, actor, scope)
-    letter = Letter(kind="invitation", recipient="b@example.com", subject="s", text="t")
+    letter = Letter(kind=LetterKind.INVITATION, recipient="b@example.com")
     await invite(admin_db, actor, master_keys, org.org_id, "b@example.com", Role.VIEWER, bytes(32), letter)
     owner = await create_user(admin_db, actor, email="o@example.com", password_digest=REFERENCE_DIGEST)
     other = await create_user(admin_db, actor, email="a@example.com", password_digest=REFERENCE_DIGEST)

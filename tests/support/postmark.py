@@ -70,7 +70,11 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             if end == "taken and lost":
                 status, answer = 500, {"ErrorCode": 0, "Message": "Internal Server Error"}
-            self._answer(status, answer)
+            if end != "taken and hung":
+                self._answer(status, answer)
+        if end == "taken and hung":
+            self.rfile.read(1)  # until the client has gone
+            self.close_connection = True
 
     def do_GET(self) -> None:
         parts = urlsplit(self.path)

@@ -85,6 +85,13 @@ async def test_from_free_to_pro_and_back(
     invoice = call(desk.behind, "GET", f"/v1/invoices?customer={desk.sessions[session_id]['customer']}")[1]
     await off(tell, hook, "invoice.paid", invoice["data"][0])
     await until(has_invoice)
+    # What is paid for does not end by choosing a smaller plan.
+    change = f"/organizations/{org_id}/plan/change"
+    for answer in (
+        await member.get(f"{change}?to=free"),
+        await member.submit(at(free), {"to": "free"}, change),
+    ):
+        assert answer.headers["location"] == f"{at(free)}?done=first"
     # Its end is asked for, and comes: localstripe tells of it itself.
     await member.submit(at(free), {}, at(free, "end"))
     found = call(desk.behind, "GET", f"/v1/subscriptions/{subscription_id}")[1]

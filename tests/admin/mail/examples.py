@@ -52,11 +52,10 @@ FACTS: dict[LetterKind, Facts] = {
     },
     LetterKind.PAYMENT_FAILED: {
         **OF_ORGANIZATION,
-        "amount": "$49.00",
+        "state": "past_due",
         "invoice": "KARTA-0001",
-        "reason": "Your card was declined.",
-        "retry_at": AT,
-        "path": f"/organizations/{ORG_ID}",
+        "currency": "usd",
+        "due": 4900,
     },
     LetterKind.WEBHOOK_OFF: {
         **OF_ORGANIZATION,

@@ -12,15 +12,17 @@ import trio
 from pydantic import SecretStr
 
 from admin.mail import mailer as mailing
-from admin.mail.mailer import Mailer, wait_seconds
+from admin.mail.mailer import Mailer, keep_sending, wait_seconds
 from admin.mail.postmark import open_postmark
+from admin.services import Services
+from admin.settings import AdminSettings
 from storage.bridge import Database
 from storage.letter_kinds import LetterKind
 from storage.outbox import Letter, post, post_open, select_failures, select_waiting
 from storage.queries import Queries
 from storage.sealing import MasterKeys
 from storage.suppressions import EVERY_STREAM, Reason, select_suppressions, suppress
-from tests.admin.conftest import ACTOR, MASTER_KEYS, running_admin
+from tests.admin.conftest import ACTOR, MASTER_KEYS, MASTER_KEYS_TEXT, running_admin
 from tests.admin.mail.examples import LETTERS, ORIGIN
 from tests.support.postmark import TOKEN, PostmarkServer, running_postmark
 
@@ -277,6 +279,22 @@ async def test_the_control_plane_sends(database_url: str, admin_db: Database, se
     (message,) = server.of(message_id)
     assert f"{url}/link/reset/x" in message["TextBody"]
     assert f'href="{url}/link/reset/x"' in message["HtmlBody"]
+
+
+async def test_without_a_token_production_says_so(
+    admin_db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    nobody: Any = None
+    for env, expected in (("development", 0), ("production", 1)):
+        settings = AdminSettings.load(
+            database_url="postgresql://x/y",
+            env=env,
+            master_keys=MASTER_KEYS_TEXT,
+            trusted_proxies=["10.0.0.0/8"],
+            admin_url="https://admin.example.com",
+        )
+        await keep_sending(Services(admin_db, settings, nobody, ORIGIN, MASTER_KEYS))
+        assert caplog.text.count("KARTA_POSTMARK_TOKEN") == expected
 
 
 def test_waits_grow_differ_and_end() -> None:

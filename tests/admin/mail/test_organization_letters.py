@@ -40,12 +40,17 @@ def test_a_budget_is_of_a_key_or_of_all() -> None:
     assert path(kind, all_keys).endswith("/limits")
 
 
-def test_a_payment_that_is_not_tried_again() -> None:
-    assert rows(LetterKind.PAYMENT_FAILED, retry_at="", reason="") == {
-        "Amount": "$49.00",
+def test_a_payment_that_failed_and_those_that_are_tried_no_more() -> None:
+    kind = LetterKind.PAYMENT_FAILED
+    assert rows(kind, organization="Acme") == {
+        "Organization": "Acme",
         "Invoice": "KARTA-0001",
-        "Tried again": "no more",
+        "Due": "$49.00",
     }
+    assert rows(kind, organization="Acme", invoice="", currency="jpy") == {"Organization": "Acme"}
+    assert "tried again" in str(LETTERS[kind](FACTS[kind]))
+    over = str(LETTERS[kind]({**FACTS[kind], "state": "unpaid"}))
+    assert "Free plan now" in over
 
 
 def test_an_endpoint_is_off_for_one_of_two_causes() -> None:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import SecretStr
 
+from admin.mail import postmark as client
 from admin.mail.postmark import (
     INACTIVE_CODE,
     INVALID_CODE,
@@ -96,6 +97,17 @@ async def test_what_is_of_the_whole_call(
             assert isinstance(told.value, NotTaken)
             assert told.value.retry_after_seconds == 20
         assert TOKEN not in str(told.value)
+
+
+async def test_an_answer_that_does_not_come(
+    postmark: Postmark, server: PostmarkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "SEND_SECONDS_MAX", 0.2)
+    server.script.append("taken and hung")
+    one = letter()
+    with pytest.raises(Unknown):
+        await postmark.send([one])
+    assert await postmark.find(one.message_id, "outbound") is not None
 
 
 async def test_a_search_that_does_not_say(postmark: Postmark, server: PostmarkServer) -> None:

@@ -99,7 +99,8 @@ def test_what_strangers_wrote_is_neither_header_nor_link(letter: Letter) -> None
     assert "\u202e" not in mail.text + mail.html
     assert "{{ 7*7 }}" in mail.text or "49" not in mail.text.replace("$49.00", "")
     if letter.kind not in {LetterKind.ABUSE_REPORTED, LetterKind.INCIDENT}:
-        assert "http://evil" not in mail.text, "no mail program makes a link of it"
+        body = text_of(parse(mail))
+        assert "http://evil" not in mail.text + body, "no mail program makes a link of it"
     assert not re.search(r"^Bcc", mail.text, re.MULTILINE)
     assert not re.search(r"^From: boss", mail.text, re.MULTILINE), "each quoted line says that it is one"
 

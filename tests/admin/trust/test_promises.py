@@ -20,3 +20,14 @@ def test_who_is_told_of_faults_is_told() -> None:
     told = " ".join(fact for promise in promises(settings) for fact in promise.facts)
     assert "reports faults to sentry.example.com" in told
     assert "key@" not in told
+
+
+def test_payments_are_told_where_there_are_any() -> None:
+    without = AdminSettings.load(database_url="postgresql://x/y")
+    assert "Billing" not in [promise.area for promise in promises(without)]
+    settings = AdminSettings.load(
+        database_url="postgresql://x/y", stripe_api_key="sk_test_1", stripe_webhook_secret="whsec_1"
+    )
+    told = promises(settings)
+    assert "Billing" in [promise.area for promise in told]
+    assert "sk_test_1" not in repr(told)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import html5lib
 import pytest
 
+from admin.settings import AdminSettings
+from admin.trust import security_txt, views
+from storage.settings import SettingsError
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import running_admin
+from tests.admin.trust.test_security_txt import SIGNED
 from tests.support.database_line import database_line
 
 PAGES = ["/security", "/security/policy", "/compliance", "/subprocessors"]
@@ -57,6 +62,31 @@ async def test_they_are_there_without_a_database(database_url: str) -> None:
         line.cut()
         for path in PAGES:
             assert (await visitor.get(path)).status_code == 200
+
+
+async def test_a_signed_security_txt_is_served_as_it_is_until_it_expires(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "security.txt"
+    file.write_text(SIGNED)
+    settings = {"security_txt_file": file, "admin_url": "https://karta.example.com"}
+    async with running_admin(database_url, **settings) as url, Visitor(url) as visitor:
+        answer = await visitor.get("/.well-known/security.txt", headers={"Host": "karta.example.com"})
+        assert answer.content == SIGNED.encode()
+
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz=None):  # type: ignore[no-untyped-def]
+                return datetime(2099, 1, 1, tzinfo=tz)
+
+        monkeypatch.setattr(views, "datetime", Later)
+        answer = await visitor.get("/.well-known/security.txt", headers={"Host": "karta.example.com"})
+        assert "BEGIN" not in answer.text
+        assert "Expires: 2099-06-30" in answer.text
+    security_txt.load.cache_clear()
+    file.write_text(SIGNED.replace("SIGNED", "FORGED"))
+    with pytest.raises(SettingsError, match=r"KARTA_SECURITY_TXT_FILE: .* is not signed in the clear"):
+        AdminSettings.load(database_url=database_url, **settings)
 
 
 async def test_security_txt_says_whom_to_tell(database_url: str) -> None:

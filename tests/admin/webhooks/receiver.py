@@ -67,7 +67,8 @@ class Receiver:
     async def wait_for(self, count: int, seconds: float = 20) -> list[Received]:
         with trio.fail_after(seconds):
             while len(self.received) < count:
-                self.arrived = trio.Event()
+                if self.arrived.is_set():
+                    self.arrived = trio.Event()
                 await self.arrived.wait()
         return self.received
 
