@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The scripts of `deploy/backup`: what was done up to a moment is back on a second server, and verifies."""
-=======
 """The scripts of `deploy/backup`: what was done up to a moment comes back on a second server, whole."""
->>>>>>> main
 
 from __future__ import annotations
 
