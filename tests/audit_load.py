@@ -9,6 +9,7 @@ chain is broken, a writer meets a deadlock, or a figure is under a tenth of what
 from __future__ import annotations
 
 import argparse
+import re
 import resource
 import subprocess
 import sys
@@ -29,14 +30,22 @@ from tests.support.postgres import PROGRAMS, PostgresServer, running_server
 
 ORG = UUID(int=7)
 WRITERS = 50
+PROGRESS_SECONDS = 5
 ACTIONS_A_SECOND = 1000
 ROWS_A_SECOND = 200_000
 COLUMNS = "org_id, event, actor_kind, actor_id, subject, address, user_agent, request_id, details"
-VALUES = (
-    f"'{ORG}', 'api_key' || chr(58) || 'minted', 'user', '0a8a4f5c-1111-2222-3333-444444444444',"
-    " 'abcdefghijklmnop', '192.0.2.7', 'Mozilla/5.0 (X11; Linux x86_64) Chrome/141.0.0.0', 'req-1234567',"
-    ' \'{"name": "a key", "mode": "live"}\''
-)
+
+
+def values(org_id: UUID) -> str:
+    """One row's, as SQL."""
+    return (
+        f"'{org_id}', 'api_key' || chr(58) || 'minted', 'user', '0a8a4f5c-1111-2222-3333-444444444444',"
+        " 'abcdefghijklmnop', '192.0.2.7', 'Mozilla/5.0 (X11; Linux x86_64) Chrome/141.0.0.0', 'req-1234567',"
+        ' \'{"name": "a key", "mode": "live"}\''
+    )
+
+
+VALUES = values(ORG)
 INSERT = f"INSERT INTO audit_log ({COLUMNS}) VALUES ({VALUES})"
 ACTION = f"BEGIN;\nUPDATE one SET n = n WHERE k = 0;\n{INSERT};\nCOMMIT;\n"
 
@@ -64,12 +73,16 @@ def _write(server: PostgresServer, seconds: int) -> None:
         script = Path(folder) / "action.sql"
         script.write_text(ACTION)
         command = [str(PROGRAMS / "pgbench"), "-n", "-c", str(WRITERS), "-j", "2", "-T", str(seconds)]
-        done = subprocess.run(
-            [*command, "-f", str(script), server.url("load")], capture_output=True, text=True, check=False
-        )
+        command += ["-P", str(PROGRESS_SECONDS), "-f", str(script), server.url("load")]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     figures = [line for line in done.stdout.splitlines() if line.startswith(("tps", "latency average"))]
-    print(f"{WRITERS} writers in one organization: {'; '.join(figures)}")
-    if done.returncode or "deadlock" in done.stderr:
+    print(f"{WRITERS} writers in one organization for {seconds} s: {'; '.join(figures)}")
+    steps = [float(tps) for tps in re.findall(r"progress: .* s, ([\d.]+) tps", done.stderr)]
+    if steps:
+        print(f"  each {PROGRESS_SECONDS} s: {min(steps):.0f} at least, {max(steps):.0f} at most")
+    deadlocks = server.sql("SELECT sum(deadlocks) FROM pg_stat_database", "load").strip()
+    print(f"  deadlocks: {deadlocks}")
+    if done.returncode or deadlocks != "0":
         sys.exit(done.stderr)
     rate = float(figures[-1].split()[2])
     if rate < ACTIONS_A_SECOND / 10:

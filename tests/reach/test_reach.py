@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.gateway.conftest import Tenant
-from tests.reach import flood, handover, pages, soak, streams
+from tests.reach import export, flood, handover, pages, soak, streams
+from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.one_python
 
@@ -29,3 +31,9 @@ pytestmark = pytest.mark.one_python
 async def test_it_runs(program: object, arguments: str, own_tenant: Tenant, tmp_path: Path) -> None:
     given = program.parser().parse_args([*arguments.split(), "--no-assert"])  # type: ignore[attr-defined]
     await program.measure(own_tenant, tmp_path, given)  # type: ignore[attr-defined]
+
+
+def test_an_export_over_http_is_flat_and_waits_for_nobody(postgres_server: PostgresServer) -> None:
+    name = f"export{os.getpid()}"
+    export.measure(postgres_server, name, rows=15_000, stall=1)
+    postgres_server.drop_database(name)
