@@ -3,7 +3,8 @@ on Trio.
 
 A request goes through these, in order:
 
-1. `server`: Hypercorn inside storage's loop. One process, one `Database` under the role karta_admin.
+1. `server`: Hypercorn (its wire: `http1`) inside storage's loop. One process, one `Database` under the role
+   karta_admin; `karta` may run several on one port.
 2. `app.create_app`: puts the app together: what stands before every view, the features, the error pages.
 3. `transport`: HTTPS, the canonical host, and the security headers that go on every answer, errors too.
 4. `web_session`: the cookie, the session behind it, and the proof that a form was ours (`csrf`).

@@ -1,10 +1,9 @@
 """How one request is run: Quart-Trio's way, but with an answer that is sent to its end.
 
-Quart-Trio runs two tasks for a request, and the one that listens for the client's leaving cancels the
-other. With `Connection: close` Hypercorn reports that the client has left while the answer's last piece
-is still being sent: the cancellation then hits before the socket is closed, and the connection stays
-open until the client gives up. So sending is shielded here, and bounded. (Hypercorn shields each write
-anyway; what is added is the rest.)
+Beside a request a task listens for the client's leaving, which cancels it. With `Connection: close` Hypercorn
+reports that the client has left while the answer's last piece is still being sent: the cancellation then hits
+before the socket is closed, and the connection stays open until the client gives up. So sending is shielded
+here, and bounded. (Hypercorn shields each write anyway; what is added is the rest.)
 
 A stream (an export) may take as long as its reader does, but no piece of it longer than a page; and when the
 reader leaves, it ends.
@@ -13,7 +12,7 @@ reader leaves, it ends.
 from __future__ import annotations
 
 import trio
-from hypercorn.typing import ASGISendCallable, ASGISendEvent
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, ASGISendEvent
 from quart.wrappers import Request, Response
 from quart_trio.asgi import TrioASGIHTTPConnection
 
@@ -22,6 +21,12 @@ SEND_SECONDS_MAX = 20.0
 
 
 class Connection(TrioASGIHTTPConnection):
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        request = self._create_request_from_scope(send)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.handle_messages, nursery, request, receive)
+            await self.handle_request(nursery, request, send)
+
     async def handle_request(  # type: ignore[override]
         self, nursery: trio.Nursery, request: Request, send: ASGISendCallable
     ) -> None:

@@ -1,10 +1,9 @@
 """`karta admin`: Hypercorn on Trio, inside storage's loop.
 
-Two of Hypercorn's habits are mended here, both measured and written down in docs/decisions. It answers
-an `Upgrade: h2c` (and HTTP/2 by prior knowledge) on the plain port, by which requests can be smuggled
-past a proxy: this server stays on HTTP/1.1. And a write to a client that does not read is shielded, so
-that a stop could last for ever: `STOP_SECONDS_MAX` after the signal the process ends, whatever is left.
-Nothing is lost by that, since all state is in the database.
+What Hypercorn speaks is mended in `http1`. One more habit of it was measured and written down in
+docs/decisions: a write to a client that does not read is shielded, so that a stop could last for ever. So
+`STOP_SECONDS_MAX` after the signal the process ends, whatever is left. Nothing is lost by that, since all
+state is in the database.
 """
 
 from __future__ import annotations
@@ -19,12 +18,11 @@ import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 
-import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio import serve as hypercorn_serve
 
+from admin import http1
 from admin.accounts.password_check import PasswordCheck
 from admin.app import create_app
 from admin.bookkeeping import keep_books
@@ -35,7 +33,7 @@ from admin.payment_upkeep import PaymentUpkeep
 from admin.payments import no_payments
 from admin.provider_check import Endpoint
 from admin.services import Services
-from admin.settings import STALLED_SECONDS, AdminSettings
+from admin.settings import AdminSettings
 from admin.stripe_payments import StripePayments
 from admin.webhooks.standalone import make_dialer
 from admin.webhooks.worker import Worker
@@ -55,14 +53,21 @@ BACKLOG_MAX = 100
 
 
 def main(
-    settings: AdminSettings, endpoints: Mapping[str, Endpoint], *, on_ready: Callable[[str], None]
+    settings: AdminSettings,
+    endpoints: Mapping[str, Endpoint],
+    *,
+    on_ready: Callable[[str], None],
+    listening: int | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM. `on_ready` is called once with the URL to open in a browser.
 
-    Raises `OSError` when the port is taken.
+    `listening` is the descriptor of a listening socket that this process shares with others, instead of one
+    of its own. Raises `OSError` when the port is taken.
     """
     _calm_collector()
-    with listen(settings.admin_bind, settings.admin_stalled_seconds) as listener:
+    shared = None if listening is None else socket.socket(fileno=listening)
+    with shared or listen(settings.admin_bind) as listener:
+        _leave_stalled(listener, settings.admin_stalled_seconds)
         trio.run(_run, settings, endpoints, listener, on_ready)
 
 
@@ -96,6 +101,7 @@ async def serve(
 ) -> None:
     """Serve inside a Trio run, until `stop`. `endpoints` are where providers' keys are tried."""
     url = settings.database_url.get_secret_value()
+    http1.install()
     async with open_database(url, role=ROLE, connections_max=DATABASE_CONNECTIONS_MAX) as db:
         origin = settings.admin_url or browser_url(listener)
         master_keys = settings.load_master_keys()
@@ -129,18 +135,17 @@ async def serve(
             nursery.cancel_scope.cancel()
 
 
-def listen(bind: Bind, stalled_seconds: float = STALLED_SECONDS) -> socket.socket:
-    """The listening socket. Raises `OSError`.
-
-    A connection whose other end takes nothing for `stalled_seconds` is reset by the kernel: Hypercorn writes
-    in a shielded scope, which no deadline of ours ends, and an export would stay in the making for ever.
-    """
+def listen(bind: Bind) -> socket.socket:
+    """The listening socket. Raises `OSError`."""
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    listener = socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
+    return socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
+
+
+def _leave_stalled(listener: socket.socket, seconds: float) -> None:
+    """Have the kernel reset accepted connections whose other end takes nothing for so long. Hypercorn writes
+    in a shielded scope, which no deadline of ours ends: an export would stay in the making for ever."""
     if sys.platform == "linux":
-        # What is accepted has it too.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(stalled_seconds * 1000))
-    return listener
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
 
 
 def browser_url(listener: socket.socket) -> str:
@@ -160,13 +165,6 @@ def _config(listener: socket.socket) -> Config:
     config.h11_max_incomplete_size = HEADER_BYTES_MAX
     config.loglevel = "WARNING"
     return config
-
-
-async def _stay_on_http1(self: H11Protocol, event: h11.Request) -> None:
-    """Instead of Hypercorn's own look at upgrades: there are none."""
-
-
-H11Protocol._check_protocol = _stay_on_http1  # type: ignore[method-assign]
 
 
 def _calm_collector() -> None:

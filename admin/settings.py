@@ -17,14 +17,19 @@ from storage.errors import InvalidValue
 from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
 
-STALLED_SECONDS = 60.0
-
 
 class AdminSettings(MailSettings, StripeSettings):
     """What `karta admin` reads."""
 
     admin_bind: BindSetting = Field(
         default=Bind("127.0.0.1", 8000), description="Where the admin pages are served."
+    )
+    admin_processes: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="How many processes serve the admin pages, on one port. One answers some 200 pages a "
+        "second, and takes up to 4 connections to the database.",
     )
     admin_url: str | None = Field(
         default=None,
@@ -68,7 +73,7 @@ class AdminSettings(MailSettings, StripeSettings):
         default=None, description="The list of sub-processors to show instead of the release's own."
     )
     admin_stalled_seconds: float = Field(
-        default=STALLED_SECONDS,
+        default=60,
         gt=0,
         le=3600,
         description="For how long a browser may take nothing of an answer, an export for example, before its "

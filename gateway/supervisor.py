@@ -92,7 +92,7 @@ async def _supervise(
         _listeners(settings.gateway_bind, settings.workers) as listeners,
     ):
         launch = Launch(
-            command, dict(os.environ), overrides, [one.fileno() for one in listeners], _inherited()
+            command, dict(os.environ), overrides, [one.fileno() for one in listeners], inherited()
         )
         supervisor = Supervisor(
             settings.limits(),
@@ -352,7 +352,7 @@ def _listeners(bind: Bind, number: int) -> Iterator[list[socket.socket]]:
         yield [stack.enter_context(listen(bind.host, port, shared=True)) for _ in range(number)]
 
 
-def _inherited() -> list[int]:
+def inherited() -> list[int]:
     """Descriptors that whoever started us had us hold open: the workers hold them too."""
     found = []
     for entry in Path("/proc/self/fd").iterdir():

@@ -15,5 +15,5 @@ database, calls one function of `storage` (or starts one program), and prints wh
 - `provision`: the first run's owner, organization and keys.
 - `children`: the programs `karta up` runs, and what each is given.
 - `up`: puts those together; `welcome` prints the friendly block.
-- `diagnosis`: what `karta doctor` finds out.
+- `diagnosis`, `database_checks`: what `karta doctor` finds out.
 """

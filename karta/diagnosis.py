@@ -7,8 +7,9 @@ time by what it uses (the database by storage's deadlines, a provider by `CONNEC
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from resource import RLIM_INFINITY
@@ -22,6 +23,7 @@ from admin.settings import AdminSettings
 from gateway.process import descriptors_max, streams_max
 from gateway.settings import GatewaySettings
 from karta import database_choice
+from karta.database_checks import check_database
 from karta.database_choice import Choice
 from karta.terminal import CommandError
 from storage.bridge import open_database
@@ -94,7 +96,7 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
     checks.append(_hot_path())
     checks.append(_descriptors())
     if choice is not None:
-        checks += [check async for check in _database(choice)]
+        checks += [check async for check in _database(choice, loaded)]
         checks.append(_master_key(choice))
     for settings in loaded:
         if isinstance(settings, GatewaySettings):
@@ -203,13 +205,17 @@ def _descriptors() -> Check:
     return Check("open files", "ok", detail)
 
 
-async def _database(choice: Choice) -> AsyncIterator[Check]:
+async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIterator[Check]:
     try:
         async with open_database(choice.owner_url, role=None, connections_max=1) as db:
             version = await db.fetch_value("SHOW server_version")
             yield Check("database", "ok", f"PostgreSQL {version} answers (chosen by {choice.origin})")
             await check_schema(db)
             yield Check("schema", "ok", "is this release's")
+            with contextlib.suppress(StorageError, SettingsError):  # told by `_master_key`
+                master_keys = choice.load_master_keys()
+                async for told in check_database(db, loaded, master_keys):
+                    yield Check(*told)
     except StorageError as error:
         yield Check("database", "failed", str(error))
         return

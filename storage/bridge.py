@@ -77,8 +77,7 @@ class _Lease:
 
 
 class Transaction(Queries):
-    """Statements on one connection, all or nothing. Usable by one task at a time, only inside its `async
-    with`."""
+    """Statements on one connection, all or nothing. Usable by one task at a time, inside its `async with`."""
 
     def __init__(self, database: Database, lease: _Lease) -> None:
         self._database = database
@@ -222,19 +221,21 @@ class Database(Queries):
     @asynccontextmanager
     async def _borrow(self) -> AsyncIterator[_Lease]:
         slot = object()
-        try:
-            with trio.fail_after(POOL_WAIT_SECONDS_MAX):
-                await self._slots.acquire_on_behalf_of(slot)
-        except trio.TooSlowError:
-            raise errors.DatabaseBusy(
-                f"all {self._slots.total_tokens:g} connections were busy for {POOL_WAIT_SECONDS_MAX} s"
-            ) from None
+        await self._take_slot(slot)
         lease: _Lease | None = None
         try:
             lease = _Lease(self._take_idle() or await self._connect())
             yield lease
         finally:
             self._give_back(slot, lease)
+
+    async def _take_slot(self, slot: object) -> None:
+        if self._slots.available_tokens:  # then without a checkpoint, of which a page has many
+            return self._slots.acquire_on_behalf_of_nowait(slot)
+        with trio.move_on_after(POOL_WAIT_SECONDS_MAX):
+            return await self._slots.acquire_on_behalf_of(slot)
+        total = self._slots.total_tokens
+        raise errors.DatabaseBusy(f"all {total:g} connections were busy for {POOL_WAIT_SECONDS_MAX} s")
 
     def _take_idle(self) -> _Connection | None:
         while self._idle:
@@ -365,8 +366,7 @@ async def open_database(
 
 
 async def _run_loop(closing: trio.Event, task_status: trio.TaskStatus[trio_asyncio.TrioEventLoop]) -> None:
-    """Hosts the asyncio loop until told to close: shielded, so that cleaning up after a cancellation can
-    still use it."""
+    """Hosts the asyncio loop until told to close: shielded, as cleaning up after a cancellation needs it."""
     with trio.CancelScope(shield=True):
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(_on_stray_exception)

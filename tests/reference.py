@@ -27,6 +27,7 @@ from storage.audit_vocabulary import MEANINGS
 from storage.settings import PREFIX, CommonSettings, ServerSettings
 from storage.webhook_events import TYPES
 from tests.api_reference import management_api
+from tests.licences import licences
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
@@ -54,6 +55,7 @@ def pages() -> dict[str, str]:
         "audit-events.md": "\n".join(audit_events()),
         "command-line.md": "\n".join(command_line()),
         "events.md": "\n".join(events()),
+        "licences.md": "\n".join(licences()),
         "management-api.md": "\n".join(management_api()),
         "metrics.md": "\n".join(metrics()),
         "settings.md": "\n".join(settings()),

@@ -75,6 +75,7 @@ class Arms:
         warm = max((scenario.keys for scenario in scenarios), default=1)
         cold = sum(cold_keys(scenario, options) for scenario in scenarios) * options.rounds
         provider = self._providers[variant.tls]
+        failing = [scenario for scenario in scenarios if scenario.failover]
         return TargetContext(
             upstream_url=provider.url,
             directory=Path(tempfile.mkdtemp(prefix=f"{target.name}-", dir=self._directory)),
@@ -84,7 +85,8 @@ class Arms:
             workers=variant.workers,
             keys=(warm + cold) if target.governed else 1,
             tenants=max((scenario.tenants for scenario in scenarios), default=1),
-            dead_url=f"http://127.0.0.1:{free_port()}" if any(one.failover for one in scenarios) else None,
+            dead_url=f"http://127.0.0.1:{free_port()}" if failing else None,
+            fallback_behaviour=failing[0].full_behaviour if failing else "",
         )
 
     async def start(self, target: Target, variant: Variant, scenarios: Sequence[Scenario]) -> None:

@@ -66,7 +66,7 @@ class LiveProgress(Listener):
 
     def measured(self, arm: str, title: str, summary: Summary | None) -> None:
         figures = "[red]no figures[/]" if summary is None else in_short(summary)
-        self._console.print(f"{escape(arm):>16}  {escape(title)}: {figures}", highlight=False)
+        self._console.print(f"{escape(arm):>16}  {escape(title)}: {figures}", highlight=False, soft_wrap=True)
 
     def stepped(self) -> None:
         self._progress.advance(self._task)

@@ -34,7 +34,6 @@ from bench.load.run import LoadFailed, LoadResult, run_load, streams_held
 from bench.load.summary import Summary, summarize
 from bench.process_watch import resident_bytes
 from bench.targets.base import PLACEHOLDER_KEY, Target, TargetUnavailable
-from bench.targets.karta_tenants import FAILOVER_MODEL
 
 _WARM_UP_SECONDS = 0.3
 # How long memory may settle after the last stream has begun.
@@ -42,6 +41,7 @@ _SETTLE_SECONDS = 0.3
 # What too much load looks like: no wrong answer, but none in time.
 _OVERLOAD = {Failure.BACKLOG.value, Failure.TIMEOUT.value}
 _WAITED_SHARE_MAX = 0.5
+_CEILING_ARM = "direct"
 _WARM_QUESTION = Scenario(name="warm-up", behaviour="tokens=60", connections=32)
 
 
@@ -113,7 +113,9 @@ class Session:
         return [
             target
             for target in self._targets.values()
-            if scenario.dialect in target.dialects and (not scenario.only or target.name in scenario.only)
+            if scenario.dialect in target.dialects
+            and (not scenario.only or target.name in scenario.only)
+            and (not scenario.failover or target.fallback_model or target.name == _CEILING_ARM)
         ]
 
     def _steps(self) -> int:
@@ -126,7 +128,10 @@ class Session:
         if scenario.idle:
             return None
         provider = self._providers[scenario.tls]
-        if question.model is not None and not scenario.failover:
+        if scenario.failover:
+            # Whoever falls back asks the second provider just this.
+            question = scenario.question()
+        if question.model is not None:
             await provider.name_model(question.model, question.behaviour)
         learnt = self._learnt.get((question, scenario.tls))
         if learnt is None:
@@ -137,7 +142,7 @@ class Session:
         return learnt
 
     def _question(self, target: Target, scenario: Scenario) -> Question:
-        return scenario.question(FAILOVER_MODEL if scenario.failover else target.model)
+        return scenario.question(target.fallback_model if scenario.failover else target.model)
 
     # ---- starting
 
@@ -165,9 +170,6 @@ class Session:
                 self._listener.say(f"trying {target.name}: {scenario.title or scenario.name}")
                 question = self._question(target, scenario)
                 learnt = await self._learn(scenario, question)
-                if scenario.failover and target.name not in ("direct", "karta"):
-                    self._decline(scenario, target, "it has no second provider to fall back to here")
-                    continue
                 try:
                     found = await ask_once(
                         running.base_url,

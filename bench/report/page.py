@@ -60,7 +60,9 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = ""
         for row in rows
     )
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f'<div class="wide"><table>{told}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    table = f"<table>{told}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    # Whoever has no mouse scrolls a wide one by the keyboard, which must be able to get there.
+    return f'<div class="wide" tabindex=0>{table}</div>'
 
 
 class Page:
@@ -273,9 +275,8 @@ class Page:
             for arm, command in seen.commands.items()
         ]
         started = _table(("arm", "version", "started by"), arms) if arms else ""
-        return (
-            f"<section class=machine><h2>Machine and versions</h2>{_table(('', ''), rows)}{started}</section>"
-        )
+        told = _table(("fact", "value"), rows) + started
+        return f"<section class=machine><h2>Machine and versions</h2>{told}</section>"
 
 
 def _asset(name: str) -> str:

@@ -29,7 +29,7 @@ class TargetContext(msgspec.Struct, frozen=True, kw_only=True):
     means unpinned.  `directory` is its own and is removed afterwards.  `ca_file` is the authority of an https
     upstream.  `keys` and `tenants` are how many it shall give; one that checks no keys need not.
     `workers` are its processes for requests.  `dead_url` is an origin where nobody answers, for targets that
-    can fall back from one provider to another.
+    can fall back from one provider to another; they shall then ask the other for `fallback_behaviour`.
     """
 
     upstream_url: str
@@ -41,6 +41,7 @@ class TargetContext(msgspec.Struct, frozen=True, kw_only=True):
     keys: int = 1
     tenants: int = 1
     dead_url: str | None = None
+    fallback_behaviour: str = ""
 
 
 class RunningTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +72,8 @@ class Target:
 
     `governed` tells whether it checks keys and records usage; `optional`, that its absence is no fault.
     `dialects` are the APIs it speaks, `check` how much of its answers must be the provider's own.  `model` is
-    the name to ask for where a target takes only those it knows; None asks by behaviour.
+    the name to ask for where a target takes only those it knows; None asks by behaviour.  `fallback_model` is
+    the name whose first provider is dead, of targets that can be set up so.
     """
 
     name: str
@@ -81,6 +83,7 @@ class Target:
     dialects: Sequence[Dialect] = ("anthropic", "openai")
     check: Check = "bytes"
     model: str | None = None
+    fallback_model: str | None = None
 
     def installation(self) -> Installation:
         """Say whether the target is there, without starting it."""

@@ -17,7 +17,7 @@ from typing import Any
 from bench.process import Child, StartFailed, child_process
 from bench.process_watch import command_line, descendants, pin
 from bench.targets.base import Installation, RunningTarget, Target, TargetContext, TargetUnavailable
-from bench.targets.karta_tenants import FAILOVER_PROVIDER, Commands
+from bench.targets.karta_tenants import FAILOVER_MODEL, FAILOVER_PROVIDER, Commands
 
 # The first start of a data directory creates a database cluster.
 first_start_seconds_max = 120.0
@@ -61,6 +61,7 @@ class KartaTarget(Target):
         "Karta, governed: Postgres, verified key, limits, budget, sealed provider key, usage recorded"
     )
     governed = True
+    fallback_model = FAILOVER_MODEL
 
     def installation(self) -> Installation:
         if find_program() is None:
@@ -105,7 +106,7 @@ class KartaTarget(Target):
         org_id = str(announced["org_id"])
         await commands.govern(org_id)
         if context.dead_url is not None:
-            await commands.route_failover(org_id)
+            await commands.route_failover(org_id, context.fallback_behaviour)
         return await commands.keys_of_tenants(
             org_id, str(announced["api_key"]), keys=context.keys, tenants=context.tenants
         )

@@ -17,7 +17,6 @@ command_seconds_max = 60.0
 key_seconds_max = 2.0
 FAILOVER_MODEL = "bench-failover"
 FAILOVER_PROVIDER = "anthropic_compatible"
-_FAILOVER_BEHAVIOUR = "sim:tokens=60"
 _PROVIDERS = ("anthropic", "openai")
 _PROVIDER_KEY = b"sk-bench-provider-key-of-the-organization"
 _GOVERNANCE = (
@@ -111,13 +110,13 @@ class Commands:
             if turn < len(held[tenant])
         ]
 
-    async def route_failover(self, org_id: str) -> None:
+    async def route_failover(self, org_id: str, behaviour: str) -> None:
         """Make the model FAILOVER_MODEL go to a provider that is not there, and then to the one that is."""
         await self.run(
             *("byok", "set", "--org", org_id, "--provider", FAILOVER_PROVIDER), stdin=_PROVIDER_KEY
         )
         await self.run(
             *("routes", "set", "--org", org_id, "--alias", FAILOVER_MODEL),
-            *("--target", f"{FAILOVER_PROVIDER}/{_FAILOVER_BEHAVIOUR}"),
-            *("--target", f"anthropic/{_FAILOVER_BEHAVIOUR}"),
+            *("--target", f"{FAILOVER_PROVIDER}/sim:{behaviour}"),
+            *("--target", f"anthropic/sim:{behaviour}"),
         )

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from karta import database_choice, lifeline
-from karta.commands.up import port, worker_count
+from karta.commands.up import port, process_count, worker_count
 from karta.terminal import CommandError, print_error, print_json
 from storage import error_reports
 
 if TYPE_CHECKING:
     from admin.provider_check import Endpoint
+    from admin.settings import AdminSettings
     from gateway.settings import GatewaySettings
     from karta.terminal import Commands
 
@@ -42,9 +43,18 @@ def register(commands: Commands) -> None:
         "admin",
         help="serve the admin pages",
         description="Serve the admin pages until SIGTERM. Settings come from KARTA_… variables and "
-        "karta.toml: see `karta doctor`.",
+        "karta.toml: see `karta doctor`. Several processes accept from one socket; one that dies is followed "
+        "by another.",
     )
     database_choice.add_arguments(admin)
+    admin.add_argument(
+        "--processes",
+        type=process_count,
+        metavar="N",
+        help="processes that serve, on one port (default: KARTA_ADMIN_PROCESSES, or 1)",
+    )
+    # Of several, one is started so; it accepts from this descriptor.
+    admin.add_argument("--listener", type=int, metavar="DESCRIPTOR", help=argparse.SUPPRESS)
     admin.set_defaults(run=run_admin)
     simulated = commands.add_parser(
         "sim",
@@ -119,11 +129,26 @@ def run_admin(given: argparse.Namespace) -> None:
     from admin.server import main
     from admin.settings import AdminSettings
 
-    settings = AdminSettings.load(**_database_overrides(given))
+    overrides = _database_overrides(given)
+    if given.processes is not None:
+        overrides["admin_processes"] = given.processes
+    settings = AdminSettings.load(**overrides)
     error_reports.begin(settings, "admin")
     endpoints = _load_endpoints(development=settings.env == "development")
+    ready = _announce(given, "admin_url")
     with _errors_told(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
-        main(settings, endpoints, on_ready=_announce(given, "admin_url"))
+        if given.listener is None and settings.admin_processes > 1:
+            _supervise_admin(settings, ready)
+        else:
+            main(settings, endpoints, on_ready=ready, listening=given.listener)
+
+
+def _supervise_admin(settings: AdminSettings, ready: Callable[[str], None]) -> None:
+    from karta.admin_processes import main
+
+    # By the environment, since it may hold a password; the other settings they read as we did.
+    environment = {**os.environ, "KARTA_DATABASE_URL": settings.database_url.get_secret_value()}
+    main(settings.admin_bind, settings.admin_processes, environment, ready)
 
 
 def _load_endpoints(*, development: bool) -> dict[str, Endpoint]:

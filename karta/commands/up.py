@@ -57,6 +57,13 @@ def worker_count(text: str) -> str:
     return text
 
 
+def process_count(text: str) -> int:
+    """argparse's type for a number of processes of the admin pages."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of processes (1 to 64)")
+    return int(text)
+
+
 def run(given: argparse.Namespace) -> None:
     import trio
 

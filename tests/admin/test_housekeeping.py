@@ -11,6 +11,7 @@ import trio.testing
 from admin import housekeeping
 from admin.housekeeping import do_round, keep_house
 from storage import idempotency
+from storage.audit import Event
 from storage.audit_checkpoints import select_last_checkpoint
 from storage.bridge import Database
 from storage.credentials import select_credentials, set_credential
@@ -106,3 +107,30 @@ def test_a_round_that_fails_is_told_and_tried_again(
         trio.run(keep_house, nobody, clock=trio.testing.MockClock(autojump_threshold=0))
     assert rounds[1] - rounds[0] == housekeeping.EVERY_SECONDS
     assert "away" in caplog.text
+
+
+async def test_two_processes_may_do_it_at_once(admin_db: Database, owner_db: Database) -> None:
+    person = await make_person(admin_db, "ada@example.com")
+    org_id = person.organization.org_id
+    await set_credential(
+        admin_db,
+        ACTOR,
+        MASTER_KEYS,
+        org_id=org_id,
+        provider="anthropic",
+        secret=bytearray(b"sk-ant-0123456789-abcd"),
+    )
+    await request_end(admin_db, ACTOR, org_id)
+    await admin_db.execute("UPDATE organizations SET delete_after = now() WHERE org_id = $1", org_id)
+    gone = []
+
+    async def one() -> None:
+        gone.append(await do_round(admin_db, MASTER_KEYS))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(one)
+    assert sum(gone) == 1
+    for event in (Event.ORGANIZATION_ENDED, Event.AUDIT_SIGNING_KEY_MADE):
+        told = await owner_db.fetch_value("SELECT count(*) FROM audit_log WHERE event = $1", event.value)
+        assert told == 1, event

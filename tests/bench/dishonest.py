@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from bench.targets.base import PLACEHOLDER_KEY, Installation, RunningTarget, Target, TargetContext
 
-Lie = Literal["sleeps", "drops", "merges", "answers early"]
+Lie = Literal["sleeps", "drops", "merges", "replays"]
 FRAMES_A_LOSS = 10_000
 _NAP_SECONDS = 0.001
 
@@ -54,7 +54,7 @@ class LyingProxy:
         for piece in self._shaped(_pieces(answered)):
             client.sendall(piece)
             whole += piece
-        if self.lie == "answers early":
+        if self.lie == "replays":
             self._kept[request] = whole
 
     def _shaped(self, pieces: Iterator[bytes]) -> Iterator[bytes]:

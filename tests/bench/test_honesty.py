@@ -71,11 +71,11 @@ async def test_frames_that_are_held_and_joined_are_seen(tmp_path: Path) -> None:
 
 async def test_answers_that_nobody_asked_for_are_seen(tmp_path: Path) -> None:
     scenario = Scenario(name="unary", behaviour="tokens=10", connections=2)
-    seen = await compared("answers early", scenario, tmp_path, 0.3)
-    accused(seen, "answers early", Failure.UNASKED)
+    seen = await compared("replays", scenario, tmp_path, 0.3)
+    accused(seen, "replays", Failure.UNASKED)
 
 
 async def test_answers_before_their_time_are_seen(tmp_path: Path) -> None:
     scenario = Scenario(name="slow", behaviour="tokens=10,ttft_ms=50", connections=2)
-    seen = await compared("answers early", scenario, tmp_path, 0.3)
-    accused(seen, "answers early", Failure.EARLY)
+    seen = await compared("replays", scenario, tmp_path, 0.3)
+    accused(seen, "replays", Failure.EARLY)

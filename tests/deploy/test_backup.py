@@ -1,4 +1,4 @@
-"""The scripts of `deploy/backup`: what was done up to a moment is back on a second server, and verifies."""
+"""The scripts of `deploy/backup`: what was done up to a moment comes back on a second server, whole."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.conftest import Tenant
-from tests.reach import export, flood, handover, soak, streams
+from tests.reach import export, flood, handover, pages, soak, streams
 from tests.support.postgres import PostgresServer
 
 pytestmark = pytest.mark.one_python
@@ -24,6 +24,7 @@ pytestmark = pytest.mark.one_python
         (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30 --flood-connections 8 --lead 1"),
         (handover, "--keys 2 --seconds 3 --rate 20"),
         (soak, "--seconds 4"),
+        (pages, "--people 3 --rounds 2 --pause 0.3 --rate 20 --processes 2"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )

@@ -60,7 +60,7 @@ PROGRAMS = _find_programs()
 
 
 class PostgresServer:
-    """One server process over one data directory, made unless it is there; may stop and start again."""
+    """One server process over one data directory, which it makes unless it is there."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

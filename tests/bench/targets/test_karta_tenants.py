@@ -47,9 +47,9 @@ async def test_there_are_as_many_keys_as_tenants() -> None:
 
 async def test_a_failover_route_tries_the_dead_one_first() -> None:
     commands = Recorded()
-    await commands.route_failover("1")
+    await commands.route_failover("1", "tokens=9")
     targets = [commands.told[-1][i + 1] for i, word in enumerate(commands.told[-1]) if word == "--target"]
-    assert [target.split("/")[0] for target in targets] == ["anthropic_compatible", "anthropic"]
+    assert targets == ["anthropic_compatible/sim:tokens=9", "anthropic/sim:tokens=9"]
 
 
 async def test_a_command_that_fails_is_quoted(tmp_path: Path) -> None:

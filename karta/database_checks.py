@@ -1,0 +1,129 @@
+"""What `karta doctor` asks of a database that answers and has this release's schema: whether it is set up as
+the documents on operation want it.
+
+A check never raises. Each is told as its name, `ok`, `warning` or `failed`, and a sentence that names the
+mend.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Literal
+
+import trio
+
+from gateway.settings import GatewaySettings
+from storage.bridge import Database
+from storage.errors import StorageError
+from storage.sealing import MasterKeys
+from storage.settings import ServerSettings
+
+Told = tuple[str, Literal["ok", "warning", "failed"], str]
+
+HEARD_SECONDS_MAX = 2.0
+SKEW_SECONDS_MAX = 2.0
+CONNECTIONS_A_WORKER = 5
+CONNECTIONS_BESIDE = 10
+"""Of the admin pages, the health job, commands, and a backup."""
+_CHANNEL = "karta_doctor"
+
+
+async def check_database(
+    db: Database, loaded: Iterable[ServerSettings], master_keys: MasterKeys | None
+) -> AsyncIterator[Told]:
+    """As the owner of the schema."""
+    settings = list(loaded)
+    production = any(one.env == "production" for one in settings)
+    workers = max((one.workers for one in settings if isinstance(one, GatewaySettings)), default=1)
+    try:
+        yield await _notifications(db)
+        yield await _clock(db)
+        yield await _connections(db, workers)
+        if production:
+            yield await _archive(db)
+            yield await _login(db)
+        if master_keys is not None:
+            yield await _sealed(db, master_keys)
+    except StorageError as error:
+        yield "database", "failed", str(error)
+
+
+async def _notifications(db: Database) -> Told:
+    """Gateways learn of revoked keys by them; a pooler that changes connections loses them silently."""
+    word = secrets.token_hex(8)
+    mend = "a pooler by transaction? Pool by session, or connect directly (docs/how-to/pgbouncer.md)"
+    with trio.move_on_after(HEARD_SECONDS_MAX):
+        try:
+            async with db.listen(_CHANNEL) as heard:
+                await db.execute("SELECT pg_notify($1, $2)", _CHANNEL, word)
+                async for told in heard:
+                    if told == word:
+                        return "notifications", "ok", "are heard"
+        except StorageError as error:
+            return "notifications", "failed", f"{error}; {mend}"
+    return "notifications", "failed", f"are not heard: {mend}"
+
+
+async def _clock(db: Database) -> Told:
+    before = time.time()
+    there = float(await db.fetch_value("SELECT extract(epoch FROM clock_timestamp())"))
+    after = time.time()
+    skew = max(before - there, there - after, 0.0)
+    if skew <= SKEW_SECONDS_MAX:
+        return "clock", "ok", "agrees with the database's"
+    mend = "keys and limits end by it; run NTP on both"
+    return "clock", "warning", f"{skew:.0f} s apart from the database's: {mend}"
+
+
+async def _connections(db: Database, workers: int) -> Told:
+    there = int(await db.fetch_value("SHOW max_connections"))
+    needed = workers * CONNECTIONS_A_WORKER + CONNECTIONS_BESIDE
+    if needed <= there:
+        return (
+            "connections",
+            "ok",
+            f"{there} may be open; one host with these settings takes {needed} at most",
+        )
+    told = f"one host with {workers} workers may take {needed}, and max_connections is {there}: raise it"
+    return "connections", "warning", told
+
+
+async def _archive(db: Database) -> Told:
+    if await db.fetch_value("SHOW archive_mode") != "off":
+        return "archive", "ok", "the server archives its log"
+    lost = "what is newer than the last backup is lost with the machine (docs/how-to/backup.md)"
+    told = f"archive_mode is off: unless a standby or your provider keeps the log, {lost}"
+    return "archive", "warning", told
+
+
+async def _login(db: Database) -> Told:
+    if await db.fetch_value("SELECT rolsuper FROM pg_roles WHERE rolname = session_user"):
+        mend = "give the programs logins of their own, members of karta_gateway or karta_admin alone"
+        told = f"is a superuser, who may change the audit log: {mend} (docs/how-to/production.md)"
+        return "login", "warning", told
+    return "login", "ok", "is no superuser"
+
+
+async def _sealed(db: Database, master_keys: MasterKeys) -> Told:
+    rows = await db.fetch(
+        "SELECT master_key_version AS version, count(*) AS sealed FROM provider_credentials"
+        " WHERE revoked_at IS NULL GROUP BY 1 ORDER BY 1 LIMIT 1000"
+    )
+    unknown = [row for row in rows if row["version"] not in master_keys.versions]
+    if unknown:
+        told = ", ".join(f"{row['sealed']} under version {row['version']}" for row in unknown)
+        return (
+            "sealed",
+            "failed",
+            f"no master key opens these provider keys: {told}; set that version as well",
+        )
+    old = sum(row["sealed"] for row in rows if row["version"] != master_keys.primary_version)
+    if old:
+        return (
+            "sealed",
+            "warning",
+            f"{old} provider keys are under an old master key: `karta master-key rotate`",
+        )
+    return "sealed", "ok", "every provider key opens with the newest master key"

@@ -1,0 +1,71 @@
+"""What the documents point to is there. (`tox -e docs-build` checks anchors and lists besides, by Sphinx.)"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.licences import licence_of, licences, locked
+
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+LICENCES = {
+    "Apache-2.0",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "MIT",
+    "MIT-0",
+    "MPL-2.0",
+    "PSF-2.0",
+    "ISC",
+    "Unlicense",
+}
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(
+        r"```.*?```|^(?: {4}|\t).*$|`[^`\n]*`", "", page.read_text(), flags=re.DOTALL | re.MULTILINE
+    )
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+    local = [target for target in targets if target and not re.match(r"[a-z]+:", target)]
+    assert [target for target in local if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted((DOCS / "explanation").glob("*.md")), ids=name)
+def test_an_explanation_points_to_code_that_is_there(page: Path) -> None:
+    named = re.findall(r"`((?:admin|gateway|storage|karta|bench|tests)/[\w./-]+)`", page.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_page_is_in_a_list() -> None:
+    lists = (DOCS / "index.md").read_text() + (DOCS / "how-to" / "runbooks" / "index.md").read_text()
+    lists += "runbooks/index.md"
+    shown = [page for page in DOCS.rglob("*.md") if page.parent.name not in ("decisions", "docs")]
+    assert [name(page) for page in shown if page.name not in lists] == []
+
+
+def test_commands_that_documents_name_exist() -> None:
+    from karta.cli import build_parser
+
+    known = set(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
+    for page in PAGES:
+        for command in re.findall(r"`karta ([a-z][a-z-]+)", page.read_text()):
+            assert command in known, f"{name(page)}: karta {command}"
+        for environment in re.findall(r"tox -e ([a-z-]+)", page.read_text()):
+            assert re.search(rf"^\[testenv:.*\b{environment}\b", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+
+
+def test_each_licence_is_known_and_listed() -> None:
+    for package, _ in locked():
+        found = re.split(r" (?:OR|AND) |[()]", licence_of(package))
+        assert {one for one in found if one} <= LICENCES, f"{package}: {found}"
+    page = (DOCS / "reference" / "licences.md").read_text()
+    assert "\n".join(licences()) == page, "run `tox -e docs` (or `python -m tests.reference`)"
