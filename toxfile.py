@@ -1,4 +1,4 @@
-"""Lets tox see every Python that pyenv has installed, not only the one that is switched on; and leaves out the
+"""Lets tox see every Python that pyenv has installed, not only the one that is switched on; leaves out the
 environment of the one that runs it, which `whole` is for.
 
 tox loads this file by its name.

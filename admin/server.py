@@ -33,7 +33,7 @@ from admin.payment_upkeep import PaymentUpkeep
 from admin.payments import no_payments
 from admin.provider_check import Endpoint
 from admin.services import Services
-from admin.settings import AdminSettings
+from admin.settings import STALLED_SECONDS, AdminSettings
 from admin.stripe_payments import StripePayments
 from admin.webhooks.standalone import make_dialer
 from admin.webhooks.worker import Worker
@@ -66,8 +66,7 @@ def main(
     """
     _calm_collector()
     shared = None if listening is None else socket.socket(fileno=listening)
-    with shared or listen(settings.admin_bind) as listener:
-        _leave_stalled(listener, settings.admin_stalled_seconds)
+    with shared or listen(settings.admin_bind, settings.admin_stalled_seconds) as listener:
         trio.run(_run, settings, endpoints, listener, on_ready)
 
 
@@ -135,17 +134,18 @@ async def serve(
             nursery.cancel_scope.cancel()
 
 
-def listen(bind: Bind) -> socket.socket:
-    """The listening socket. Raises `OSError`."""
+def listen(bind: Bind, stalled_seconds: float = STALLED_SECONDS) -> socket.socket:
+    """The listening socket. Raises `OSError`.
+
+    A connection whose other end takes nothing for `stalled_seconds` is reset by the kernel: Hypercorn writes
+    in a shielded scope, which no deadline of ours ends, and an export would stay in the making for ever.
+    """
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
-    return socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
-
-
-def _leave_stalled(listener: socket.socket, seconds: float) -> None:
-    """Have the kernel reset accepted connections whose other end takes nothing for so long. Hypercorn writes
-    in a shielded scope, which no deadline of ours ends: an export would stay in the making for ever."""
+    listener = socket.create_server((bind.host, bind.port), family=family, backlog=BACKLOG_MAX)
     if sys.platform == "linux":
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(seconds * 1000))
+        # What is accepted has it too.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, math.ceil(stalled_seconds * 1000))
+    return listener
 
 
 def browser_url(listener: socket.socket) -> str:

@@ -17,6 +17,8 @@ from storage.errors import InvalidValue
 from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
 
+STALLED_SECONDS = 60.0
+
 
 class AdminSettings(MailSettings, StripeSettings):
     """What `karta admin` reads."""
@@ -73,7 +75,7 @@ class AdminSettings(MailSettings, StripeSettings):
         default=None, description="The list of sub-processors to show instead of the release's own."
     )
     admin_stalled_seconds: float = Field(
-        default=60,
+        default=STALLED_SECONDS,
         gt=0,
         le=3600,
         description="For how long a browser may take nothing of an answer, an export for example, before its "

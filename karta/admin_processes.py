@@ -14,22 +14,22 @@ from collections.abc import AsyncIterator, Callable, Mapping
 import trio
 
 from admin.server import STOP_SECONDS_MAX, listen
+from admin.settings import AdminSettings
 from gateway.supervisor import inherited
 from karta.children import karta_command
 from karta.service import Launch, Program, ready_line, running
-from storage.settings import Bind
 
 FLAG = "--listener"
 """Tells one process the descriptor that it accepts from."""
 STOP_MARGIN_SECONDS = 4.0
 
 
-def main(bind: Bind, processes: int, environment: Mapping[str, str], on_ready: Callable[[str], None]) -> None:
+def main(settings: AdminSettings, environment: Mapping[str, str], on_ready: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM. `on_ready` is called once with the URL, when all of them serve.
 
     Raises `OSError` when the port is taken, `ServiceFailed` (in a group) when they cannot be kept alive.
     """
-    with listen(bind) as listener:
+    with listen(settings.admin_bind, settings.admin_stalled_seconds) as listener:
         held = (listener.fileno(), *inherited())
         command = karta_command("admin", FLAG, str(listener.fileno()))
         programs = [
@@ -40,7 +40,7 @@ def main(bind: Bind, processes: int, environment: Mapping[str, str], on_ready: C
                 hold=held,
                 stop_seconds_max=STOP_SECONDS_MAX + STOP_MARGIN_SECONDS,
             )
-            for number in range(1, processes + 1)
+            for number in range(1, settings.admin_processes + 1)
         ]
         trio.run(_run, programs, on_ready)
 

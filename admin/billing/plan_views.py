@@ -79,7 +79,7 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         cheaper=[one for one in TERMS if rank(one) < rank(plan)],
         dearer=[one for one in TERMS if rank(one) > rank(plan)],
         payments_url=_payments_url(org_id),
-        is_subscribed=await has_subscription(services().db, org_id),
+        is_subscribed=await has_subscription(db, org_id),
         done=DONE.get(request.args.get("done", "")),
     )
 

@@ -84,6 +84,17 @@ def promises(settings: AdminSettings) -> list[Promise]:
             ),
         ),
         *_payments(settings),
+        *_told_to_others(settings),
+        Promise(
+            "Prompts and answers",
+            "The gateway passes them on and stores neither. What is kept of a request is what was used: its "
+            "time, model, tokens and cost.",
+        ),
+    ]
+
+
+def _told_to_others(settings: AdminSettings) -> list[Promise]:
+    return [
         Promise(
             "Mail",
             "Confirmations, new passwords, invitations, warnings about your account and reports of abuse are "
@@ -97,11 +108,6 @@ def promises(settings: AdminSettings) -> list[Promise]:
             "and the user, and the role. Messages, variables, headers, cookies, addresses, forms, queries "
             "and prompts are never part of a report.",
             (f"this server reports faults to {_host(settings)}",),
-        ),
-        Promise(
-            "Prompts and answers",
-            "The gateway passes them on and stores neither. What is kept of a request is what was used: its "
-            "time, model, tokens and cost.",
         ),
     ]
 

@@ -148,7 +148,7 @@ def _supervise_admin(settings: AdminSettings, ready: Callable[[str], None]) -> N
 
     # By the environment, since it may hold a password; the other settings they read as we did.
     environment = {**os.environ, "KARTA_DATABASE_URL": settings.database_url.get_secret_value()}
-    main(settings.admin_bind, settings.admin_processes, environment, ready)
+    main(settings, environment, ready)
 
 
 def _load_endpoints(*, development: bool) -> dict[str, Endpoint]:

@@ -216,6 +216,8 @@ READABLE = {
         "usage",
         "usage_hourly",
         *("billable_hourly", "ledger_transactions", "ledger_entries"),
+        *("stripe_customers", "stripe_subscriptions", "stripe_checkouts", "stripe_invoices", "stripe_events"),
+        "meter_reports",
         "limits",
         "quota_windows",
         "quota_leases",
@@ -262,7 +264,7 @@ DELETABLE = {
     *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
     *("idempotent_requests", "mail_opt_outs", "sign_in_places"),
-    *("idempotent_requests", "webhook_endpoints", "webhook_secrets", "webhook_events"),
+    *("webhook_endpoints", "webhook_secrets", "webhook_events", "stripe_checkouts", "stripe_events"),
 }
 
 

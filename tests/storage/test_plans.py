@@ -14,6 +14,7 @@ from storage.bridge import Database
 from storage.credentials import select_credentials, set_credential
 from storage.errors import InvalidValue, NotFound, PlanRefused
 from storage.invitations import accept_invitation, invite
+from storage.letter_kinds import LetterKind
 from storage.limits import LimitScope, select_limits, set_limit
 from storage.model import Actor, LimitKind, Mode, Organization, Period, Plan, Role, User
 from storage.organizations import create_organization
@@ -38,7 +39,7 @@ async def change(db: Database, actor: Actor, org: Organization, plan: Plan, **mo
 
 
 def letter(recipient: str) -> Letter:
-    return Letter(kind="invitation", recipient=recipient, subject="s", text="t")
+    return Letter(kind=LetterKind.INVITATION, recipient=recipient)
 
 
 async def bring_key(db: Database, actor: Actor, keys: MasterKeys, org: Organization, provider: str) -> None:

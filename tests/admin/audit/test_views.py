@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import httpx
@@ -19,7 +20,8 @@ from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.audit_export import verify_lines
 from storage.bridge import Database
-from storage.model import Mode
+from storage.model import Mode, Plan
+from storage.plan_terms import Allowance
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, make_person, make_stale, raw_exchange
 from tests.storage.test_audit import append, tamper
@@ -131,6 +133,21 @@ async def test_connection_close_after_an_export(signed_in: Visitor, person: Pers
         raw_exchange, admin_url, (request + "Connection: close\r\n\r\n").encode()
     )
     assert answer.endswith(b"0\r\n\r\n")
+
+
+async def test_a_plan_shows_it_so_far_back(
+    signed_in: Visitor, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def tomorrow(plan: Plan, allowance: Allowance) -> datetime:
+        asked.append((plan, allowance))
+        return datetime.now(UTC) + timedelta(days=1)
+
+    monkeypatch.setattr(views, "shown_since", tomorrow)
+    assert "No row matches" in (await signed_in.get(at(person, "audit?since=2020-01-01"))).text
+    assert len((await signed_in.get(at(person, "audit.csv"))).text.splitlines()) <= 2
+    assert asked == [(Plan.PRO, Allowance.AUDIT_DAYS)] * 2
 
 
 async def test_the_proof(signed_in: Visitor, person: Person, admin_db: Database, owner_db: Database) -> None:

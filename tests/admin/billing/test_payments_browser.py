@@ -61,7 +61,7 @@ def test_paying_from_first_to_last(browser: Browser, up: Up, till: Desk) -> None
     browser.inspect("payments-waiting")
     buy(till, session_id, hook)
     wait_for_heading(browser, "Thank you")  # by itself: nobody reloads it
-    browser.inspect("payments-thanks")
+    browser.photograph("payments-thanks")
     driver.find_element(By.LINK_TEXT, "Back to payments").click()
     wait_for_heading(browser, "Payments")
     wait_for_text(browser, "1 seat: active")
@@ -81,7 +81,7 @@ def test_paying_from_first_to_last(browser: Browser, up: Up, till: Desk) -> None
     with_late_payment(up)
     driver.get(up.told["admin_url"])
     wait_for_text(browser, "A payment did not go through")
-    browser.inspect("payments-late")
+    browser.photograph("payments-late")
 
 
 def fill_top_up(browser: Browser, dollars: str) -> None:

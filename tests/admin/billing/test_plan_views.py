@@ -96,3 +96,26 @@ async def test_what_the_plan_has_no_room_for_is_told_with_the_mend(
     refused = await signed_in.submit(f"{home}/members", form, f"{home}/invitations")
     assert refused.status_code == 409
     assert "3 seats, and 3 are in use" in refused.text
+
+
+async def test_a_plan_that_is_paid_for_is_ended_where_it_is_paid(
+    signed_in: Visitor, person: Person, admin_db: Database, owner_db: Database
+) -> None:
+    org_id = person.organization.org_id
+    home = f"/organizations/{org_id}"
+    await owner_db.execute(
+        """
+        INSERT INTO stripe_subscriptions
+               (subscription_id, org_id, status, plan, seats, metered, started_at, reading)
+        VALUES ('sub_1', $1, 'active', 'pro', 1, true, now(), 1)
+        """,
+        org_id,
+    )
+    page = (await signed_in.get(f"{home}/plan")).text
+    assert "plan/change" not in page
+    assert f"{home}/payments" in page
+    refused = await signed_in.submit(f"{home}/plan", FREE, f"{home}/plan/change")
+    assert refused.headers["location"] == f"{home}/payments?done=first"
+    assert (await select_organization(admin_db, org_id)).plan is Plan.PRO
+    await owner_db.execute("UPDATE stripe_subscriptions SET status = 'canceled', ended_at = now()")
+    assert "plan/change" in (await signed_in.get(f"{home}/plan")).text
