@@ -54,7 +54,7 @@ class StripeSettings(ServerSettings):
         examples=["karta_usage"],
     )
     stripe_meter_id: str | None = Field(
-        default=None, description="The meter's id (`mtr_…`), by which `karta reconcile` reads it."
+        default=None, description="The meter's id (`mtr_…`), by which `karta billing reconcile` reads it."
     )
     stripe_allowed_ips: Annotated[tuple[Network, ...], BeforeValidator(split_list)] = Field(
         default=(),

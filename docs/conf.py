@@ -29,6 +29,7 @@ CONTENTS = {
         "Tutorials": ["tutorial/first-request", "tutorial/to-production"],
         "How-to": ["how-to/*", "how-to/runbooks/index"],
         "Reference": ["reference/*"],
+        "Benchmarks": ["benchmarks/README"],
         "Explanation": ["explanation/architecture", "explanation/*", "decisions/README"],
     },
     "decisions/README": {"": ["0*"]},

@@ -4,7 +4,8 @@ Strategy. The ledger has charged usage to credit, hour by hour, and credit may g
 zero and was not reported before is the next report. It is put here in a transaction that holds the ledger's
 lock, and sent only afterwards, under an identifier that Stripe takes once. So after a crash it is sent
 again, and counted once. Stripe promises that for a day: what was tried longer ago and never answered stays
-`unsure`, for people to look at (`karta reconcile` shows what Stripe has), and is never sent again by itself.
+`unsure`, for people to look at (`karta billing reconcile` shows what Stripe has), and is never sent again by
+itself.
 
 Invoices that were paid do not come into it: what is reported is usage less what was prepaid, and both only
 grow. Only organizations with a metered subscription are reported; the others owe nothing that is not

@@ -39,7 +39,15 @@ def _build(folder: Path, epoch: str, umask: int, zone: str) -> dict[str, str]:
         capture_output=True,
     )
     try:
-        command = [sys.executable, "-m", "build", "--outdir", str(folder / "dist"), str(folder / "source")]
+        command = [
+            sys.executable,
+            "-m",
+            "build",
+            "--no-isolation",
+            "--outdir",
+            str(folder / "dist"),
+            str(folder / "source"),
+        ]
         environment = {**os.environ, "SOURCE_DATE_EPOCH": epoch, "TZ": zone}
         subprocess.run(command, check=True, env=environment, umask=umask, stdout=subprocess.DEVNULL)
     finally:

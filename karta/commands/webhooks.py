@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from karta import database_choice, lifeline
 from karta.terminal import print_error, print_json
+from storage import error_reports
 
 if TYPE_CHECKING:
     from karta.terminal import Commands
@@ -49,4 +50,6 @@ def run(given: argparse.Namespace) -> None:
         else:
             print_error("ready")
 
-    main(AdminSettings.load(**overrides), on_ready=ready)
+    settings = AdminSettings.load(**overrides)
+    error_reports.begin(settings, "webhooks")
+    main(settings, on_ready=ready)

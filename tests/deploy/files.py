@@ -15,6 +15,8 @@ MASTER_KEYS = "1:" + "A" * 43 + "="
 STANDING_FOR_SECRETS = {
     "KARTA_DATABASE_URL": "postgresql://karta:x@db/karta",
     "KARTA_MASTER_KEYS": MASTER_KEYS,
+    "KARTA_STRIPE_API_KEY": "rk_" + "live_x",
+    "KARTA_STRIPE_WEBHOOK_SECRET": "whsec_x",
     "KARTA_SENTRY_DSN": "https://key@sentry.example.com/1",
 }
 
@@ -50,7 +52,9 @@ def environment_of(container: dict[str, Any]) -> dict[str, str]:
     for source in container.get("envFrom", []):
         found |= manifest("ConfigMap", source["configMapRef"]["name"])["data"]
     for one in container.get("env", []):
-        found[one["name"]] = one.get("value") or STANDING_FOR_SECRETS.get(one["name"], "a-secret")
+        found[one["name"]] = one.get("value") or STANDING_FOR_SECRETS.get(
+            one["name"], "a-secret-of-some-length"
+        )
     return found
 
 

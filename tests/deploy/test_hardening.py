@@ -41,7 +41,10 @@ def test_secrets_are_by_reference() -> None:
     assert [one["metadata"]["name"] for one in manifests() if one["kind"] == "Secret"] == []
     for _, container in CONTAINERS:
         for one in container.get("env", []):
-            if re.search(r"DATABASE_URL|MASTER_KEYS|SENTRY_DSN|(ANTHROPIC|OPENAI)_API_KEY", one["name"]):
+            if re.search(
+                r"DATABASE_URL|MASTER_KEYS|SENTRY_DSN|TOKEN|PASSWORD|STRIPE|(ANTHROPIC|OPENAI)_API_KEY",
+                one["name"],
+            ):
                 assert set(one) == {"name", "valueFrom"}
     text = (DEPLOY / "compose" / "compose.yaml").read_text()
     assert re.findall(r"(?:PASSWORD|_API_KEY|_KEYS|DSN): (?!\$\{|sk-simulated)\S+", text) == []
