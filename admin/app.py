@@ -130,6 +130,7 @@ def create_app(services: Services) -> QuartTrio:
     )
     services.attach(app.extensions)
     app.jinja_env.globals.update(
+        url_for=rendering.url_for,
         nonce=transport.nonce,
         form_token=web_session.form_token,
         current_user=web_session.current_user,

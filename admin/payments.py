@@ -71,6 +71,9 @@ class Payments(Protocol):
 
     async def open_top_up(self, visit: Visit, cents: int) -> PaymentPage: ...
 
+    async def read_page(self, session_id: str) -> PaymentPage | None:
+        """A payment page that was opened before, while it is open."""
+
     async def open_portal(self, customer_id: str, back_url: str) -> str:
         """The URL of Stripe's page where cards, tax ids and the subscription are changed."""
 

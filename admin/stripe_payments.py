@@ -121,6 +121,12 @@ class StripePayments:
             raise PaymentsRefused("that visit to the payment page is over")
         return PaymentPage(found["id"], self._require_page(found["url"]))
 
+    async def read_page(self, session_id: str) -> PaymentPage | None:
+        found = await self._read(lambda: self._client.checkout.sessions.retrieve(session_id))
+        if found is None or found.get("status") != "open" or not found.get("url"):
+            return None
+        return PaymentPage(session_id, self._require_page(found["url"]))
+
     async def open_portal(self, customer_id: str, back_url: str) -> str:
         params: Any = {"customer": customer_id, "return_url": back_url}
         found = await self._ask(lambda: self._client.billing_portal.sessions.create(params))

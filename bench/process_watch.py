@@ -15,11 +15,20 @@ _PROC = Path("/proc")
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return the CPU time that all threads of the processes have used; those that have ended count
     nothing."""
+    return _schedstat_seconds(pids, 0)
+
+
+def starved_seconds(pids: Iterable[int]) -> float:
+    """Return how long all threads of the processes could have run but others had the core."""
+    return _schedstat_seconds(pids, 1)
+
+
+def _schedstat_seconds(pids: Iterable[int], field: int) -> float:
     nanoseconds = 0
     for pid in pids:
         for task in (_PROC / str(pid) / "task").glob("*/schedstat"):
             try:
-                nanoseconds += int(task.read_text().split()[0])
+                nanoseconds += int(task.read_text().split()[field])
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return nanoseconds / 1e9

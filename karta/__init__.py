@@ -14,6 +14,7 @@ database, calls one function of `storage` (or starts one program), and prints wh
 - `postgres_binaries`, `embedded_postgres`, `keeper`, `scram`: the PostgreSQL of `karta up`.
 - `provision`: the first run's owner, organization and keys.
 - `children`: the programs `karta up` runs, and what each is given.
+- `admin_processes`: several processes of the admin pages on one port.
 - `up`: puts those together; `welcome` prints the friendly block.
 - `diagnosis`, `database_checks`: what `karta doctor` finds out.
 """

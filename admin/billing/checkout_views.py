@@ -7,6 +7,7 @@ fresh proof, and is throttled by address and by organization.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from uuid import UUID, uuid4
@@ -54,7 +55,12 @@ async def show(org_id: UUID) -> ResponseReturnValue:
 async def subscribe(org_id: UUID) -> ResponseReturnValue:
     payments = _require(lambda found: found.sells_pro)
     seats = max(1, len(await select_members(services().db, org_id)))
-    return await _visit(org_id, None, lambda visit: payments.open_subscription(visit, seats))
+
+    async def open_page(visit: Visit) -> PaymentPage:
+        # Stripe holds a key to what was asked with it, and by now there may be another number of members.
+        return await payments.open_subscription(visit._replace(key=f"{visit.key}-{seats}"), seats)
+
+    return await _visit(org_id, None, open_page)
 
 
 @blueprint.post("/organizations/<uuid:org_id>/payments/top-up")
@@ -133,7 +139,13 @@ async def _visit(
         checkout = await begin_checkout(db, actor, org_id, attempt, top_up_cents=top_up_cents)
         if checkout.state is not CheckoutState.OPEN:
             return see(_return_path(checkout))
-        page = await open_page(_describe(checkout, customer_id))
+        if checkout.session_id is None:
+            page = await open_page(_describe(checkout, customer_id))
+        else:
+            known = await services().payments.read_page(checkout.session_id)
+            if known is None:
+                return see(_return_path(checkout))
+            page = known
     except Conflict:
         return see(url_for("payments.show", org_id=org_id))
     except PaymentsError as error:
@@ -168,7 +180,11 @@ async def _ensure_customer(org_id: UUID) -> str:
     if row.customer_id is not None:
         return row.customer_id
     name = authorization.current_membership().organization.name
-    made = await services().payments.create_customer(org_id, name, user.email, row.idempotency_key)
+    # Whoever tries again after a failure may be somebody else: Stripe holds a key to what was asked with it.
+    told = hashlib.sha256(f"{name}\0{user.email}".encode()).hexdigest()[:16]
+    made = await services().payments.create_customer(
+        org_id, name, user.email, f"{row.idempotency_key}-{told}"
+    )
     return await keep_customer(db, web_session.actor(user.user_id), row, made)
 
 

@@ -44,10 +44,10 @@ from storage.webhook_log import switch_off_failing
 from storage.webhook_schedule import GONE, decide
 from storage.webhooks import select_secrets
 
-CONCURRENT_MAX = 64
+CONCURRENT_MAX = 128
 OF_ENDPOINT_MAX = 16
-"""A slow receiver keeps a quarter of a worker at most."""
-CLAIM_MAX = 32
+"""A slow receiver keeps an eighth of a worker at most."""
+CLAIM_MAX = 64
 """At once: their secrets are opened, and their leases run, from then on."""
 IDLE_SECONDS = 1.0
 """Between looks for work when there was none."""

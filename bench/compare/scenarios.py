@@ -146,10 +146,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return [self._point(axis, value) for value in values]
 
     def _point(self, axis: str, value: float) -> "Scenario":
+        # Whole numbers in full: "1e+07 bytes" is nobody's way to say it.
+        short, told = (f"{value:.0f}", f"{value:,.0f}") if value == int(value) else (f"{value:g}",) * 2
         changes: dict[str, Any] = {
             axis: value if axis in ("rate", "pace_ms") else int(value),
-            "name": f"{self.name}@{value:g}",
-            "title": f"{self.title or self.name}, {axis.replace('_', ' ')} {value:,g}",
+            "name": f"{self.name}@{short}",
+            "title": f"{self.title or self.name}, {axis.replace('_', ' ')} {told}",
             "family": self.name,
             "axis": axis,
             "at": float(value),

@@ -10,6 +10,7 @@ measured later.
 
 import datetime
 import random
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -33,7 +34,7 @@ from bench.load.plan import Expectation, LoadPlan, Question
 from bench.load.run import LoadFailed, LoadResult, run_load, streams_held
 from bench.load.summary import Summary, summarize
 from bench.process_watch import resident_bytes
-from bench.targets.base import PLACEHOLDER_KEY, Target, TargetUnavailable
+from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, Target, TargetUnavailable
 
 _WARM_UP_SECONDS = 0.3
 # How long memory may settle after the last stream has begun.
@@ -68,6 +69,8 @@ class Session:
         self._random = random.Random(options.seed)
         self._targets: dict[str, Target] = {}
         self._providers: dict[bool, Provider] = {}
+        self._given_up: set[tuple[str, str]] = set()
+        self._too_much: Counter[tuple[str, str]] = Counter()
         self._learnt: dict[tuple[Question, bool], Expectation] = {}
 
     async def run(self, targets: Sequence[Target]) -> Comparison:
@@ -92,8 +95,17 @@ class Session:
             await self._probe_all(arms)
             for number in range(1, seen.options.rounds + 1):
                 await self._round(arms, number)
+        self._tell_overload()
         seen.broken += [] if seen.options.smoke else verdicts.merged(seen)
         return seen
+
+    def _tell_overload(self) -> None:
+        """Tell the least rate that was too much for an arm in most rounds."""
+        for scenario in self.seen.scenarios:
+            for arm in self.seen.started:
+                if self._too_much[scenario.name, arm] > self.seen.options.rounds / 2:
+                    worst = self.seen.overloaded.setdefault(scenario.family or scenario.name, {})
+                    worst[arm] = min(scenario.rate, worst.get(arm, scenario.rate))
 
     async def _find_providers(self, stack: AsyncExitStack) -> None:
         options = self.seen.options
@@ -162,6 +174,7 @@ class Session:
 
     async def _probe_all(self, arms: Arms) -> None:
         """Ask every question once of every arm; who does not answer it right is out of the scenario."""
+        tried: dict[tuple[str, Variant, Question], str | None] = {}
         for scenario in self.seen.scenarios:
             for target in self._takers(scenario):
                 running = arms.running.get((target.name, variant_of(scenario)))
@@ -170,19 +183,31 @@ class Session:
                 self._listener.say(f"trying {target.name}: {scenario.title or scenario.name}")
                 question = self._question(target, scenario)
                 learnt = await self._learn(scenario, question)
-                try:
-                    found = await ask_once(
-                        running.base_url,
-                        question,
-                        running.keys[0],
-                        headers=running.headers,
-                        ca_file=running.ca_file,
-                    )
-                except LearnFailed as error:
-                    self._decline(scenario, target, str(error))
-                    continue
-                if target.check == "text" and learnt is not None and found.text_crc32 != learnt.text_crc32:
-                    self._decline(scenario, target, "its answer says something else than the provider's")
+                # The points of a sweep mostly ask the same.
+                asked = target.name, variant_of(scenario), question
+                if asked not in tried:
+                    tried[asked] = await self._try(target, running, question, learnt)
+                if (why := tried[asked]) is not None:
+                    self._decline(scenario, target, why)
+
+    @staticmethod
+    async def _try(
+        target: Target, running: RunningTarget, question: Question, learnt: Expectation | None
+    ) -> str | None:
+        """Ask a question once; return what is wrong with the answer, None for nothing."""
+        try:
+            found = await ask_once(
+                running.base_url,
+                question,
+                running.keys[0],
+                headers=running.headers,
+                ca_file=running.ca_file,
+            )
+        except LearnFailed as error:
+            return str(error)
+        if target.check == "text" and learnt is not None and found.text_crc32 != learnt.text_crc32:
+            return "its answer says something else than the provider's"
+        return None
 
     def _decline(self, scenario: Scenario, target: Target, why: str) -> None:
         self.seen.declined.setdefault(scenario.name, {})[target.name] = why
@@ -193,6 +218,7 @@ class Session:
 
     async def _round(self, arms: Arms, number: int) -> None:
         options = self.seen.options
+        self._given_up.clear()
         for scenario in self.seen.scenarios:
             if scenario.idle:
                 continue
@@ -212,8 +238,9 @@ class Session:
                 self._listener.stepped()
 
     async def _measure(self, arms: Arms, scenario: Scenario, target: Target) -> Summary | None:
-        too_much = self.seen.overloaded.get(scenario.family, {}).get(target.name)
-        if too_much is not None and scenario.rate > too_much:
+        if (scenario.family, target.name) in self._given_up:
+            # The lower rate was too much in this round already.
+            self._too_much[scenario.name, target.name] += 1
             return None
         running = arms.running[target.name, variant_of(scenario)]
         question = self._question(target, scenario)
@@ -256,8 +283,9 @@ class Session:
         asked = await provider.requests_seen() - before
         summary, *others = [summarize(result) for result in results]
         if scenario.loop == "open" and self._is_too_much(summary):
-            worst = self.seen.overloaded.setdefault(scenario.family or scenario.name, {})
-            worst[target.name] = min(scenario.rate, worst.get(target.name, scenario.rate))
+            if scenario.family:
+                self._given_up.add((scenario.family, target.name))
+            self._too_much[scenario.name, target.name] += 1
             return None
         faults = [f"beside: {wrong}" for one in others if one.failures and (wrong := _wrong(one)) is not None]
         if (wrong := _wrong(summary)) is not None:

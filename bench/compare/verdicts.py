@@ -2,16 +2,21 @@
 
 Every answer is checked as it comes (`bench.load.answer`). Two things only show in sums: answers that nobody
 asked the provider for, and events of a paced stream that come together, because somebody had held them up.
-The latter is judged against the direct run of the same round, since a busy machine merges events, too; and a
-target whose core is busy all the time is not accused: it cannot keep up, which its other figures tell.
+The latter is judged against the direct runs of the same rounds, since a busy machine merges events, too. Not
+accused is a target whose core is busy all the time: it cannot keep up, which its other figures tell; nor one
+that waited for its core because other programs had it.
 """
+
+from statistics import median
 
 from bench.compare.comparison import Comparison
 from bench.load.answer import Failure
+from bench.load.summary import Summary
 
 # So much more of the events than in the direct run may come together with the one before.
-merged_share_max = 0.25
+merged_share_max = 0.2
 _SATURATED_SHARE = 0.9
+_STARVED_SHARE_MAX = 0.1
 _CEILING_ARM = "direct"
 
 
@@ -31,15 +36,20 @@ def merged(seen: Comparison) -> list[str]:
             continue
         by_arm = seen.rounds.get(scenario.name, {})
         for arm, summaries in by_arm.items():
-            pairs = zip(summaries, by_arm.get(_CEILING_ARM, []), strict=False)
-            for number, (summary, ceiling) in enumerate(pairs, 1):
-                if summary is None or ceiling is None or (summary.target_cpu_share or 0) >= _SATURATED_SHARE:
-                    continue
-                more = summary.merged_events_share - ceiling.merged_events_share
-                if more > merged_share_max:
-                    found.append(
-                        f"{arm}, {scenario.title or scenario.name}, round {number}: {Failure.MERGED}: "
-                        f"{summary.merged_events_share:.0%} of the events came together with the one before, "
-                        f"{ceiling.merged_events_share:.0%} without a target"
-                    )
+            pairs = [
+                (summary.merged_events_share, ceiling.merged_events_share)
+                for summary, ceiling in zip(summaries, by_arm.get(_CEILING_ARM, []), strict=False)
+                if summary and ceiling and _had_its_core(summary)
+            ]
+            if pairs and median(own - direct for own, direct in pairs) > merged_share_max:
+                own, direct = (median(share) for share in zip(*pairs, strict=True))
+                found.append(
+                    f"{arm}, {scenario.title or scenario.name}: {Failure.MERGED}: {own:.0%} of the events "
+                    f"came together with the one before, {direct:.0%} without a target"
+                )
     return found
+
+
+def _had_its_core(summary: Summary) -> bool:
+    busy, starved = summary.target_cpu_share or 0.0, summary.target_starved_share or 0.0
+    return busy < _SATURATED_SHARE and starved <= _STARVED_SHARE_MAX

@@ -12,7 +12,7 @@ from bench.load.plan import LoadPlan
 from bench.load.tally import Tally
 from bench.load.worker import Progress
 from bench.process import Child, child_process
-from bench.process_watch import cpu_seconds, resident_bytes
+from bench.process_watch import cpu_seconds, resident_bytes, starved_seconds
 
 WORKER = (sys.executable, "-m", "bench.load.worker")
 # How often the target's memory is looked at: some two hundred times a window, but not all the time.
@@ -30,7 +30,8 @@ class LoadResult:
     """The tally of all workers, and the target's CPU seconds and resident bytes over the same window.
 
     `target_cpu_seconds` is None if no process was watched, as for a URL on another machine.  `memory` are
-    the resident bytes over the window, as (second, bytes).
+    the resident bytes over the window, as (second, bytes); `target_starved_seconds`, how long the target
+    waited for a core that others had.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class LoadResult:
         target_cpu_seconds: float | None,
         target_resident_bytes: int | None,
         memory: Sequence[tuple[float, int]] = (),
+        target_starved_seconds: float | None = None,
     ) -> None:
         self.tally = tally
+        self.target_starved_seconds = target_starved_seconds
         self.memory = memory
         self.target_cpu_seconds = target_cpu_seconds
         self.target_resident_bytes = target_resident_bytes
@@ -106,20 +109,22 @@ async def run_load(
     with trio.fail_after(planned_seconds + overhead_seconds_max):
         async with _workers(plan, processes=processes, cpus=cpus, directory=directory) as workers:
             await _all_reach(workers, "open")
-            spent = cpu_seconds(watch)
+            spent, starved = cpu_seconds(watch), starved_seconds(watch)
             memory: list[tuple[float, int]] = []
             async with trio.open_nursery() as nursery:
                 if watch:
                     nursery.start_soon(_sample_memory, watch, plan.seconds, memory)
                 await _all_reach(workers, "closed")
                 nursery.cancel_scope.cancel()
-            spent = cpu_seconds(watch) - spent
+            spent, starved = cpu_seconds(watch) - spent, starved_seconds(watch) - starved
             resident = resident_bytes(watch)
             tally = Tally()
             for progress in await _all_reach(workers, "done"):
                 if progress.tally is not None:
                     tally.add(progress.tally)
-    return LoadResult(tally, spent if watch else None, resident if watch else None, memory)
+    return LoadResult(
+        tally, spent if watch else None, resident if watch else None, memory, starved if watch else None
+    )
 
 
 async def _sample_memory(watch: Sequence[int], seconds: float, into: list[tuple[float, int]]) -> None:

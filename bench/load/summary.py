@@ -62,6 +62,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     stalls: int = 0
     left: int = 0
     memory: list[tuple[float, int]] = []
+    target_starved_share: float | None = None
+    """Of the window, how long the target waited for a core that others had."""
 
     @property
     def ok(self) -> bool:
@@ -124,4 +126,7 @@ def summarize(result: LoadResult) -> Summary:
         stalls=tally.gaps.above(stall_ms * int(_NANOSECONDS_PER_MILLISECOND)),
         left=tally.left,
         memory=list(result.memory),
+        target_starved_share=None
+        if result.target_starved_seconds is None
+        else result.target_starved_seconds / seconds,
     )

@@ -209,7 +209,7 @@ class Page:
             arm for arm in self.arms if any(arm in self.seen.rounds.get(one.name, {}) for one in scenarios)
         ]
         for scenario in scenarios:
-            prefix = f"{scenario.at:,g}: " if scenario.family else ""
+            prefix = f"{scenario.at:,.12g}: " if scenario.family else ""
             for figure in figures_of(scenario):
                 cells = []
                 for arm in arms:

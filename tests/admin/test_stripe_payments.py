@@ -110,11 +110,15 @@ async def test_tax_ids_and_what_is_not_there(payments: StripePayments, desk: Des
 
 
 async def test_a_payment_page_is_made_once(payments: StripePayments, desk: Desk) -> None:
-    first = await payments.open_subscription(visit("cus_1"), 3)
-    assert await payments.open_subscription(visit("cus_1"), 3) == first
+    same = visit("cus_1")
+    first = await payments.open_subscription(same, 3)
+    assert await payments.open_subscription(same, 3) == first
     assert first.url.startswith(desk.origin)
     assert len(desk.sessions) == 1
+    assert await payments.read_page(first.session_id) == first
     session = desk.sessions[first.session_id]
+    with pytest.raises(PaymentsRefused, match="IdempotencyError"):
+        await payments.open_subscription(same, 4)
     assert (session["mode"], session["quantity"]) == ("subscription", "3")
     other = await payments.open_top_up(visit("cus_1", "k2"), 1000)
     assert desk.sessions[other.session_id]["amount_subtotal"] == 1000
@@ -128,6 +132,7 @@ async def test_a_top_up_with_its_refunds(payments: StripePayments, desk: Desk) -
     assert (read.state, read.paid_cents) == (CheckoutState.OPEN, 0)
     assert str(read.checkout_id) == session["client_reference_id"]
     session |= {"status": "complete", "payment_status": "paid", "payment_intent": "pi_1"}
+    assert await payments.read_page(page.session_id) is None
     desk.refunds += [
         {"id": "re_1", "object": "refund", "payment_intent": "pi_1", "amount": 300, "status": "succeeded"},
         {"id": "re_2", "object": "refund", "payment_intent": "pi_1", "amount": 200, "status": "failed"},

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from bench.compare.comparison import Comparison
-from bench.compare.figures import added, latency_p50
 from bench.compare.scenarios import CompareOptions, Scenario, Suite
 from bench.compare.session import Session
 from bench.load.answer import Failure
@@ -47,12 +46,11 @@ async def test_a_millisecond_of_sleep_is_seen(tmp_path: Path) -> None:
     assert summary is not None
     assert summary.latency_ms is not None
     assert summary.latency_ms.p50 >= 1.0
-    assert added(seen, "alone", "sleeps", latency_p50) > added(seen, "alone", "relay", latency_p50)
     [chart] = distribution_charts(seen, scenario)
-    slept = next(line for line in chart.lines if line.arm == "sleeps")
     # The fastest answers of each: what a busy machine adds to the others, it did not add to these.
-    assert slept.y[0] is not None
-    assert slept.y[0] >= 0.7
+    fastest = {line.arm: line.y[0] or 0.0 for line in chart.lines}
+    assert fastest["sleeps"] >= 0.7
+    assert fastest["relay"] < fastest["sleeps"]
     assert "added p50 ms" in report_html(seen)
 
 
@@ -64,8 +62,8 @@ async def test_one_frame_lost_in_ten_thousand_is_seen(tmp_path: Path) -> None:
 
 
 async def test_frames_that_are_held_and_joined_are_seen(tmp_path: Path) -> None:
-    scenario = Scenario(name="paced", stream=True, behaviour="tokens=12", pace_ms=40, connections=2)
-    seen = await compared("merges", scenario, tmp_path, 1.0)
+    scenario = Scenario(name="paced", stream=True, behaviour="tokens=30", pace_ms=25, connections=2)
+    seen = await compared("merges", scenario, tmp_path, 0.6)
     accused(seen, "merges", Failure.MERGED)
 
 

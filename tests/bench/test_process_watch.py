@@ -7,8 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import trio
+
 from bench.process import child_process
-from bench.process_watch import command_line, cpu_seconds, descendants, pin, resident_bytes
+from bench.process_watch import command_line, cpu_seconds, descendants, pin, resident_bytes, starved_seconds
 
 
 def dead_pid() -> int:
@@ -57,3 +59,19 @@ async def test_children_and_grandchildren_are_found_and_pinned(tmp_path: Path) -
         pin(below, [core])
         assert os.sched_getaffinity(below) == {core}
         os.kill(below, 15)
+
+
+async def test_who_shares_a_core_waits_for_it(tmp_path: Path) -> None:
+    argv = [
+        sys.executable,
+        "-c",
+        "import sys, select\nwhile not select.select([sys.stdin], [], [], 0)[0]: pass",
+    ]
+    core = sorted(os.sched_getaffinity(0))[:1]
+    spinning = child_process(argv, stderr_path=tmp_path / "one", cpus=core)
+    another = child_process(argv, stderr_path=tmp_path / "other", cpus=core)
+    async with spinning as one, another as other:
+        with trio.fail_after(30):
+            while starved_seconds([one.pid, other.pid]) < 0.05:
+                await trio.sleep(0.01)
+    assert starved_seconds([one.pid]) == 0

@@ -122,4 +122,4 @@ async def test_others_may_compare_as_well(admin_db: Database, used: Organization
 
 async def test_a_month_in_small(database_url: str) -> None:
     """What `tox -e reconcile` does with a million."""
-    await run_month(database_url, 3000, 500)
+    await run_month(database_url, 1500, 500)

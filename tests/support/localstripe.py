@@ -9,6 +9,7 @@ start of either is empty.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import re
@@ -120,8 +121,8 @@ class Desk:
         self.meter_events: dict[str, dict[str, str]] = {}
         """By identifier: each is counted once."""
         self.seen: list[tuple[str, str]] = []
-        self.keys: dict[str, Answer] = {}
-        """What was answered to each idempotency key."""
+        self.keys: dict[str, tuple[dict[str, str], Answer]] = {}
+        """What was asked with each idempotency key, and answered."""
         self.failing: list[int] = []
         """Statuses to answer next, instead of doing anything."""
         self.origin = ""
@@ -135,11 +136,15 @@ class Desk:
         if self.failing:
             return self.failing.pop(0), {"error": {"type": "api_error", "message": "as the test wishes"}}
         if key and key in self.keys:
-            return self.keys[key]
-        found = self._answer(method, path, query, form)
-        if found is not None and key and found[0] < 500:
-            self.keys[key] = found
-        return found
+            asked, found = self.keys[key]
+            if asked != form:
+                return 400, {"error": {"type": "idempotency_error", "message": "with other parameters"}}
+            return found
+        made = self._answer(method, path, query, form)
+        if made is not None and key and made[0] < 500:
+            # As it was then: what became of the object since is not told again.
+            self.keys[key] = (form, copy.deepcopy(made))
+        return made
 
     def _answer(self, method: str, path: str, query: dict[str, str], form: dict[str, str]) -> Answer | None:
         if path == "/v1/checkout/sessions":

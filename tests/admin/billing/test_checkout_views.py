@@ -16,10 +16,11 @@ from admin.throttle import CHECKOUT_ORGANIZATION
 from storage.audit import Event, select_audit_rows
 from storage.bridge import Database
 from storage.ledger import select_balance
-from storage.model import Plan
+from storage.model import Plan, Role
 from storage.organizations import select_organization, set_plan
+from storage.users import add_member, create_user
 from tests.admin.browsing import Visitor
-from tests.admin.conftest import ACTOR, Person, make_stale
+from tests.admin.conftest import ACTOR, Person, make_stale, password_digest
 from tests.support.localstripe import API_KEY, Desk, buy, call, hook_up, pay, tell
 
 PATIENCE_SECONDS = 30
@@ -66,7 +67,12 @@ async def test_from_free_to_pro_and_back(
     location = await begin(member, free, "subscribe")
     assert location.startswith(f"{desk.origin}/c/pay/")
     session_id = location.rpartition("/")[2]
-    assert await begin(member, free, "subscribe") == location  # two tabs are one purchase
+    # Two tabs are one purchase, also when somebody joined in between.
+    another = await create_user(admin_db, ACTOR, email="bo@example.com", password_digest=password_digest())
+    await add_member(admin_db, ACTOR, org_id, another.user_id, Role.DEVELOPER)
+    assert await begin(member, free, "subscribe") == location
+    assert len(desk.sessions) == 1
+    await admin_db.execute("DELETE FROM memberships WHERE user_id = $1", another.user_id)
     back = desk.sessions[session_id]["success_url"].removeprefix(member.url)
     waiting = (await member.get(back)).text
     assert "Waiting for Stripe" in waiting

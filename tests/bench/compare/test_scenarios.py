@@ -37,6 +37,8 @@ def test_a_sweep_is_a_point_for_each_value() -> None:
     ]
     assert points[0].title == "by load, rate 50"
     assert Scenario(name="one").points() == [Scenario(name="one")]
+    [large] = Scenario(name="b", sweep={"answer_bytes": [10_000_000]}).points()
+    assert (large.name, large.title) == ("b@10000000", "b, answer bytes 10,000,000")
     [point] = Scenario(name="n", sweep={"connections": [4]}).points()
     assert point.connections == 4
     assert isinstance(point.connections, int)

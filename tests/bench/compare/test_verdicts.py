@@ -7,9 +7,12 @@ from bench.load.summary import Summary
 from tests.bench.compare.seen import comparison, summary
 
 
-def paced(share: float, cpu_share: float | None = None) -> Summary:
+def paced(share: float, cpu_share: float | None = None, starved: float | None = None) -> Summary:
     return msgspec.structs.replace(
-        summary(rate=10, events=True), merged_events_share=share, target_cpu_share=cpu_share
+        summary(rate=10, events=True),
+        merged_events_share=share,
+        target_cpu_share=cpu_share,
+        target_starved_share=starved,
     )
 
 
@@ -19,19 +22,21 @@ def test_more_answers_than_questions_are_told() -> None:
     assert unasked(10, 7) == ["3 unasked: 10 answers, and 7 at the provider"]
 
 
-def test_joined_events_are_told_against_the_direct_run_of_the_round() -> None:
+def test_joined_events_are_told_against_the_direct_runs_of_the_rounds() -> None:
     seen = comparison(
         {
             "paced": {
-                "direct": [paced(0.1), paced(0.5), None],
+                "direct": [paced(0.1), paced(0.5), paced(0.1)],
                 "relay": [paced(0.2), paced(0.6), paced(0.9)],
-                "joiner": [paced(0.5), paced(0.55), paced(0.9)],
+                "joiner": [paced(0.5, 0.1), paced(0.55), paced(0.5)],
                 "busy": [paced(0.9, 0.95), None, None],
+                "starved": [paced(0.9, 0.1, starved=0.5), None, None],
             }
         }
     )
-    [told] = merged(seen)
-    assert told.startswith("joiner, paced, round 1: merged: 50% of the events")
+    assert merged(seen) == [
+        "joiner, paced: merged: 50% of the events came together with the one before, 10% without a target"
+    ]
 
 
 def test_only_paced_streams_are_judged() -> None:
