@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any
 
@@ -52,7 +53,10 @@ from admin.usage import views as usage
 from admin.webhooks import log as webhook_log
 from admin.webhooks import views as webhooks
 from storage.errors import DatabaseUnavailable, PlanRefused
+from storage.fault_place import describe
 from storage.plan_terms import allows as plan_allows
+
+_log = logging.getLogger("karta.admin")
 
 FORM_BYTES_MAX = 64 * 1024
 """The largest form is a sign-in with the longest password, percent-encoded: about 15 KiB."""
@@ -107,9 +111,11 @@ class _App(QuartTrio):
     jinja_environment = rendering.Environment  # type: ignore[assignment]
 
     def log_exception(self, exception_info: ExceptionInfo) -> None:
-        super().log_exception(exception_info)
-        if exception_info[1] is not None:
-            faults.report(exception_info[1])
+        # Quart's own words would be the path, which may hold a link's token, and the exception's message.
+        error = exception_info[1]
+        if error is not None:
+            _log.error("%s %s failed: %s", request.method, request.endpoint, describe(error))
+            faults.report(error)
 
     async def handle_user_exception(
         self, error: Exception | BaseExceptionGroup

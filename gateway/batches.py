@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from gateway.ended import Ended
-from gateway.fault import describe
+from storage.fault_place import describe
 
 QUEUE_MAX: Final = 20_000
 BATCH_MAX: Final = 500

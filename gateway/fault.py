@@ -6,12 +6,11 @@ Its message may quote a request, a key or a row, and logs go to places where non
 
 from __future__ import annotations
 
-import traceback
 from logging import Logger
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from storage import error_reports
+from storage.fault_place import describe
 
 if TYPE_CHECKING:
     from gateway.authorize import Grant
@@ -40,16 +39,3 @@ def tell(
         "endpoint": grant.request.operation.path,
     }
     error_reports.report(error, tags, user=key.key_id)
-
-
-def describe(error: BaseException) -> str:
-    """Kind and place of an exception, or of each of a group."""
-    if isinstance(error, BaseExceptionGroup):
-        return "; ".join(describe(one) for one in error.exceptions)
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
-        return type(error).__name__
-    # The last frame of ours says more than one deep in a library.
-    own = [frame for frame in frames if Path(frame.filename).parent == Path(__file__).parent]
-    frame = (own or frames)[-1]
-    return f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"

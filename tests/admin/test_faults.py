@@ -26,7 +26,7 @@ class Told:
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> Told:
     def fail() -> None:
-        raise ZeroDivisionError
+        raise ZeroDivisionError("planted")
 
     monkeypatch.setattr(views, "services", fail)
     return Told(monkeypatch)
@@ -42,6 +42,17 @@ async def test_it_is_told_whose_request_it_was(told: Told, database_url: str, pe
     assert tags.pop("endpoint").startswith("usage.")
     assert tags == {"place": "karta.admin", "organization": str(person.organization.org_id), "role": "owner"}
     assert told.transactions == []
+
+
+async def test_the_log_has_neither_the_address_nor_the_message(
+    told: Told, visitor: Visitor, person: Person, caplog: pytest.LogCaptureFixture
+) -> None:
+    await visitor.sign_in(person.email, person.password)
+    await visitor.get(f"/organizations/{person.organization.org_id}/usage?token=planted")
+    assert len(told.reports) == 1
+    assert "GET usage.show failed: ZeroDivisionError at test_faults.py:" in caplog.text
+    assert "planted" not in caplog.text
+    assert str(person.organization.org_id) not in caplog.text
 
 
 async def test_what_is_expected_is_no_fault(told: Told, database_url: str, person: Person) -> None:
