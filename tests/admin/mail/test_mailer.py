@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -172,29 +173,18 @@ async def test_with_a_third_of_all_calls_failing_none_is_lost_and_none_sent_twic
     monkeypatch.setattr(mailing, "BATCH_MESSAGES_MAX", 5)
     ids = await write(admin_db, *(reset(f"{number}@example.com") for number in range(60)))
     server.failing_share = 0.3
-    async with trio.open_nursery() as nursery:
-        for _ in range(3):
-            nursery.start_soon(drain, admin_db, owner_db_guard(owner_db), server)
+    async with contextlib.AsyncExitStack() as stack:
+        mailers = [await stack.enter_async_context(mailing_by(admin_db, server)) for _ in range(3)]
+        for _ in range(500):
+            async with trio.open_nursery() as nursery:
+                for mailer in mailers:
+                    nursery.start_soon(mailer.do_round)
+            # Nobody is at work any more: what is claimed now has an unknown end.
+            await make_due(owner_db)
+            if not await owner_db.fetch_value("SELECT count(*) FROM outbox WHERE ended_at IS NULL"):
+                break
     assert [len(server.of(message_id)) for message_id in ids] == [1] * 60
-    assert len(server.calls) > 40
-
-
-def owner_db_guard(owner_db: Database) -> Any:
-    """Waits run out, but no claim that somebody still works under."""
-
-    class Guard:
-        async def fetch_value(self, sql: str) -> Any:
-            return await owner_db.fetch_value(sql)
-
-        async def execute(self, _sql: str) -> None:
-            await owner_db.execute("UPDATE outbox SET due_at = now() WHERE state = 'waiting'")
-            await owner_db.execute(
-                "UPDATE outbox SET due_at = now()"
-                " WHERE state = 'sending' AND due_at < now() + make_interval(secs => $1)",
-                mailing.LEASE_SECONDS - 2,
-            )
-
-    return Guard()
+    assert len(server.calls) > 12, "as many as it takes where nothing fails"
 
 
 async def test_what_is_suppressed_is_not_even_tried(
