@@ -50,7 +50,7 @@ async def test_the_log_has_neither_the_address_nor_the_message(
     await visitor.sign_in(person.email, person.password)
     await visitor.get(f"/organizations/{person.organization.org_id}/usage?token=planted")
     assert len(told.reports) == 1
-    assert "GET usage.show failed: ZeroDivisionError at test_faults.py:" in caplog.text
+    assert "GET usage.show failed: ZeroDivisionError at views.py:" in caplog.text
     assert "planted" not in caplog.text
     assert str(person.organization.org_id) not in caplog.text
 
