@@ -319,10 +319,10 @@ class Exchange:
         """A fault of Karta's own at the very end costs this connection: whoever called, an event or the
         watchdog, serves all the others too.
         """
-        request_id = self.metering.request_id
-        tell(_log, fault, "request %s failed at its end", request_id, request_id=request_id, grant=self.grant)
         self.connection.abort()
         self.connection.finish()
+        request_id = self.metering.request_id
+        tell(_log, fault, "request %s failed at its end", request_id, request_id=request_id, grant=self.grant)
 
     def _tell_cut(self, error: UpstreamBroken | Overdue | Cut) -> None:
         """The head is out and the rest will not come: say so in the stream where that can be read, then end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -74,7 +75,8 @@ class Case:
         reader = RequestReader()
         reader.feed(post("kt_live_x"))
         request = recognise(reader.ready[0], OPERATIONS, Limits())
-        grant = Grant(cast(Any, None), request, cast(Any, Provider()), CredentialKind.PLATFORM, None)
+        caller = SimpleNamespace(key=SimpleNamespace(org_id="an organization", key_id="a key"))
+        grant = Grant(cast(Any, caller), request, cast(Any, Provider()), CredentialKind.PLATFORM, None)
         self.exchange = Exchange(
             connection,
             upstream,
