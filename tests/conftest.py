@@ -20,18 +20,20 @@ from tests.support.tenant import tenant_template as tenant_template
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
 
-# What is tested there hangs on programs, browsers and bytes, not on Python's version.
-_ONE_PYTHON = {"admin", "bench", "deploy", "docs", "faults", "fuzz", "karta", "reach"}
-# Of the SDKs' tests those that tell most of the gateway's own ways run on each.
-_EACH_PYTHON_SDK = {"test_bytes.py", "test_anthropic_messages.py", "test_openai_text.py"}
-# Of the gateway's those about money, files and the database: arithmetic, and what other programs do.
-_ONE_PYTHON_GATEWAY = tuple(
-    f"test_{subject}"
-    for subject in (
-        *("admission", "price", "quota", "refill", "scope", "ship", "slot"),
-        *("snapshot", "spool", "tries", "usage"),
-    )
-)
+# What is tested on each Python: whatever touches the interpreter or the system by it (sockets, tasks, memory,
+# TLS), and enough of the rest to see that it runs. All else hangs on programs, browsers, sums and bytes.
+_EACH_PYTHON = {
+    "admin": {"app", "server"},
+    "gateway": {
+        *("accept", "connection", "decrypt", "exchange", "forward", "forward_pressure", "lane"),
+        *("lane_answers", "left_alone", "pipeline", "process", "readiness", "socket_state"),
+        *("tls_transport", "wire", "worker"),
+    },
+    "karta": {"cli"},
+    # Of the SDKs' tests those that tell most of the gateway's own ways.
+    "sdk": {"bytes", "anthropic_messages", "openai_text"},
+    "storage": {"bridge", "errors", "key_format", "model", "passwords", "sealed_box", "sealing", "settings"},
+}
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -39,21 +41,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before `-m` chooses."""
     here = Path(__file__).parent
     for item in items:
-        folder = item.path.relative_to(here).parts[0]
-        if (
-            folder in _ONE_PYTHON
-            or (folder == "storage" and _is_about_sql(item))
-            or (folder == "sdk" and item.path.name not in _EACH_PYTHON_SDK)
-            or (folder == "gateway" and item.path.name.startswith(_ONE_PYTHON_GATEWAY))
-        ):
+        path = item.path.relative_to(here)
+        if path.stem.removeprefix("test_") not in _EACH_PYTHON.get(path.parts[0], set()):
             item.add_marker("one_python")
-
-
-def _is_about_sql(item: pytest.Item) -> bool:
-    """What Postgres does is the same for each Python; the bridge to it is tried with each."""
-    asked_for: list[str] = getattr(item, "fixturenames", [])
-    about = "postgres_server" in asked_for or item.path.name.startswith("test_audit")
-    return about and not item.path.name.startswith("test_bridge")
 
 
 @pytest.fixture

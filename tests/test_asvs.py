@@ -7,10 +7,6 @@ import re
 from functools import cache
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.one_python
-
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "docs" / "reference" / "asvs.md"
 # Of each section of ASVS 5.0.0 the last requirement of levels 1 and 2; those of level 3 stand behind.

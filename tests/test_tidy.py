@@ -14,8 +14,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.one_python
-
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("karta", "bench", "gateway", "admin", "storage")
 FILE_LINES_MAX = 400

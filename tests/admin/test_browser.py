@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support import expected_conditions as expect
@@ -10,8 +9,6 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.browser import Browser
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 PATIENCE_SECONDS = 20
 

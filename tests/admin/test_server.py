@@ -56,7 +56,6 @@ def test_a_taken_port_is_an_os_error() -> None:
         listen(Bind("127.0.0.1", listener.getsockname()[1]))
 
 
-@pytest.mark.one_python
 def test_a_client_that_does_not_read_cannot_keep_it_alive(database_url: str) -> None:
     assert GRACE_SECONDS < STOP_SECONDS_MAX
     environment = {**os.environ, "KARTA_DATABASE_URL": database_url, "KARTA_ADMIN_BIND": "127.0.0.1:0"}

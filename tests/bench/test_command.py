@@ -9,8 +9,6 @@ import pytest
 from bench.command import main, parser, plan_from
 from tests.bench.scripted_server import scripted_server, unary
 
-pytestmark = pytest.mark.one_python
-
 
 def parsed(*arguments: str) -> argparse.Namespace:
     return parser().parse_args(arguments)

@@ -5,8 +5,6 @@ Beside each liar an honest relay is in the same comparison, which must come out 
 
 from pathlib import Path
 
-import pytest
-
 from bench.compare.comparison import Comparison
 from bench.compare.scenarios import CompareOptions, Scenario, Suite
 from bench.compare.session import Session
@@ -15,8 +13,6 @@ from bench.report.charts import distribution_charts
 from bench.report.page import report_html
 from bench.targets.registry import TARGETS
 from tests.bench.dishonest import Lie, LyingTarget
-
-pytestmark = pytest.mark.one_python
 
 
 async def compared(lie: Lie, scenario: Scenario, folder: Path, seconds: float) -> Comparison:

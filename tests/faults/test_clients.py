@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import pytest
 import trio
 
 from tests.faults.arena import Arena, arena, now, only_in_full, scaled
@@ -19,8 +18,6 @@ from tests.gateway.test_accept import LEAVES, Leave
 from tests.support.gateway import POLL_SECONDS
 from tests.support.raw_client import RawClient
 from tests.support.requests import BODY, post
-
-pytestmark = pytest.mark.one_python
 
 EACH = scaled(67, 1)
 """Times each way to leave at each moment: in full about a thousand."""

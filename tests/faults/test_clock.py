@@ -10,7 +10,6 @@ import struct
 import time
 from pathlib import Path
 
-import pytest
 import trio
 
 from storage.api_keys import mint_key
@@ -20,8 +19,6 @@ from storage.model import LimitKind, Mode, Period
 from tests.faults.arena import Arena, arena, only_in_full, scaled
 from tests.faults.conftest import Table
 from tests.gateway.conftest import ACTOR, Tenant
-
-pytestmark = pytest.mark.one_python
 
 HERE = Path(__file__).parent
 HOUR = 3600.0

@@ -28,8 +28,6 @@ from tests.support.postgres import PostgresServer, run_in_own_trio, running_serv
 from tests.support.raw_client import RawClient
 from tests.support.requests import post
 
-pytestmark = pytest.mark.one_python
-
 STREAMS = scaled(100, 8)
 BACK_SECONDS_MAX = 30.0
 DATABASE = "karta_faults"

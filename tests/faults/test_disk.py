@@ -24,8 +24,6 @@ from tests.faults.test_database import DATABASE, Outage, complete, streaming
 from tests.gateway.conftest import ACTOR
 from tests.support.postgres import PostgresServer
 
-pytestmark = pytest.mark.one_python
-
 DISK = "320m"
 ACTS_MAX = 2000
 HEALED_SECONDS_MAX = scaled(30.0, 60.0)

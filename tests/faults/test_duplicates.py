@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
 import trio
 
 from storage.bridge import open_database
@@ -16,8 +15,6 @@ from tests.faults.arena import arena, scaled
 from tests.faults.conftest import Table
 from tests.gateway.conftest import Tenant
 from tests.storage.usage_records import usage
-
-pytestmark = pytest.mark.one_python
 
 TIMES = 20
 ROWS = scaled(500, 40)

@@ -11,7 +11,6 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import pytest
 import trio
 
 from storage.bridge import Database, open_database
@@ -25,8 +24,6 @@ from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, scripted_provider
 from tests.support.streams import ANTHROPIC
-
-pytestmark = pytest.mark.one_python
 
 GROWTH_BYTES_MAX = 32 * 1024 * 1024
 PACE_SECONDS = 0.02

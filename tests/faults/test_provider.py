@@ -25,8 +25,6 @@ from tests.faults.fault_proxy import (
 from tests.gateway.conftest import Tenant
 from tests.support.raw_client import RawClient
 
-pytestmark = pytest.mark.one_python
-
 CLOSED_SECONDS_MAX = scaled(0.25, 5.0)
 # How the two APIs end a stream that is whole.
 ENDS = {False: b"message_stop", True: b"[DONE]"}

@@ -9,15 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 import trio
 
 from tests.faults.arena import arena, scaled
 from tests.faults.conftest import Table
 from tests.gateway.conftest import Tenant
 from tests.support.gateway import POLL_SECONDS
-
-pytestmark = pytest.mark.one_python
 
 CPU_SHARE_MAX = 0.2
 _TICKS = os.sysconf("SC_CLK_TCK")

@@ -28,8 +28,6 @@ from tests.gateway.conftest import ACTOR
 from tests.support.postgres import running_server
 from tests.support.tokens import GARBAGE, forge, unknown
 
-pytestmark = pytest.mark.one_python
-
 SECONDS = float(os.environ.get("KARTA_TEST_SOAK_SECONDS", scaled("120", "6")))
 SEED = int(os.environ.get("KARTA_TEST_SEED", "7"))
 CLIENTS = scaled(24, 6)

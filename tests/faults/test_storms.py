@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import trio
 
 from tests.faults.arena import Arena, arena, only_in_full
@@ -16,8 +15,6 @@ from tests.reach import streams
 from tests.support.raw_client import RawClient
 from tests.support.requests import post
 from tests.support.tokens import forge, unknown
-
-pytestmark = pytest.mark.one_python
 
 ASKED = 400
 UNKNOWN_A_SECOND = 200

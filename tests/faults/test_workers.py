@@ -11,7 +11,6 @@ import json
 import signal
 from pathlib import Path
 
-import pytest
 import trio
 
 from storage.bridge import open_database
@@ -23,8 +22,6 @@ from tests.reach import handover
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.raw_client import RawClient
 from tests.support.requests import post
-
-pytestmark = pytest.mark.one_python
 
 STREAMS = 200
 STALLED = 5

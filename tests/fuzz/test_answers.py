@@ -8,7 +8,6 @@ import json
 import re
 from pathlib import Path
 
-import pytest
 import trio
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -19,8 +18,6 @@ from tests.fuzz.http import ReadAnswer, read_answers
 from tests.fuzz.mutations import ANSWER_MUTATIONS, mutated, pieces
 from tests.sdk.servers import Tenant
 from tests.support.scripted_provider import Line
-
-pytestmark = pytest.mark.one_python
 
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r]")
 _REASON = re.compile(rb"\A(HTTP/1\.[01] \d\d\d) [^\r\n]*")

@@ -18,8 +18,6 @@ from tests.fuzz.http import ReadAnswer, ReadRequest, read_answers, read_requests
 from tests.fuzz.mutations import REQUEST_MUTATIONS, mutated, pieces
 from tests.sdk.servers import Tenant
 
-pytestmark = pytest.mark.one_python
-
 BODY = b'{"model":"m","max_tokens":5,"messages":[{"role":"user","content":"hello"}]}'
 FORM = (
     b'--b\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\n'

@@ -8,7 +8,6 @@ import json
 import random
 from pathlib import Path
 
-import pytest
 import trio
 from hypothesis import strategies as st
 
@@ -17,8 +16,6 @@ from tests.fuzz.examples import for_examples
 from tests.fuzz.http import read_answers
 from tests.sdk.servers import Tenant
 from tests.support.scripted_provider import Line
-
-pytestmark = pytest.mark.one_python
 
 CLIENTS = 6
 REQUESTS_EACH = 3

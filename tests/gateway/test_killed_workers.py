@@ -13,7 +13,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
 import trio
 
 from storage.api_keys import mint_key
@@ -24,8 +23,6 @@ from storage.prices import set_price_override
 from tests.bench.sim.process import SimProcess, running_sim
 from tests.gateway.conftest import ACTOR, Tenant
 from tests.gateway.killed_load import OUTPUT_TOKENS_MAX, End, Load, Sent, Workers, two_workers
-
-pytestmark = pytest.mark.one_python
 
 REQUESTS = int(os.environ.get("KARTA_TEST_KILLED_REQUESTS", "3000"))
 SEED = int(os.environ.get("KARTA_TEST_SEED", "7"))

@@ -15,8 +15,6 @@ from tests.support.otlp_sink import Sink, attributes, otlp_sink
 from tests.support.requests import ANSWER, get, post
 from tests.support.scripted_provider import answering
 
-pytestmark = pytest.mark.one_python
-
 SERVER, CLIENT = 2, 3
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

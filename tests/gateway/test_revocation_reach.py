@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 
-import pytest
 import trio
 
 from storage.api_keys import revoke_key
@@ -29,8 +28,6 @@ from tests.support.supervised_gateway import (
     patiently,
     supervised_gateway,
 )
-
-pytestmark = pytest.mark.one_python
 
 REVOCATIONS = int(os.environ.get("KARTA_TEST_REVOCATIONS", "3"))
 CLIENTS = 8

@@ -32,8 +32,6 @@ from tests.support.supervised_gateway import (
     supervised_gateway,
 )
 
-pytestmark = pytest.mark.one_python
-
 # Each is a quarter of a second of bcrypt; the figures of docs/decisions/0050 are of 50 keys and 4 workers.
 KEYS = int(os.environ.get("KARTA_TEST_SHARED_KEYS", "6"))
 WORKERS = int(os.environ.get("KARTA_TEST_WORKERS", "3"))

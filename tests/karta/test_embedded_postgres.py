@@ -19,8 +19,6 @@ from storage.bridge import open_database
 from storage.errors import StorageError
 from storage.migrate import migrate
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture
 def data_dir(tmp_path: Path) -> DataDir:

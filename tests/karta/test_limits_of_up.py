@@ -12,8 +12,6 @@ import pytest
 from tests.karta.conftest import Document, Karta
 from tests.karta.processes import Up, wait_until
 
-pytestmark = pytest.mark.one_python
-
 # Of a known price; it may cost two cents at most, and costs far less.
 BODY = {
     "model": "claude-sonnet-4-5",

@@ -27,8 +27,6 @@ from tests.karta.processes import Up, children_of, free_port, has_orphans, reque
 from tests.support import gateway_process
 from tests.support.postgres import PostgresServer
 
-pytestmark = pytest.mark.one_python
-
 CHECKOUT = Path(__file__).parent.parent.parent
 FIELDS = {
     "gateway_url",

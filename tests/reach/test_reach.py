@@ -14,8 +14,6 @@ from tests.gateway.conftest import Tenant
 from tests.reach import export, flood, handover, pages, soak, streams
 from tests.support.postgres import PostgresServer
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.mark.parametrize(
     ("program", "arguments"),

@@ -15,7 +15,7 @@ from tests.sdk.clients import CURRENT, EARLIER, claude, gpt, with_async_claude, 
 from tests.sdk.compare import Side, Sides
 from tests.sdk.plain import plain, plain_async
 
-pytestmark = [pytest.mark.one_python, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 PLAIN_TEXT = "id-1"
 ODD_TEXT = "a/b c%25d?e#f&g=h+i~j"

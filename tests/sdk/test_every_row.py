@@ -15,8 +15,6 @@ from tests.sdk.compare import Answer, Side, Sides
 from tests.sdk.table import Sent
 from tests.sdk.wire import RawAnswer, RawClient
 
-pytestmark = pytest.mark.one_python
-
 PIPELINED = 8
 
 rows = pytest.mark.parametrize(

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
 from selenium.webdriver.common.by import By
 
 from tests.admin.browser import Browser
 from tests.admin.test_browser import wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 PASSWORD = "correct horse battery staple"
 NEW_PASSWORD = "another unlikely sentence"

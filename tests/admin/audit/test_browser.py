@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from selenium.webdriver.common.by import By
 
 from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 
 def test_the_log_is_read_searched_and_proved(browser: Browser, up: Up) -> None:

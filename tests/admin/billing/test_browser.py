@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import pytest
 from selenium.webdriver.common.by import By
 
 from storage import ledger
@@ -20,7 +19,6 @@ from tests.karta.processes import Up
 from tests.storage.usage_records import usage
 from tests.support.postgres import run_in_own_trio
 
-pytestmark = pytest.mark.one_python
 DOLLAR = 10**12
 
 

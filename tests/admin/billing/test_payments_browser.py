@@ -16,8 +16,6 @@ from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organiz
 from tests.karta.processes import Up
 from tests.support.localstripe import API_KEY, METER, PRICE, SECRET, Desk, buy, pay, running_desk
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture(scope="module")
 def till(localstripe: str) -> Iterator[Desk]:

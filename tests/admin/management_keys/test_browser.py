@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import httpx
-import pytest
 from selenium.webdriver.common.by import By
 
 from tests.admin.accounts.test_browser import fill
@@ -11,8 +10,6 @@ from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 
 def test_a_key_from_first_to_last(browser: Browser, up: Up) -> None:

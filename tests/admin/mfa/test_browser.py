@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyotp
-import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
 from selenium.webdriver.support.wait import WebDriverWait
@@ -16,8 +15,6 @@ from tests.admin.accounts.test_browser import fill
 from tests.admin.browser import Browser
 from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from selenium.webdriver.common.by import By
 
 from tests.admin.accounts.test_browser import PASSWORD, fill, follow_newest_link
@@ -10,8 +9,6 @@ from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, sign_out, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 
 def test_an_organization_from_first_to_last(browser: Browser, up: Up) -> None:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
@@ -16,8 +15,6 @@ from tests.admin.keys.test_browser import ask
 from tests.admin.mfa.test_browser import authenticator, press, wait_for_text
 from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 
 def test_an_operator_from_first_to_last(browser: Browser, up: Up) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.admin.browser import Browser
 from tests.admin.test_browser import wait_for_heading
 from tests.karta.commands.test_health import status
 from tests.karta.processes import Up, wait_until
-
-pytestmark = pytest.mark.one_python
 
 
 def test_the_status_pages(browser: Browser, up: Up) -> None:

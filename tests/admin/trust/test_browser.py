@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
@@ -10,8 +9,6 @@ from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import wait_for_heading
 from tests.karta.processes import Up
-
-pytestmark = pytest.mark.one_python
 
 HEADINGS = {
     "/security": "Security",

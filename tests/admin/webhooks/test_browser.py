@@ -15,8 +15,6 @@ from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading
 from tests.admin.webhooks.arena import NETWORKS
 from tests.karta.processes import Up, free_port
 
-pytestmark = pytest.mark.one_python
-
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:

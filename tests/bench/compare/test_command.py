@@ -11,8 +11,6 @@ from bench.compare.command import changes_from, exit_code, options_from, show, s
 from bench.targets.registry import targets_named
 from tests.bench.compare.seen import comparison, summary
 
-pytestmark = pytest.mark.one_python
-
 
 def parsed(*arguments: str) -> argparse.Namespace:
     return parser().parse_args(["compare", *arguments])

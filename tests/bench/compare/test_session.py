@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
-import pytest
 
 from bench.compare.comparison import Comparison
 from bench.compare.progress import Listener
@@ -23,8 +22,6 @@ from bench.targets.base import (
 from bench.targets.registry import TARGETS
 from bench.targets.url import URLTarget
 from tests.bench.scripted_server import chunk, events, scripted_server, stream_head
-
-pytestmark = pytest.mark.one_python
 
 IDLE = Scenario(name="idle", loop="hold", stream=True, behaviour="tokens=10,pace_ms=3600000", connections=20)
 
