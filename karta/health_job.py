@@ -79,6 +79,9 @@ async def take_samples(db: Database, targets: Targets, key: HealthKey | None) ->
         nursery.start_soon(add, "database", lambda: health_probes.probe_database(db))
         if targets.sends_mail:
             nursery.start_soon(add, "email", lambda: health_probes.probe_email(db))
+        nursery.start_soon(add, "webhooks", lambda: health_probes.probe_webhooks(db))
+        if targets.takes_payments:
+            nursery.start_soon(add, "payments", lambda: health_probes.probe_payments(db))
         for name, endpoint in targets.providers.items():
             nursery.start_soon(add, f"provider-{name}", partial(health_probes.probe_provider, endpoint))
     return sorted(samples, key=lambda sample: sample.component)

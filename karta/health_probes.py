@@ -30,6 +30,8 @@ MODEL = "claude-sim"
 USAGE_LATE_SECONDS, USAGE_LOST_SECONDS = 300, 1800
 """The job asks once a minute, and usage is shipped within seconds of it."""
 EMAIL_LATE_SECONDS, EMAIL_LOST_SECONDS = 900, 7200
+EVENTS_LATE_SECONDS, EVENTS_LOST_SECONDS = 300, 1800
+"""Of webhooks and of Stripe: both are taken up within seconds, as long as anybody does."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Targets:
     admin_url: str | None
     providers: Mapping[str, Endpoint] = field(default_factory=dict)
     sends_mail: bool = False
+    takes_payments: bool = False
 
 
 async def look(component: str, probe: Callable[[], Awaitable[State]]) -> Sample:
@@ -134,6 +137,22 @@ async def probe_email(db: Database) -> State:
     from storage.outbox import select_oldest_wait
 
     return by_age(await select_oldest_wait(db), EMAIL_LATE_SECONDS, EMAIL_LOST_SECONDS) or State.UP
+
+
+async def probe_webhooks(db: Database) -> State:
+    """Whether what happens is taken up to be sent. How receivers answer is their own."""
+    from storage.health import State
+    from storage.webhook_deliveries import select_oldest_unspread
+
+    return by_age(await select_oldest_unspread(db), EVENTS_LATE_SECONDS, EVENTS_LOST_SECONDS) or State.UP
+
+
+async def probe_payments(db: Database) -> State:
+    """Whether what Stripe tells is read from it again, and put in."""
+    from storage.health import State
+    from storage.stripe_events import select_oldest_waiting
+
+    return by_age(await select_oldest_waiting(db), EVENTS_LATE_SECONDS, EVENTS_LOST_SECONDS) or State.UP
 
 
 async def probe_provider(endpoint: Endpoint) -> State:

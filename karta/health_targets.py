@@ -20,6 +20,7 @@ def load_targets(variables: Mapping[str, object]) -> Targets:
         providers=load_endpoints(variables, development=not production),
         # Without a token mail waits: in development for whoever opens its page, in production in vain.
         sends_mail=production or "KARTA_POSTMARK_TOKEN" in variables,
+        takes_payments="KARTA_STRIPE_API_KEY" in variables,
     )
 
 

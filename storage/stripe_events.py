@@ -195,3 +195,12 @@ async def clear_events(db: Queries) -> int:
 
 def _to_event(row: Record) -> KeptEvent:
     return KeptEvent(**{**dict(row), "object_kind": ObjectKind(row["object_kind"])})
+
+
+async def select_oldest_waiting(db: Queries) -> float | None:
+    """Seconds that the oldest event waits to be put in; None when none does. The dead wait for staff."""
+    seconds: float | None = await db.fetch_value(
+        "SELECT extract(epoch FROM now() - min(received_at))::float8 FROM stripe_events"
+        " WHERE state = 'waiting'"
+    )
+    return seconds

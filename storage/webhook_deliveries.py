@@ -294,3 +294,12 @@ async def sweep(db: Queries) -> int:
         SWEEP_ROWS_MAX,
     )
     return gone
+
+
+async def select_oldest_unspread(db: Queries) -> float | None:
+    """Seconds that the oldest event waits to become messages; None when none does."""
+    seconds: float | None = await db.fetch_value(
+        "SELECT extract(epoch FROM now() - min(created_at))::float8 FROM webhook_events"
+        " WHERE spread_at IS NULL"
+    )
+    return seconds

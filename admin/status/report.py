@@ -25,6 +25,8 @@ LABELS = {
     "database": "Database",
     "usage": "Usage records",
     "email": "Email",
+    "webhooks": "Webhooks",
+    "payments": "Payments",
 }
 _ORDER = list(LABELS)
 MINUTES_A_DAY = 24 * 60

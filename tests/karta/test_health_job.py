@@ -61,14 +61,16 @@ async def test_a_failure_that_lasts_opens_an_incident_and_its_end_resolves_it(ad
 
 
 async def test_what_is_away_is_down_and_names_nobody(admin_db: Database) -> None:
-    targets = Targets(NOBODY, NOBODY, {"x": Endpoint(NOBODY)}, sends_mail=True)
+    targets = Targets(NOBODY, NOBODY, {"x": Endpoint(NOBODY)}, sends_mail=True, takes_payments=True)
     samples = await take_samples(admin_db, targets, None)
     assert {sample.component: sample.state for sample in samples} == {
         "admin": DOWN,
         "database": UP,
         "email": UP,
         "gateway": DOWN,
+        "payments": UP,
         "provider-x": DOWN,
+        "webhooks": UP,
     }
 
 

@@ -18,7 +18,9 @@ from karta.health_probes import (
     probe_admin,
     probe_email,
     probe_gateway,
+    probe_payments,
     probe_provider,
+    probe_webhooks,
 )
 from storage.bridge import Database
 from storage.health import State
@@ -94,6 +96,19 @@ async def test_mail_that_waits_for_long(admin_db: Database) -> None:
         " VALUES (gen_random_uuid(), 'x', 'a@example.com', '\\x00')"
     )
     assert await probe_email(admin_db) is State.UP
+
+
+async def test_events_that_nobody_takes_up(owner_db: Database) -> None:
+    assert (await probe_webhooks(owner_db), await probe_payments(owner_db)) == (State.UP, State.UP)
+    await owner_db.execute(
+        "INSERT INTO webhook_events (org_id, type, data, created_at)"
+        " VALUES (gen_random_uuid(), 'key.created', '{}', now() - interval '6 minutes')"
+    )
+    await owner_db.execute(
+        "INSERT INTO stripe_events (event_id, kind, object_kind, object_id, happened_at, received_at)"
+        " VALUES ('evt_1', 'invoice.paid', 'invoice', 'in_1', now(), now() - interval '31 minutes')"
+    )
+    assert (await probe_webhooks(owner_db), await probe_payments(owner_db)) == (State.DEGRADED, State.DOWN)
 
 
 def test_ages() -> None:

@@ -19,7 +19,7 @@ def status(up: Up) -> dict[str, Any]:
 def test_up_keeps_its_status_page(up: Up, karta: Karta) -> None:
     wait_until(lambda: len(status(up)["components"]) >= 3)
     found = {one["name"]: one["status"] for one in status(up)["components"]}
-    assert found == {"admin": "up", "database": "up", "gateway": "up"}
+    assert found == {"admin": "up", "database": "up", "gateway": "up", "webhooks": "up"}
     assert status(up)["status"] == "up"
     # Within this minute the round is done; in the next one, it is ours or theirs.
     code, out, err = karta("health", "--json", "--data-dir", up.data_dir)
