@@ -106,7 +106,7 @@ lines = st.one_of(
     st.lists(st.integers(0, 600), max_size=6),
 )
 @example([(b"\xef\xbb\xbfdata: x", b"\r"), (b"", b"\n"), (b"data: y", b"\r\n"), (b"", b"\r")], [1, 2, 3])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 def test_any_stream_cut_anywhere(parts: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     stream = b"".join(line + end for line, end in parts)
     edges = [0, *sorted(at for at in cuts if at < len(stream)), len(stream)]
