@@ -110,7 +110,7 @@ def test_a_data_key_of_another_length_is_none() -> None:
     place = sealing._wrapping_data(2, sealing._place(credential))
     org_key = KEYS.org_key(2, credential.org_id, credential.org_salt)
     wrapped_key = sealing._encrypt(org_key, bytearray(16), place)
-    with pytest.raises(SealError, match="^a wrapped key has the wrong length$"):
+    with pytest.raises(SealError, match=r"^a wrapped key has the wrong length$"):
         open_sealed(KEYS, msgspec.structs.replace(credential, wrapped_key=wrapped_key))
 
 
@@ -245,7 +245,7 @@ def test_master_keys_do_not_show_and_do_not_travel() -> None:
     keys = MasterKeys({7: b"0123456789abcdef0123456789abcdef"})
     assert repr(keys) == str(keys) == "MasterKeys(versions=(7,))"
     for send in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="^master keys are not to be copied or serialized$"):
+        with pytest.raises(TypeError, match=r"^master keys are not to be copied or serialized$"):
             send(keys)
 
 
