@@ -195,6 +195,46 @@ async def test_what_is_learnt_of_late_was_never_lent(
     assert await standing(admin_db, budget) == (150, 350, 0)
 
 
+@pytest.mark.parametrize(
+    ("answered", "limited", "counts"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06", True),
+        ("gpt-4o-2024-08-06", "gpt-4o", True),
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13", False),
+        ("gpt-4o-2024-08-06", "gpt-4", False),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o", False),
+        ("gpt-4-0613", "gpt-4", True),
+        ("claude-3-7-sonnet-20250219", "claude-3-7-sonnet-latest", True),
+        ("claude-opus-4-20250514", "claude-opus-4-0", True),
+        ("claude-opus-4-20250514", "claude-opus-4-1", False),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5", True),
+    ],
+)
+async def test_a_models_limit_counts_what_named_none_by_what_answered(
+    admin_db: Database,
+    gateway_db: Database,
+    actor: Actor,
+    org: Organization,
+    answered: str,
+    limited: str,
+    counts: bool,
+) -> None:
+    """Late work, and a request that was reserved for, but not from this limit; also when it is set later."""
+    scope = LimitScope(org_id=org.org_id, model=limited, kind=LimitKind.MONEY, period=Period.MONTH)
+    limit = await set_limit(admin_db, actor, scope, 1000)
+    owner = Owner(gateway_db, limit)
+    await owner.ask(400)
+    unnamed = {"model_asked": None, "model_answered": answered}
+    await owner.spend(100, request_id=LATE_PREFIX + "0" * 24, **unnamed)
+    await owner.spend(50, **unnamed)
+    await owner.spend(7, model_asked="other", model_answered=answered)
+    settled = 150 if counts else 0
+    assert await standing(admin_db, limit) == (settled, 400, 0)
+    await unset_limit(admin_db, actor, scope)
+    later = await set_limit(admin_db, actor, scope, 1000)
+    assert await standing(admin_db, later) == (settled, 0, 0)
+
+
 async def test_a_lease_that_vanished_is_made_again(
     admin_db: Database, gateway_db: Database, owner_db: Database, budget: Limit
 ) -> None:
