@@ -13,7 +13,9 @@ $$;
 REVOKE EXECUTE ON FUNCTION goes_by(text, text) FROM PUBLIC;
 
 -- As in 0030, and by what the model goes by. Of a limit whose model the request did not name nothing was reserved.
--- (The function is asked only where no model was named: not for each part of each batch and each limit.)
+-- (The function is asked only where no model was named: not for each part of each batch and each limit.) And who has no
+-- lease has nothing that was written off: as `least` passes over NULL, what was used under a soft limit, or before a limit
+-- was set, was counted as found again, and could be lent a second time.
 CREATE OR REPLACE FUNCTION settle_usage(p_owner uuid, groups usage_group[], billable billable_group[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
 AS $$
@@ -76,7 +78,7 @@ BEGIN
     END IF;
     PERFORM lock_quota_windows(ids, starts);
     WITH used AS (
-         SELECT u.*, least(q.written_off, u.reserved) AS redeemed
+         SELECT u.*, least(coalesce(q.written_off, 0), u.reserved) AS redeemed
            FROM unnest(ids, starts, amounts, reserved) AS u (limit_id, window_start, amount, reserved)
            LEFT JOIN public.quota_leases q
              ON q.limit_id = u.limit_id AND q.window_start = u.window_start AND q.owner = p_owner),
@@ -119,3 +121,14 @@ BEGIN
     ON CONFLICT DO NOTHING;
 END
 $$;
+
+-- What is written off of a window is what is written off of its leases. Whoever changes them has added to this table
+-- first, and so has come to an end when the lock is given.
+LOCK TABLE quota_windows IN SHARE ROW EXCLUSIVE MODE;
+UPDATE quota_windows w SET written_off = told.written_off
+  FROM (SELECT v.limit_id, v.window_start, coalesce(sum(q.written_off), 0)::bigint AS written_off
+          FROM quota_windows v
+          JOIN limits l ON l.limit_id = v.limit_id AND l.kind <> 'concurrent'
+          LEFT JOIN quota_leases q ON q.limit_id = v.limit_id AND q.window_start = v.window_start
+         GROUP BY 1, 2) told
+ WHERE w.limit_id = told.limit_id AND w.window_start = told.window_start AND w.written_off <> told.written_off;

@@ -235,6 +235,21 @@ async def test_a_models_limit_counts_what_named_none_by_what_answered(
     assert await standing(admin_db, later) == (settled, 0, 0)
 
 
+async def test_what_is_used_without_a_lease_is_settled_and_not_found_again(
+    admin_db: Database, gateway_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Under a soft limit nothing is lent; when it becomes hard, what was used of it is gone."""
+    scope = LimitScope(org_id=org.org_id, kind=LimitKind.MONEY, period=Period.MONTH)
+    soft = await set_limit(admin_db, actor, scope, 1000, hard=False)
+    owner = Owner(gateway_db, soft)
+    await owner.spend(900)
+    assert await standing(admin_db, soft) == (900, 0, 0)
+    hard = await set_limit(admin_db, actor, scope, 1000)
+    assert await standing(admin_db, hard) == (900, 0, 0)
+    answer = await owner.ask(1000)
+    assert answer.granted + answer.available == 100
+
+
 async def test_a_lease_that_vanished_is_made_again(
     admin_db: Database, gateway_db: Database, owner_db: Database, budget: Limit
 ) -> None:
