@@ -14,8 +14,8 @@ REVOKE EXECUTE ON FUNCTION goes_by(text, text) FROM PUBLIC;
 
 -- As in 0030, and by what the model goes by. Of a limit whose model the request did not name nothing was reserved.
 -- (The function is asked only where no model was named: not for each part of each batch and each limit.) And who has no
--- lease has nothing that was written off: as `least` passes over NULL, what was used under a soft limit, or before a limit
--- was set, was counted as found again, and could be lent a second time.
+-- lease has nothing that was written off: as `least` passes over NULL, what was used under a soft limit, or before a
+-- limit was set, was counted as found again, and could be lent a second time.
 CREATE OR REPLACE FUNCTION settle_usage(p_owner uuid, groups usage_group[], billable billable_group[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp
 AS $$
