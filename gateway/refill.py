@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -35,6 +36,8 @@ WAIT_SECONDS_MAX = 2.0
 """A request waits this long for a refill: many times what one takes, and short beside the answer itself."""
 CALL_SECONDS_MAX = 3.0
 GIVE_BACK_SECONDS_MAX = 2.0
+DOUBT_SECONDS = 5.0
+"""After a worker's death: to have its journal settled, where everything takes its time."""
 PRUNE_SECONDS = 60.0
 
 _log = logging.getLogger("karta.gateway.refill")
@@ -64,6 +67,13 @@ class Refill:
         self.failures = 0
         self._needed = trio.Event()
         self._answered = trio.Event()
+        self._doubts_until = -math.inf
+
+    def doubt(self) -> None:
+        """Another worker has died, and what it held is about to come back. For a while requests that find too
+        little wait for it, and are told to try again rather than that nothing is left."""
+        self._doubts_until = trio.current_time() + DOUBT_SECONDS
+        self.ledger.doubts = True
 
     async def reserve(
         self, limits: Sequence[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
@@ -100,6 +110,7 @@ class Refill:
     async def refill(self) -> bool:
         """One call, if there is anything to say; false when the database did not answer."""
         self._needed = trio.Event()
+        self.ledger.doubts = trio.current_time() < self._doubts_until
         requests = self.ledger.wanted(trio.current_time(), self._clock_us())
         answered = not requests or await self._call(requests, CALL_SECONDS_MAX)
         self._answered.set()
@@ -115,7 +126,7 @@ class Refill:
     async def release(self) -> None:
         """Ends all leases of this journal's owner, of earlier workers too. Only while the ledger is unused
         and the whole journal is stored. Raises `StorageError`."""
-        await release_owner(self._db, self._owner)
+        await release_owner(self._db, self._owner, self.ledger.turn)
 
     async def _call(self, requests: list[LeaseRequest], seconds_max: float) -> bool:
         try:

@@ -264,7 +264,7 @@ async def test_a_storm(database_url: str, admin_db: Database, owner_db: Database
     async def bury(worker: Worker) -> None:
         """What a successor does with the journal of a dead worker."""
         await worker.ship()
-        await release_owner(worker.db, worker.owner)
+        await release_owner(worker.db, worker.owner, worker.refill.ledger.turn)
 
     with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
