@@ -1,10 +1,10 @@
 """What a request's id tells: when it was made.
 
 An id is 32 hex digits. The first 16 are the nanoseconds since 1970 at which a gateway made it, so that its
-row is found without an index of ids; the others are random. Gateways make them (`gateway.pipeline`), one for each
-request and one more for each further try that is metered by itself. Ids of older releases are random as a
-whole, and those of work that is learnt of late are derived (`usage_rows.LATE_PREFIX`): the time they seem to
-tell is none, which cannot always be seen.
+row is found without an index of ids; the others are random. Gateways make them (`gateway.pipeline`), one for
+each request and one more for each further try that is metered by itself. Ids of older releases are random as
+a whole, and those of work that is learnt of late are derived (`usage_rows.LATE_PREFIX`): the time that they
+seem to tell is none, which cannot always be seen.
 """
 
 from __future__ import annotations
