@@ -84,7 +84,7 @@ class Host(Namespace):
         self.number = number
         self.nets = tuple(nets)
         for net in nets:
-            switch.connect(self.thread_id, name, net)
+            switch.connect(self.thread_id, name, number, net)
             self.run(_bring_up, net, self.address(net))
 
     def address(self, net: Net) -> str:
@@ -148,16 +148,18 @@ class Switch(Namespace):
             self.run(ip, "link", "add", net, "type", "bridge")
             self.run(ip, "link", "set", net, "up")
 
-    def connect(self, thread_id: int, name: str, net: Net) -> None:
-        """A cable from here to the network of that thread, where its interface is called as the net is."""
-        port = f"{name}-{net}"
+    def connect(self, thread_id: int, name: str, number: int, net: Net) -> None:
+        """A cable from here to the network of that thread, where its interface is called as the net is. A
+        host that comes back has the hardware's address it had, as its neighbours remember it."""
+        port, address = f"{name}-{net}", f"02:00:00:00:0{list(NETS).index(net)}:{number:02}"
         self.run(subprocess.run, ["ip", "link", "del", port], capture_output=True)
-        self.run(ip, *f"link add {port} type veth peer name {net} netns {thread_id}".split())
+        peer = f"peer name {net} address {address} netns {thread_id}"
+        self.run(ip, *f"link add {port} type veth {peer}".split())
         self.run(ip, "link", "set", port, "up", "master", net)
 
     def connect_ourselves(self, name: str, number: int, net: Net) -> None:
         """This process itself is a host too."""
-        self.connect(os.getpid(), name, net)
+        self.connect(os.getpid(), name, number, net)
         ip("link", "set", "lo", "up")
         _bring_up(net, f"{NETS[net]}.{number}")
 

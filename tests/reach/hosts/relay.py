@@ -1,5 +1,8 @@
-"""Before the simulated provider, which serves its own host only: `python -m tests.reach.hosts.relay ADDRESS PORT TO`
-takes connections there and passes them on to that port of loopback."""
+"""Before the simulated provider, which serves its own host only.
+
+`python -m tests.reach.hosts.relay ADDRESS PORT TO` takes connections there and passes them on to port TO of
+loopback.
+"""
 
 from __future__ import annotations
 

@@ -162,11 +162,12 @@ class Site:
         return line
 
     def _environment(self, login: str) -> dict[str, str]:
+        database = _address("postgres", "back")
         # `development` allows a provider on plain http, nothing else that matters here.
         return {
             "PATH": "/usr/bin:/bin",
             "KARTA_ENV": "development",
-            "KARTA_DATABASE_URL": f"postgresql://{login}:{_LOGINS[login]}@{_address('postgres', 'back')}:5432/{DATABASE}",
+            "KARTA_DATABASE_URL": f"postgresql://{login}:{_LOGINS[login]}@{database}:5432/{DATABASE}",
             "KARTA_MASTER_KEYS": self._master_keys,
         }
 

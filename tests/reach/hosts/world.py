@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 
 MARK = "KARTA_TEST_INSIDE"
-FOLDER = "/dev/shm"  # noqa: S108 - a mount of our own, in the world
+FOLDER = "/dev/shm"
 """Where everything is written."""
 FOLDER_SIZE = "2g"
 _OWN = ("--net", "--pid", "--mount-proc", "--fork", "--kill-child")
