@@ -1,0 +1,63 @@
+"""A place of its own for all of this: network, process ids and mounts.
+
+The program starts itself again by `unshare`, as process 1 of its own process ids. So whatever ends it, a
+SIGKILL too, ends every process it started; and with the last of them the kernel takes away namespaces, cables
+and the files, which are in memory. As root that needs no more; others get a user namespace, where the system
+lets them.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+MARK = "KARTA_TEST_INSIDE"
+FOLDER = "/dev/shm"
+"""Where everything is written."""
+FOLDER_SIZE = "2g"
+_OWN = ("--net", "--pid", "--mount-proc", "--fork", "--kill-child")
+_AS_USER = ("--user", "--map-current-user", "--keep-caps")
+_TRIAL = (
+    "ip link add br-try type bridge && ip link add v-try type veth peer name w-try"
+    f" && mount -t tmpfs -o size=1m karta-try {FOLDER}"
+)
+TRIAL_SECONDS_MAX = 20
+
+
+def ways() -> list[tuple[str, list[str]]]:
+    """What may be tried here, the best first: what it is called, and the command that leads there."""
+    root = [("root", ["unshare", *_OWN])] if os.geteuid() == 0 else []
+    return [*root, ("a user namespace", ["unshare", *_AS_USER, *_OWN])]
+
+
+def find_way() -> list[str]:
+    """The command that leads to a place of our own. Exits with the reasons where there is none."""
+    reasons = []
+    for name, command in ways():
+        try:
+            subprocess.run(
+                [*command, "sh", "-c", _TRIAL],
+                check=True,
+                capture_output=True,
+                text=True,
+                timeout=TRIAL_SECONDS_MAX,
+            )
+            return command
+        except FileNotFoundError as error:
+            reasons.append(f"{name}: {error.filename} is missing (Debian: util-linux, iproute2)")
+        except subprocess.TimeoutExpired:
+            reasons.append(f"{name}: no answer within {TRIAL_SECONDS_MAX} s")
+        except subprocess.CalledProcessError as error:
+            reasons.append(f"{name}: {' '.join(error.stderr.split())}")
+    sys.exit(f"no network namespaces can be made here: {'; '.join(reasons)}")
+
+
+def enter(arguments: Sequence[str]) -> None:
+    """Returns inside only: as process 1 of the place, in the client's network."""
+    if os.environ.get(MARK) is None:
+        way = find_way()
+        program = [sys.executable, "-m", "tests.reach.hosts", *arguments]
+        os.execvpe(way[0], [*way, *program], {**os.environ, MARK: "yes"})
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={FOLDER_SIZE}", "karta-hosts", FOLDER], check=True)
