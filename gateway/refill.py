@@ -1,8 +1,9 @@
 """Keeps `quota`'s ledger filled: one statement to the database at a time, for all limits that need it.
 
-A request that finds too little waits here for the next answer, at most `WAIT_SECONDS_MAX`. Calls are
-`PERIOD_SECONDS` apart at least while somebody waits; otherwise the ledger is looked at every
-`BACKGROUND_SECONDS`, which is soon enough for low-water marks, renewals and giving back.
+A request that finds too little waits here: for what is left of the call under way, which does not know of it
+yet, and for the next one. Calls are `PERIOD_SECONDS` apart at least while somebody waits; otherwise the
+ledger is looked at every `BACKGROUND_SECONDS`, which is soon enough for low-water marks, renewals and giving
+back.
 
 While the database is away what is held goes on being used; then hard limits refuse, as unavailable. What a
 call that broke off may have done is undone by the next one (`storage.leases`).
@@ -32,9 +33,10 @@ PERIOD_SECONDS = 0.05
 BACKGROUND_SECONDS = 0.25
 AWAY_SECONDS = 1.0
 """Between calls while the database does not answer."""
-WAIT_SECONDS_MAX = 2.0
-"""A request waits this long for a refill: many times what one takes, and short beside the answer itself."""
 CALL_SECONDS_MAX = 3.0
+"""A call that takes longer has failed. Requests wait for as long as their calls may take, and no shorter: a
+database that is slow, but answers, refuses nobody. One that is away fails the first call, and then there is
+no waiting."""
 GIVE_BACK_SECONDS_MAX = 2.0
 DOUBT_SECONDS = 5.0
 """After a worker's death: to have its journal settled, where everything takes its time."""
@@ -80,7 +82,7 @@ class Refill:
     ) -> Reservation | Shortage:
         """As `Ledger.reserve`, but waits for a refill where that may help. Never answers `Reason.ASK`."""
         found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)
-        with trio.move_on_after(WAIT_SECONDS_MAX):
+        with trio.move_on_after(2 * CALL_SECONDS_MAX + PERIOD_SECONDS):
             while isinstance(found, Shortage) and found.reason is Reason.ASK:
                 answered = self._answered
                 self._needed.set()

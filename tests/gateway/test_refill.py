@@ -83,6 +83,33 @@ async def test_many_wait_for_the_same_refill(refill: Refill, tokens: Limit) -> N
     assert refill.refills < 20
 
 
+async def test_a_database_that_is_slow_refuses_nobody(
+    gateway_db: Database, owner_db: Database, tokens: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key's first request meets a call that began without it, and waits for that one and its own."""
+    monkeypatch.setattr("gateway.refill.CALL_SECONDS_MAX", PATIENCE_SECONDS)
+    refill = Refill(gateway_db, uuid4())
+    refill.ledger.reserve([tokens], None, wall_us(), 1, 0)
+    found: list[Reservation | Shortage] = []
+
+    async def ask() -> None:
+        found.append(await refill.reserve([tokens], None, wall_us(), 600, 0))
+
+    async with trio.open_nursery() as nursery:
+        async with owner_db.transaction() as tx:
+            await tx.fetch("LOCK TABLE quota_windows")
+            nursery.start_soon(refill.run)
+            nursery.start_soon(ask)
+            # Longer than a healthy call ever takes, and yet within what a call may take.
+            await trio.sleep(2.1)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not found:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert isinstance(found[0], Reservation)
+    assert refill.failures == 0
+
+
 async def test_giving_back_at_the_end(refill: Refill, tokens: Limit, admin_db: Database) -> None:
     running = await refill.reserve([tokens], None, wall_us(), 100, 0)
     await refill.give_back()
