@@ -258,7 +258,7 @@ async def test_what_another_left_is_settled_when_it_is_told(
     """And who needs what the dead one held waits for it, instead of being told that all is spent."""
     monkeypatch.setattr(journals, "LOOK_SECONDS", math.inf)
     monkeypatch.setattr(refill, "DOUBT_SECONDS", 60.0)
-    monkeypatch.setattr(refill, "WAIT_SECONDS_MAX", 60.0)
+    monkeypatch.setattr(refill, "CALL_SECONDS_MAX", 60.0)
     async with (
         open_database(own_tenant.database_url, role="karta_admin") as admin,
         open_database(own_tenant.database_url, role="karta_gateway") as db,
