@@ -35,6 +35,7 @@ class Window(NamedTuple):
     written_off: int
     held: int
     leases_written_off: int
+    leases: int
 
 
 class Observer:
@@ -55,7 +56,7 @@ class Observer:
             """
             SELECT w.limit_id, (extract(epoch FROM w.window_start) * 1000000)::bigint, w.settled,
                    w.written_off, coalesce(sum(q.held) FILTER (WHERE q.held > 0), 0)::bigint,
-                   coalesce(sum(q.written_off), 0)::bigint
+                   coalesce(sum(q.written_off), 0)::bigint, count(q.owner)
               FROM quota_windows w LEFT JOIN quota_leases q USING (limit_id, window_start)
              WHERE w.limit_id = ANY ($1::bigint[])
              GROUP BY w.limit_id, w.window_start

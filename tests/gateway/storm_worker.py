@@ -168,7 +168,7 @@ class StormWorker:
         """In order, as `Worker.run` ends."""
         await self.do(("end", 100))
         await self.shipper.ship_all()
-        if await self.refill.give_back():
+        if await self.refill.give_back(whole=self.spool.whole):
             self.spool.settle()
 
 

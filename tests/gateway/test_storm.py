@@ -186,7 +186,7 @@ class Storm(RuleBasedStateMachine):
         windows = scene.windows()
         for window in windows:
             amount = scene.amount_of(window.limit_id)
-            assert (window.written_off, window.held) == (0, 0)
+            assert (window.written_off, window.held, window.leases) == (0, 0, 0)
             assert scene.spent()[window.limit_id, window.start_us] <= window.settled <= amount
         self.totals.update(
             storms=1, kills=scene.kills, stops=scene.stops, admitted=len(admitted), windows=len(windows)
