@@ -119,15 +119,26 @@ class Refill:
         self._answered = trio.Event()
         return answered
 
-    async def give_back(self) -> bool:
+    async def give_back(self, *, whole: bool = False) -> bool:
         """At the end of the worker: all that is free, if the database can be told quickly; whether it could.
-        Requests that still run keep what they have reserved."""
+        Requests that still run keep what they have reserved.
+
+        Args:
+          whole: none run and all rows are stored, so that all leases can end: also what was granted by a call
+            that was cut off.
+        """
+        if whole:
+            with trio.move_on_after(GIVE_BACK_SECONDS_MAX), contextlib.suppress(StorageError):
+                await self.release()
+                return True
+            return False
         requests = self.ledger.surrender()
         return not requests or await self._call(requests, GIVE_BACK_SECONDS_MAX)
 
     async def release(self) -> None:
-        """Ends all leases of this journal's owner, of earlier workers too. Only while the ledger is unused
-        and the whole journal is stored. Raises `StorageError`."""
+        """Ends all leases of this journal's owner, of earlier workers too. Only while nothing is reserved and
+        the whole journal is stored, before the ledger is first used or after it last was. Raises
+        `StorageError`."""
         await release_owner(self._db, self._owner, self.ledger.turn)
 
     async def _call(self, requests: list[LeaseRequest], seconds_max: float) -> bool:
