@@ -120,7 +120,7 @@ async def test_who_is_metered(admin_db: Database, actor: Actor, org: Organizatio
 async def test_from_requests_over_the_roll_up_and_the_charge_to_the_meter(
     admin_db: Database, gateway_db: Database, owner_db: Database, actor: Actor, org: Organization
 ) -> None:
-    """A roll-up that is made anew with a late row reports the difference, once; and at each step all agree."""
+    """A roll-up made anew with a late row reports the difference, once; and at each step all agree."""
 
     async def bill() -> int:
         """One round of the control plane an hour later; returns what it reported."""
