@@ -186,11 +186,13 @@ async def _check_hours(
     db: Queries, org_id: UUID, since: datetime, until: datetime, closed: datetime, sums: dict[str, int]
 ) -> list[Difference]:
     kept_since = await db.fetch_value("SELECT min(started_at) FROM usage WHERE org_id = $1", org_id)
+    going = await db.fetch_value("SELECT kept_since FROM usage_expiry WHERE org_id = $1", org_id)
     found: list[Difference] = []
     for row in await db.fetch(_HOURS, org_id, since, until):
         hour = row["hour"]
         pairs = []
-        if row["kept"] or (kept_since is not None and hour > kept_since):
+        kept = going is None or hour >= going
+        if kept and (row["kept"] or (kept_since is not None and hour > kept_since)):
             pairs += [(what, row[expected], row[other]) for what, expected, other in _ROWS_AND_SUMS]
         pairs.append(("posted: billable sums and ledger", row["marked"], row["posted"]))
         if hour + timedelta(hours=1) <= closed:
