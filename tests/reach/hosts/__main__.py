@@ -19,6 +19,7 @@ SCENARIOS = {
     "cable": (scenarios.a_host_without_its_database_is_told_late, 120),
     "half-open": (scenarios.half_open, 300),
     "budgets": (disasters.budgets_hold, 300),
+    "lock": (disasters.a_lost_host_leaves_a_lock, 120),
     "restarts": (disasters.hosts_are_restarted, 300),
     "admin": (scenarios.the_admin_host_is_lost, 120),
     "database": (disasters.the_database_host_is_lost, 120),

@@ -18,7 +18,6 @@ FOLDER = "/dev/shm"
 """Where everything is written."""
 FOLDER_SIZE = "2g"
 _OWN = ("--net", "--pid", "--mount-proc", "--fork", "--kill-child")
-_AS_USER = ("--user", "--map-current-user", "--keep-caps")
 _TRIAL = (
     "ip link add br-try type bridge && ip link add v-try type veth peer name w-try"
     f" && mount -t tmpfs -o size=1m karta-try {FOLDER}"
@@ -29,7 +28,9 @@ TRIAL_SECONDS_MAX = 20
 def ways() -> list[tuple[str, list[str]]]:
     """What may be tried here, the best first: what it is called, and the command that leads there."""
     root = [("root", ["unshare", *_OWN])] if os.geteuid() == 0 else []
-    return [*root, ("a user namespace", ["unshare", *_AS_USER, *_OWN])]
+    # PostgreSQL runs as anybody but root: as nobody, then.
+    user = ["--map-user=65534", "--map-group=65534"] if root else ["--map-current-user"]
+    return [*root, ("a user namespace", ["unshare", "--user", *user, "--keep-caps", *_OWN])]
 
 
 def find_way() -> list[str]:
