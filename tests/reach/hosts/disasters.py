@@ -87,6 +87,8 @@ async def trouble(stage: Stage) -> None:
     a.cut("back")
     await trio.sleep(3)
     a.mend("back")
+    stage.tell("packets held up by the slow cable", b.delayed("back"))
+    assert b.delayed("back") > 0
     await stage.site.lose_power("b")
 
     async def forgotten() -> bool:
@@ -96,6 +98,37 @@ async def trouble(stage: Stage) -> None:
     stage.tell("s until the database has forgotten a lost host", gone)
     await stage.site.start_gateway("b")
     await trio.sleep(2)
+
+
+async def a_lost_host_leaves_a_lock(stage: Stage) -> None:
+    """b loses its power between a statement and its COMMIT, with a row locked that a needs for its next
+    slice."""
+    await stage.mint("shared")
+    amount = 1000 * BUDGET_ANSWERS * ANSWER_PICODOLLARS
+    limit = await stage.limit("shared", LimitKind.MONEY, Period.MONTH, amount)
+    await stage.traffic.warm("shared", "a")
+    window = await stage.db.fetch_value(
+        "SELECT window_start FROM quota_windows WHERE limit_id = $1", limit.limit_id
+    )
+    async with trio.open_nursery() as nursery:
+        for _ in range(CLIENTS):
+            nursery.start_soon(stage.traffic.load, "a", "shared", 0.02)
+        await trio.sleep(1)
+        await stage.site.hold_lease("b", limit.limit_id, int(window.timestamp()))
+        lost = time.time()
+        await stage.site.lose_power("b")
+
+        async def forgotten() -> bool:
+            return await stage.sessions_of("b") == 0
+
+        gone = await until(forgotten, LOST_HOST_SECONDS_MAX + SLACK_SECONDS)
+        stage.tell("s until the lock is gone", gone)
+        began = time.time()
+        await stage.until_served("a", "shared", SLACK_SECONDS)
+        stage.tell("s from there to the limited key served", time.time() - began)
+        nursery.cancel_scope.cancel()
+    stage.tell("meanwhile", tally(ended(stage, lost, "a")))
+    await stage.site.start_gateway("b")
 
 
 async def hosts_are_restarted(stage: Stage) -> None:

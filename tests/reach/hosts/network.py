@@ -123,6 +123,12 @@ class Host(Namespace):
         self._switch.run(_queue, self._port(net), options)
         self.run(_queue, net, options)
 
+    def delayed(self, net: Net) -> int:
+        """How many packets of ours a slow cable has held up so far."""
+        command = ["tc", "-s", "qdisc", "show", "dev", net]
+        told = self.run(subprocess.run, command, capture_output=True, text=True).stdout
+        return int(told.partition("overlimits ")[2].split()[0])
+
     def mend(self, net: Net) -> None:
         """Whatever was done to the cable."""
         self._switch.run(ip, "link", "set", self._port(net), "up", "master", net)

@@ -143,6 +143,12 @@ class Site:
         assert process.returncode == 0, f"karta {' '.join(arguments)}: {self._log('commands').read_text()}"
         return said.decode()
 
+    async def hold_lease(self, name: str, limit_id: int, window_start: int) -> None:
+        """On that host a transaction stays open that has borrowed of the limit."""
+        holder = [sys.executable, "-m", "tests.reach.hosts.holder", str(limit_id), str(window_start)]
+        said = await self._start(name, "holder", holder, self._environment("gateway_login"), directory=ROOT)
+        assert said == b"holding 1\n", said
+
     async def _start(
         self,
         host: str,
