@@ -8,6 +8,9 @@ back.
 While the database is away what is held goes on being used; then hard limits refuse, as unavailable. What a
 call that broke off may have done is undone by the next one (`storage.leases`).
 
+Beside it windows that are over are deleted, by a task of its own: looking for them may take long where there
+are many, and nobody's refill waits for that.
+
 Bounds: a call takes `CALL_SECONDS_MAX`; waiters are as many as there are connections.
 """
 
@@ -26,7 +29,7 @@ from gateway.quota import Ledger, Reason, Shortage
 from gateway.reservation import Reservation
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable, StorageError
-from storage.leases import LeaseRequest, prune_quota, release_owner, settle_leases
+from storage.leases import PRUNE_ROWS_MAX, LeaseRequest, prune_quota, release_owner, settle_leases
 from storage.model import Limit
 
 PERIOD_SECONDS = 0.05
@@ -41,6 +44,8 @@ GIVE_BACK_SECONDS_MAX = 2.0
 DOUBT_SECONDS = 5.0
 """After a worker's death: to have its journal settled, where everything takes its time."""
 PRUNE_SECONDS = 60.0
+PRUNE_ROUNDS_MAX = 1000
+"""Statements of one turn: far more windows than a worker opens in `PRUNE_SECONDS`, or they would pile up."""
 
 _log = logging.getLogger("karta.gateway.refill")
 
@@ -94,20 +99,32 @@ class Refill:
 
     async def run(self) -> None:
         """Refill until cancelled."""
-        prune_at = trio.current_time() + PRUNE_SECONDS
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prune_regularly)
+            await self._refill()
+
+    async def _refill(self) -> None:
         while True:
             calls = self.refills
             if not await self.refill():
                 await trio.sleep(AWAY_SECONDS)
                 continue
-            if prune_at <= trio.current_time():
-                prune_at = trio.current_time() + PRUNE_SECONDS
-                with contextlib.suppress(StorageError):
-                    await prune_quota(self._db)
             if self.refills > calls:
                 await trio.sleep(PERIOD_SECONDS)
             with trio.move_on_after(BACKGROUND_SECONDS):
                 await self._needed.wait()
+
+    async def _prune_regularly(self) -> None:
+        while True:
+            await trio.sleep(PRUNE_SECONDS)
+            with contextlib.suppress(StorageError):
+                await self.prune()
+
+    async def prune(self) -> None:
+        """Deletes all windows that are over, but those that others are deleting. Raises `StorageError`."""
+        for _ in range(PRUNE_ROUNDS_MAX):
+            if await prune_quota(self._db) < PRUNE_ROWS_MAX:
+                break
 
     async def refill(self) -> bool:
         """One call, if there is anything to say; false when the database did not answer."""

@@ -12,11 +12,13 @@ from gateway.quota import Reason, Shortage
 from gateway.refill import Refill, wall_us
 from gateway.reservation import Reservation
 from storage.bridge import Database, open_database
+from storage.leases import PRUNE_ROWS_MAX
 from storage.limits import LimitScope, select_limits, set_limit
 from storage.model import Actor, ActorKind, Limit, LimitKind, Organization, Period, Plan
 from storage.organizations import create_organization
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
+PATIENCE_SECONDS = 60
 
 
 @pytest.fixture
@@ -61,6 +63,45 @@ async def test_a_request_waits_for_a_refill(refill: Refill, tokens: Limit, admin
     refused = await refill.reserve([tokens], None, wall_us(), 1, 0)
     assert isinstance(refused, Shortage)
     assert refused.reason is Reason.EXHAUSTED
+
+
+async def test_all_windows_that_are_over_go(gateway_db: Database, owner_db: Database, tokens: Limit) -> None:
+    """However many there are, or they would pile up."""
+    await owner_db.execute(
+        """
+        INSERT INTO quota_windows (limit_id, window_start)
+        SELECT $1::bigint, now() - interval '1 year' - n * interval '1 hour'
+          FROM generate_series(1, $2::integer) n
+        """,
+        tokens.limit_id,
+        2 * PRUNE_ROWS_MAX + 1,
+    )
+    await Refill(gateway_db, uuid4()).prune()
+    left = "SELECT count(*) FROM quota_windows WHERE window_start < now() - interval '1 year'"
+    assert await owner_db.fetch_value(left) == 0
+
+
+async def test_no_refill_waits_for_pruning(
+    monkeypatch: pytest.MonkeyPatch, gateway_db: Database, owner_db: Database, tokens: Limit
+) -> None:
+    monkeypatch.setattr("gateway.refill.PRUNE_SECONDS", 0.0)
+    await owner_db.execute(
+        """
+        CREATE OR REPLACE FUNCTION prune_quota(rows_max integer) RETURNS integer LANGUAGE sql
+        AS $$ SELECT 0 FROM (SELECT pg_sleep(60)) slept $$
+        """
+    )
+    pruning = (
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%prune_quota%' AND wait_event = 'PgSleep'"
+    )
+    async with trio.open_nursery() as nursery:
+        refill = Refill(gateway_db, uuid4())
+        nursery.start_soon(refill.run)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while not await owner_db.fetch_value(pruning):
+                await trio.sleep(0.01)
+        assert isinstance(await refill.reserve([tokens], None, wall_us(), 100, 0), Reservation)
+        nursery.cancel_scope.cancel()
 
 
 async def test_many_wait_for_the_same_refill(refill: Refill, tokens: Limit) -> None:

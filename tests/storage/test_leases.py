@@ -15,6 +15,7 @@ from storage.bridge import Database
 from storage.errors import CheckFailed, InvalidValue
 from storage.leases import (
     BATCH_LEASES_MAX,
+    PLANNED_ANEW_MIN,
     LeaseAnswer,
     LeaseRequest,
     LeaseState,
@@ -333,6 +334,27 @@ async def test_limits_and_windows_that_cannot_be_lent_of(
         )
     with pytest.raises(CheckFailed):
         await settle_leases(gateway_db, uuid4(), 1, [Owner(gateway_db, budget).request], lease_seconds=0)
+
+
+async def test_calls_for_many_are_planned_anew(owner_db: Database, gateway_db: Database) -> None:
+    """By the plan that is kept for calls of a few, thousands take longer than a statement may."""
+    await owner_db.execute(
+        """
+        CREATE OR REPLACE FUNCTION settle_leases(
+            p_owner uuid, p_turn bigint, p_lease_seconds integer, p_limits bigint[], p_starts bigint[],
+            p_opened bigint[], p_acquired bigint[], p_unspent bigint[], p_wanted bigint[], p_minimum bigint[])
+        RETURNS TABLE (limit_id bigint, window_start bigint, state text, granted bigint, available bigint,
+                       last_turn bigint)
+        LANGUAGE sql
+        AS $$ SELECT p_limits[1], 0, 'open', 0,
+                     (current_setting('plan_cache_mode') = 'force_custom_plan')::integer, 0 $$
+        """
+    )
+    for number, planned in ((1, 0), (PLANNED_ANEW_MIN, 1), (1, 0)):
+        requests = [LeaseRequest(limit_id, 0, 1, 0, 0, 0, 0) for limit_id in range(number)]
+        [answer] = await settle_leases(gateway_db, uuid4(), 1, requests)
+        assert answer.available == planned
+    assert await gateway_db.fetch_value("SHOW plan_cache_mode") == "auto"
 
 
 async def test_old_windows_go(
