@@ -518,4 +518,6 @@ class Ledgers(RuleBasedStateMachine):
 
 
 TestLedgers = Ledgers.TestCase
-TestLedgers.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestLedgers.settings = settings(
+    max_examples=2 * settings().max_examples, stateful_step_count=60, deadline=None
+)
