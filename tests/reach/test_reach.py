@@ -22,7 +22,10 @@ from tests.support.postgres import PostgresServer
         (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30 --flood-connections 8 --lead 1"),
         (handover, "--keys 2 --seconds 3 --rate 20"),
         (soak, "--seconds 4"),
-        (pages, "--people 3 --rounds 2 --pause 0.3 --rate 20 --processes 2"),
+        (
+            pages,
+            "--people 3 --rounds 2 --pause 0.3 --rate 20 --processes 2 --reading 0.2 --reading-seconds 1",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
