@@ -353,7 +353,12 @@ def current_membership() -> Membership:
 
 def allows(endpoint: str) -> bool:
     """Whether the table lets the current member use an endpoint: what pages show follows from this."""
-    return current_membership().role in TABLE[endpoint].roles
+    return permits(current_membership().role, endpoint)
+
+
+def permits(role: Role, endpoint: str) -> bool:
+    """Whether the table lets a role use an endpoint."""
+    return role in TABLE[endpoint].roles
 
 
 def memberships() -> list[Membership]:

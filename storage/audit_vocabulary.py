@@ -72,7 +72,7 @@ MEANINGS: dict[Event, str] = {
     Event.AUDIT_MOVED: "Rows of the audit log that lay outside of any month were moved into theirs.",
     Event.AUDIT_SIGNING_KEY_MADE: "A key for signing audit checkpoints was made; its public half is told.",
     Event.USAGE_EXPORTED: "Usage was exported.",
-    Event.USAGE_DROPPED: "Months of usage were dropped, being older than they are kept.",
+    Event.USAGE_DROPPED: "Requests were dropped: the installation, or the plan, keeps them no longer.",
     Event.USAGE_REBUILT: "Hourly sums of usage were made anew.",
     Event.SUBSCRIPTION_REQUESTED: "Somebody asked to be told of changes by mail.",
     Event.SUBSCRIPTION_CONFIRMED: "A subscription was confirmed by its link.",

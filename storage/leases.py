@@ -119,12 +119,13 @@ async def settle_leases(
     ]
 
 
-async def release_owner(db: Queries, owner: UUID) -> int:
-    """Ends all leases of an owner; returns how many there were.
+async def release_owner(db: Queries, owner: UUID, turn: int) -> int:
+    """Ends all leases of an owner; returns how many there were. Its calls with a turn up to this one change
+    nothing from then on, though they be under way.
 
     Only when its whole journal is stored: what it had used but not yet told would be lent a second time.
     """
-    released: int = await db.fetch_value("SELECT release_owner($1)", owner)
+    released: int = await db.fetch_value("SELECT release_owner($1, $2)", owner, turn)
     return released
 
 

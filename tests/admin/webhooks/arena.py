@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from storage.bridge import Database
 from storage.model import Actor, ActorKind, Plan
 from storage.organizations import create_organization
 from storage.sealing import MasterKeys
+from storage.webhook_deliveries import LEASE_SECONDS
 from storage.webhook_events import emit
 from storage.webhooks import NewEndpoint, create_endpoint
 from tests.admin.webhooks.receiver import Received, Receiver, answer
@@ -30,6 +31,7 @@ ACTOR = Actor(kind=ActorKind.CLI, actor_id="tester")
 KEYS_TEXT = MasterKeys.generate()
 KEYS = MasterKeys.parse(KEYS_TEXT)
 NETWORKS = "127.0.0.0/8,::1/128"
+PHASE_SECONDS_MAX = 600
 
 
 def environment_of(database_url: str, authority: Path) -> dict[str, str]:
@@ -106,15 +108,17 @@ async def emit_invoices(db: Database, org_id: UUID, numbers: range) -> None:
         await emit(db, org_id, "invoice.paid", {**INVOICE, "invoice_id": f"in_{number}"})
 
 
-async def hurry(db: Database) -> None:
-    """Neither waits for the next try nor for the lease of the dead: those that live hold what is newest."""
+async def hurry(db: Database, held_seconds_max: float) -> None:
+    """Neither waits for the next try nor for the lease of the dead: those that live hold nothing for so long.
+    What a slow one holds longer is sent twice."""
     await db.execute(
         "UPDATE webhook_deliveries SET due_at = now()"
         " WHERE state = 'pending' AND claim IS NULL AND due_at > now()"
     )
     await db.execute(
         "UPDATE webhook_deliveries SET due_at = now()"
-        " WHERE claim IS NOT NULL AND due_at < now() + interval '57 s'"
+        " WHERE claim IS NOT NULL AND due_at < now() + make_interval(secs => $1)",
+        LEASE_SECONDS - held_seconds_max,
     )
 
 
@@ -126,7 +130,7 @@ async def kill_again_and_again(
     for _ in range(kills):
         wanted = len(receiver.received) + of_each
         async with worker_process(environment) as process:
-            await receiver.wait_for(wanted, seconds=120)
+            await receiver.wait_for(wanted, seconds=PHASE_SECONDS_MAX)
             process.send_signal(signal.SIGKILL)
     async with worker_process(environment):
         await done.wait()
@@ -143,9 +147,11 @@ async def run_killed(
     events: int,
     kills: int,
     workers: int = 1,
+    held_seconds_max: float = 3.0,
+    tell: Callable[[dict[str, int]], None] = lambda _: None,
 ) -> None:
     """Emits `events` while `workers` are killed, until none of `messages` is pending. Never is more called
-    delivered than has arrived."""
+    delivered than has arrived. `tell` is told how many are in which state."""
     failing, done = receiver.respond, trio.Event()
     assert isinstance(failing, FailingReceiver)
     of_each = messages // (kills * workers + 1)
@@ -157,9 +163,10 @@ async def run_killed(
             following = min(emitted + 5, events)
             await emit_invoices(db, org_id, range(emitted, following))
             emitted = following
-            await hurry(owner_db)
+            await hurry(owner_db, held_seconds_max)
             rows = await db.fetch("SELECT state, count(*) AS n FROM webhook_deliveries GROUP BY 1")
             states = {row["state"]: row["n"] for row in rows}
+            tell(states)
             assert states.get("delivered", 0) <= len(failing.taken)
             if states.get("delivered", 0) + states.get("failed", 0) == messages:
                 done.set()
