@@ -10,12 +10,18 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import settings
 
+from storage import key_format
 from storage.bridge import Database, open_database
 from storage.migrate import migrate
+from tests.support.digests import QUICK, REMEMBERING
 from tests.support.postgres import PostgresServer, run_in_own_trio, running_server
 from tests.support.tenant import own_tenant as own_tenant
 from tests.support.tenant import tenant_template as tenant_template
+
+# For `tox -e mutants`, which runs a test hundreds of times, and must find the same each time.
+settings.register_profile("mutants", max_examples=20, derandomize=True, database=None, deadline=None)
 
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)
@@ -34,6 +40,11 @@ _EACH_PYTHON = {
     "sdk": {"bytes", "anthropic_messages", "openai_text"},
     "storage": {"bridge", "errors", "key_format", "model", "passwords", "sealed_box", "sealing", "settings"},
 }
+
+
+_ABOUT_DIGESTS = ("test_key_format", "test_passwords")
+_DIGESTS_OF_THEIR_OWN = {"admin", "storage"}
+"""Where no program that a test starts has to know a digest that the test made."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -60,6 +71,16 @@ def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(file))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _quick_digests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a fixture makes for a whole session or module is real, as no test has begun by then."""
+    folder, _, rest = request.node.nodeid.removeprefix("tests/").partition("/")
+    if rest.startswith(_ABOUT_DIGESTS):
+        return
+    quick = folder in _DIGESTS_OF_THEIR_OWN or (folder == "karta" and rest.startswith("commands/"))
+    monkeypatch.setattr(key_format, "bcrypt", QUICK if quick else REMEMBERING)
 
 
 @pytest.fixture(scope="session")

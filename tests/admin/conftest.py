@@ -6,7 +6,7 @@ import socket
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,19 @@ import httpx
 import pytest
 import trio
 
-from admin.accounts import password_check
 from admin.provider_check import Endpoint
 from admin.server import browser_url, listen, serve
 from admin.settings import AdminSettings
 from storage.bridge import Database
 from storage.model import Actor, ActorKind, Organization, Plan, Role, User
 from storage.organizations import create_organization
-from storage.passwords import digest_password, verify_password
+from storage.passwords import digest_password
 from storage.sealing import MasterKeys
 from storage.settings import Bind
 from storage.users import add_member, create_user
 from tests.admin.browser import Browser, open_browser
 from tests.admin.browsing import Visitor
+from tests.admin.compiled import routes_compiled_once, templates_compiled_once
 from tests.karta.processes import Up
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
@@ -35,20 +35,16 @@ MASTER_KEYS_TEXT = MasterKeys.generate()
 MASTER_KEYS = MasterKeys.parse(MASTER_KEYS_TEXT)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once() -> Iterator[None]:
+    """Nearly every test here makes an app, and spent most of its time on what is the same in all of them."""
+    with routes_compiled_once(), templates_compiled_once():
+        yield
+
+
 @cache
 def password_digest() -> bytes:
-    """Made once: it costs a quarter of a second."""
     return digest_password(PASSWORD)
-
-
-@pytest.fixture(autouse=True)
-def _what_was_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nearly every test signs in with the same password and digest, at a quarter of a second of CPU: what the
-    real function said of them is remembered. Programs the tests start know nothing of this."""
-    monkeypatch.setattr(password_check, "verify_password", _remembered)
-
-
-_remembered = lru_cache(maxsize=64)(verify_password)
 
 
 @dataclass
