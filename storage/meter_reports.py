@@ -143,6 +143,14 @@ async def put_off_report(db: Queries, report: MeterReport, problem: str, *, refu
     )
 
 
+async def count_stuck_reports(db: Queries) -> int:
+    """How many reports Stripe has refused, or may not have: people have to look."""
+    count: int = await db.fetch_value(
+        "SELECT count(*) FROM meter_reports WHERE state IN ('unsure', 'refused')"
+    )
+    return count
+
+
 async def sum_sent(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:
     """What Stripe has taken of the hours in [since, until), by customer."""
     rows = await db.fetch(

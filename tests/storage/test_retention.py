@@ -99,13 +99,15 @@ async def test_sums_are_made_anew(owner_db: Database, gateway_db: Database) -> N
 async def days_of(db: Database, org: Organization) -> list[int]:
     """How many days ago the requests are that are kept."""
     rows = await db.fetch("SELECT started_at FROM usage WHERE org_id = $1 ORDER BY 1 DESC", org.org_id)
-    return [round((NOW - row["started_at"]) / timedelta(days=1)) for row in rows]
+    return [(NOW.date() - row["started_at"].date()).days for row in rows]
 
 
 async def store_old(db: Database, *orgs: Organization) -> None:
+    """Two of them are of one hour."""
+    moments = [NOW - timedelta(days=age) for age in (1, 29, 38, 45, 80)]
+    moments += [(NOW - timedelta(days=70)).replace(hour=3, minute=minute) for minute in (10, 40)]
     for org in orgs:
-        ages = (1, 29, 38, 45, 70, 200)
-        await insert_usage(db, [platform(org, 10, started_at=NOW - timedelta(days=age)) for age in ages])
+        await insert_usage(db, [platform(org, 10, started_at=moment) for moment in moments])
 
 
 async def have_had_plans_for_long(db: Database) -> None:
@@ -135,20 +137,19 @@ async def test_a_plan_keeps_requests_for_so_long_and_sums_for_ever(
     audits = "SELECT count(*) FROM audit_log WHERE event <> 'usage:dropped'"
     before = await admin_db.fetch_value(audits)
     assert await expire_usage(admin_db, ACTOR) == 2
-    assert await days_of(admin_db, free) == [1, 29, 38, 45], "the oldest first"
+    assert await days_of(admin_db, free) == [1, 29, 38, 45, 70], "the oldest first"
     # Cut off in the middle: sums are not made of what is left, and nothing differs.
-    span = NOW - timedelta(days=300), NOW + timedelta(hours=1)
+    span = NOW - timedelta(days=82), NOW + timedelta(hours=1)
     await rebuild_hourly(owner_db, ACTOR, free.org_id, *span)
     await charge_usage(admin_db, NOW)
     assert (await reconcile(admin_db, *span, now=NOW)).differences == ()
-    assert await expire_usage(admin_db, ACTOR) == 2
-    assert await expire_usage(admin_db, ACTOR) == 0
+    assert [await expire_usage(admin_db, ACTOR) for _ in range(3)] == [2, 1, 0]
     assert await days_of(admin_db, free) == [1, 29]
-    assert await days_of(admin_db, pro) == [1, 29, 38, 45, 70, 200]
+    assert await days_of(admin_db, pro) == [1, 29, 38, 45, 70, 70, 80]
     await rebuild_hourly(owner_db, ACTOR, free.org_id, *span)
     await charge_usage(admin_db, NOW)
     report = await reconcile(admin_db, *span, now=NOW, org_id=free.org_id)
-    assert (report.differences, report.requests, report.posted_picodollars) == ((), 6, 60)
+    assert (report.differences, report.requests, report.posted_picodollars) == ((), 7, 70)
     [told] = await admin_db.fetch("SELECT org_id, details FROM audit_log WHERE event = 'usage:dropped'")
     assert told["org_id"] == free.org_id
     assert '"free"' in told["details"]
@@ -168,7 +169,7 @@ async def test_a_larger_plan_keeps_what_is_left(
     assert await expire_usage(admin_db, ACTOR) == 1
     await set_plan(admin_db, ACTOR, org.org_id, Plan.PRO)
     assert [await expire_usage(admin_db, ACTOR) for _ in range(2)] == [0, 0]
-    assert await days_of(admin_db, org) == [1, 29, 38, 45, 70]
+    assert await days_of(admin_db, org) == [1, 29, 38, 45, 70, 70]
     # And the plan that ends once more leaves a month to come back.
     await set_plan(admin_db, ACTOR, org.org_id, Plan.FREE)
     assert await expire_usage(admin_db, ACTOR) == 0
@@ -190,7 +191,7 @@ async def test_several_delete_at_a_time(
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(one)
-    assert sum(deleted) + await expire_usage(admin_db, ACTOR) == 20
+    assert sum(deleted) + await expire_usage(admin_db, ACTOR) == 25
     assert {tuple(await days_of(admin_db, org)) for org in orgs} == {(1, 29)}
     assert await admin_db.fetch_value("SELECT count(*) FROM audit_log WHERE event = 'usage:dropped'") == 5
 

@@ -23,6 +23,7 @@ from storage.organizations import create_organization
 from storage.sealing import MasterKeys
 from storage.webhook_deliveries import LEASE_SECONDS
 from storage.webhook_events import emit
+from storage.webhook_log import redeliver
 from storage.webhooks import NewEndpoint, create_endpoint
 from tests.admin.webhooks.receiver import Received, Receiver, answer
 from tests.storage.test_webhook_events import INVOICE
@@ -149,16 +150,17 @@ async def run_killed(
     workers: int = 1,
     held_seconds_max: float = 3.0,
     tell: Callable[[dict[str, int]], None] = lambda _: None,
-) -> None:
-    """Emits `events` while `workers` are killed, until none of `messages` is pending. Never is more called
-    delivered than has arrived. `tell` is told how many are in which state."""
+) -> int:
+    """Emits `events` while `workers` are killed, until all of `messages` are delivered. Never is more called
+    delivered than has arrived. What was given up after ten tries is sent again, as a person would have it;
+    returns how many that were. `tell` is told how many are in which state."""
     failing, done = receiver.respond, trio.Event()
     assert isinstance(failing, FailingReceiver)
     of_each = messages // (kills * workers + 1)
     async with trio.open_nursery() as nursery:
         for _ in range(workers):
             nursery.start_soon(kill_again_and_again, environment, receiver, kills, of_each, done)
-        emitted = 0
+        emitted = again = 0
         while not done.is_set():
             following = min(emitted + 5, events)
             await emit_invoices(db, org_id, range(emitted, following))
@@ -168,9 +170,19 @@ async def run_killed(
             states = {row["state"]: row["n"] for row in rows}
             tell(states)
             assert states.get("delivered", 0) <= len(failing.taken)
-            if states.get("delivered", 0) + states.get("failed", 0) == messages:
+            if states.get("delivered", 0) == messages:
                 done.set()
+            if states.get("failed", 0):
+                again += await redeliver_failed(db, org_id)
             await trio.sleep(0.05)
+    return again
+
+
+async def redeliver_failed(db: Database, org_id: UUID) -> int:
+    rows = await db.fetch("SELECT endpoint_id, delivery_id FROM webhook_deliveries WHERE state = 'failed'")
+    for row in rows:
+        await redeliver(db, ACTOR, org_id, row["endpoint_id"], row["delivery_id"])
+    return len(rows)
 
 
 async def check_log(db: Database, receiver: Receiver) -> dict[str, int]:
