@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import api_path, authorization, csrf, faults, rendering, transport, web_session, wording
+from admin import api_path, authorization, csrf, faults, refusals, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
@@ -174,6 +174,7 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(transport.add_headers)
     app.after_request(problems.add_request_id)
     app.after_request(faults.tell_times)
+    app.after_request(refusals.note)
     for feature in FEATURES:
         app.register_blueprint(feature)
     _register_errors(app)

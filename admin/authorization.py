@@ -275,6 +275,7 @@ TABLE: dict[str, Access] = {
     "staff.suspend_organization": STAFF_PROVED,
     "staff.lift_suspension": STAFF_PROVED,
     "staff.change_plan": STAFF_PROVED,
+    "staff.sign_member_out": STAFF_PROVED,
     "payment_events.show": STAFF,
     "payment_events.replay": STAFF_PROVED,
 }

@@ -34,7 +34,7 @@ MEANINGS: dict[Event, str] = {
     Event.SIGN_IN_SUCCEEDED: "Somebody signed in; `by` says with what.",
     Event.SIGN_IN_FAILED: "A sign-in was refused: a wrong password, code or passkey, or no such account.",
     Event.SESSION_CREATED: "A session began: its method and its end are told.",
-    Event.SESSION_ENDED: "A session ended: by signing out, or because its owner ended it.",
+    Event.SESSION_ENDED: "A session ended: by signing out, or because its owner, or an operator, ended it.",
     Event.SESSION_STEPPED_UP: "Somebody signed in proved once more who they are.",
     Event.PROOF_FAILED: "Somebody signed in could not prove who they are.",
     Event.FACTOR_ADDED: "A second factor was added: an authenticator app, or a passkey.",

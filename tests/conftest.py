@@ -47,6 +47,12 @@ _DIGESTS_OF_THEIR_OWN = {"admin", "storage"}
 """Where no program that a test starts has to know a digest that the test made."""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait a third of their time, for programs, deadlines and disks."""
+    return len(os.sched_getaffinity(0)) + 1
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before `-m` chooses."""

@@ -55,9 +55,15 @@ class Storm(RuleBasedStateMachine):
             self.observer, self.database_url, self.directory / str(next(_directories)), AMOUNTS
         )
 
+    def awake(self) -> list[Child]:
+        """Two at least, as long as there may be more."""
+        while len(self.scene.awake()) < 2 and len(self.scene.workers) < WORKERS_MAX:
+            self.scene.start()
+        return self.scene.awake()
+
     def worker(self, number: int) -> Child | None:
         """One that is awake."""
-        awake = self.scene.awake()
+        awake = self.awake()
         return awake[number % len(awake)] if awake else None
 
     @initialize()
@@ -72,10 +78,11 @@ class Storm(RuleBasedStateMachine):
 
     @rule(all_of=st.lists(REQUESTS, min_size=1, max_size=WORKERS_MAX))
     def serve(self, all_of: list[list[tuple[int, int]]]) -> None:
-        """Several at once."""
-        for worker, requests in zip(self.scene.awake(), all_of, strict=False):
-            worker.tell("burst", requests, False)
-        self.scene.rest()
+        """Several at once, and again."""
+        for _ in range(2):
+            for worker, requests in zip(self.awake(), all_of, strict=False):
+                worker.tell("burst", requests, False)
+            self.scene.rest()
 
     @rule(
         all_of=st.lists(REQUESTS, min_size=2, max_size=WORKERS_MAX),
@@ -89,7 +96,7 @@ class Storm(RuleBasedStateMachine):
     ) -> None:
         """And one of them is killed or stopped in the midst of it."""
         worker = self.worker(number)
-        for other, requests in zip(self.scene.awake(), all_of, strict=False):
+        for other, requests in zip(self.awake(), all_of, strict=False):
             other.tell("burst", requests, False)
         if worker is not None:
             self.scene.pass_time(milliseconds / 1000)

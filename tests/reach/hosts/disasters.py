@@ -8,7 +8,7 @@ import trio
 
 from storage.deadlines import LOST_HOST_SECONDS_MAX
 from storage.model import LimitKind, Period
-from tests.reach.hosts.scenarios import HEALED_SECONDS_MAX, SLACK_SECONDS
+from tests.reach.hosts.scenarios import HEALED_SECONDS_MAX, SLACK_SECONDS, SLOW_KILOBITS
 from tests.reach.hosts.site import GATEWAYS
 from tests.reach.hosts.stage import ANSWER_PICODOLLARS, Stage
 from tests.reach.hosts.traffic import Asked, tally, until
@@ -16,7 +16,6 @@ from tests.reach.hosts.traffic import Asked, tally, until
 BUDGET_ANSWERS = 3000
 REQUESTS_PER_MINUTE = 300
 CLIENTS = 4
-SLOW_KILOBITS = 128
 USED_SHARE_MIN = 0.8
 """Of a budget that is asked for until nothing more is given."""
 EXHAUSTED_SECONDS_MAX = 120.0
@@ -34,8 +33,8 @@ async def budgets_hold(stage: Stage) -> None:
     async with trio.open_nursery() as nursery:
         for host in GATEWAYS:
             for _ in range(CLIENTS):
-                nursery.start_soon(stage.traffic.load, host, "poor")
-            nursery.start_soon(stage.traffic.load, host, "paced")
+                nursery.start_soon(stage.traffic.load, host, "poor", 0.01)
+            nursery.start_soon(stage.traffic.load, host, "paced", 0.01)
         await trouble(stage)
         healed = time.time()
 

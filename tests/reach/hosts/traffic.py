@@ -140,7 +140,9 @@ class Traffic:
             await client.send(
                 b"GET /_sim/ledger?limit=20000 HTTP/1.1\r\nhost: sim\r\nconnection: close\r\n\r\n"
             )
-            entries: list[dict[str, Any]] = json.loads((await client.read_answer()).body)["entries"]
+            document = json.loads((await client.read_answer()).body)
+        entries: list[dict[str, Any]] = document["entries"]
+        assert len(entries) == document["last_seq"], "the provider has forgotten the first of them"
         return entries
 
     async def probe(self, host: str) -> tuple[int, list[str]]:
