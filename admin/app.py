@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -12,7 +13,7 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from admin import api_path, authorization, csrf, faults, rendering, transport, web_session, wording
+from admin import api_path, authorization, csrf, faults, refusals, rendering, transport, web_session, wording
 from admin.accounts import links, profile, reset, sign_up
 from admin.accounts import views as accounts
 from admin.accounts.password_check import TooManyChecks
@@ -110,6 +111,19 @@ class _App(QuartTrio):
     request_class = _Request
     jinja_environment = rendering.Environment  # type: ignore[assignment]
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._known_async: set[object] = set()
+
+    def ensure_async(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        # Quart inspects every function of every request anew, though they are the same ones.
+        if func in self._known_async:
+            return func
+        found = super().ensure_async(func)
+        if found is func:
+            self._known_async.add(func)
+        return found
+
     def log_exception(self, exception_info: ExceptionInfo) -> None:
         # Quart's own words would be the path, which may hold a link's token, and the exception's message.
         error = exception_info[1]
@@ -145,6 +159,8 @@ def create_app(services: Services) -> QuartTrio:
         membership=authorization.current_membership,
         memberships=authorization.memberships,
         allows=authorization.allows,
+        permits=authorization.permits,
+        fragment=rendering.fragment,
         plan_allows=plan_allows,
         problems={},
     )
@@ -158,6 +174,7 @@ def create_app(services: Services) -> QuartTrio:
     app.after_request(transport.add_headers)
     app.after_request(problems.add_request_id)
     app.after_request(faults.tell_times)
+    app.after_request(refusals.note)
     for feature in FEATURES:
         app.register_blueprint(feature)
     _register_errors(app)

@@ -275,6 +275,7 @@ TABLE: dict[str, Access] = {
     "staff.suspend_organization": STAFF_PROVED,
     "staff.lift_suspension": STAFF_PROVED,
     "staff.change_plan": STAFF_PROVED,
+    "staff.sign_member_out": STAFF_PROVED,
     "payment_events.show": STAFF,
     "payment_events.replay": STAFF_PROVED,
 }
@@ -353,7 +354,12 @@ def current_membership() -> Membership:
 
 def allows(endpoint: str) -> bool:
     """Whether the table lets the current member use an endpoint: what pages show follows from this."""
-    return current_membership().role in TABLE[endpoint].roles
+    return permits(current_membership().role, endpoint)
+
+
+def permits(role: Role, endpoint: str) -> bool:
+    """Whether the table lets a role use an endpoint."""
+    return role in TABLE[endpoint].roles
 
 
 def memberships() -> list[Membership]:

@@ -1,8 +1,8 @@
 """What the control plane does by itself, now and then: lets organizations go whose time has come, shreds
-provider keys that were suspended for long, brings a release's plans to organizations, forgets the answers
-that the management API kept for a day, the webhooks of a month ago and to whom mail was sent a month ago,
-makes the next months' partitions, signs where the audit chains end, tells subscribers of changed
-sub-processors, and tells those who chose it what they used yesterday.
+provider keys that were suspended for long, deletes requests that a plan keeps no longer, brings a release's
+plans to organizations, forgets the answers that the management API kept for a day, the webhooks of a month
+ago and to whom mail was sent a month ago, makes the next months' partitions, signs where the audit chains
+end, tells subscribers of changed sub-processors, and tells those who chose it what they used yesterday.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
 """
@@ -28,6 +28,7 @@ from storage.model import Actor, ActorKind
 from storage.organization_end import end_organization, select_due
 from storage.outbox import sweep_ended
 from storage.plans import renew_ceilings
+from storage.retention import expire_usage
 from storage.sealing import MasterKeys
 from storage.webhook_events import emit_usage_of_day
 
@@ -59,6 +60,7 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
         gone += await end_organization(db, ACTOR, org_id)
     await shred_suspended(db, ACTOR)
     await renew_ceilings(db, ACTOR)
+    await expire_usage(db, ACTOR)
     while await sweep(db) or await webhook_deliveries.sweep(db):
         pass
     while await sweep_ended(db):

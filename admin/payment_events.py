@@ -108,12 +108,12 @@ class PaymentEvents:
             # Whether its payment failed shows in the subscription.
             also = invoice.subscription_id if invoice else None
             return _numbered(number, invoice, await self._read_subscription(also))
-        session_id: str | None = object_id
-        if kind is not ObjectKind.CHECKOUT:
-            session_id = await self._payments.find_checkout(kind, object_id)
-        checkout = await self._payments.read_checkout(session_id) if session_id else None
-        also = checkout.subscription_id if checkout else None
-        return _numbered(number, checkout, await self._read_subscription(also))
+        if kind is ObjectKind.CHECKOUT:
+            checkout = await self._payments.read_checkout(object_id)
+            also = checkout.subscription_id if checkout else None
+            return _numbered(number, checkout, await self._read_subscription(also))
+        paid = await self._payments.find_paid(kind, object_id)
+        return [reading for found in paid for reading in await self.read(*found)]
 
     async def _read_subscription(self, subscription_id: str | None) -> SubscriptionReading | None:
         return await self._payments.read_subscription(subscription_id) if subscription_id else None

@@ -89,8 +89,8 @@ class Payments(Protocol):
 
     async def read_checkout(self, session_id: str) -> CheckoutReading | None: ...
 
-    async def find_checkout(self, kind: ObjectKind, object_id: str) -> str | None:
-        """The visit that a charge, refund or dispute belongs to."""
+    async def find_paid(self, kind: ObjectKind, object_id: str) -> list[tuple[ObjectKind, str]]:
+        """What was paid by a charge, or by that of a refund or dispute: a visit, or invoices."""
 
     async def read_subscription(self, subscription_id: str) -> SubscriptionReading | None: ...
 

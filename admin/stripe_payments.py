@@ -187,15 +187,10 @@ class StripePayments:
         payment: Any = found.get("payment_intent")
         if found.get("mode") != "payment" or not payment:
             return shapes.checkout(found, (), ())
-        params: Any = {
-            "payment_intent": payment if isinstance(payment, str) else payment["id"],
-            "limit": LISTED_MAX,
-        }
-        refunds = await self._ask(lambda: self._client.refunds.list(params))
-        disputes = await self._ask(lambda: self._client.disputes.list(params))
-        return shapes.checkout(found, refunds["data"], disputes["data"])
+        gone_back = await self._went_back(payment if isinstance(payment, str) else payment["id"])
+        return shapes.checkout(found, *gone_back)
 
-    async def find_checkout(self, kind: ObjectKind, object_id: str) -> str | None:
+    async def find_paid(self, kind: ObjectKind, object_id: str) -> list[tuple[ObjectKind, str]]:
         read: dict[ObjectKind, Callable[[], Any]] = {
             ObjectKind.CHARGE: lambda: self._client.charges.retrieve(object_id),
             ObjectKind.REFUND: lambda: self._client.refunds.retrieve(object_id),
@@ -204,10 +199,15 @@ class StripePayments:
         found = await self._read(read[kind])
         payment = None if found is None else found.get("payment_intent")
         if not payment:
-            return None
-        params: Any = {"payment_intent": payment if isinstance(payment, str) else payment["id"], "limit": 1}
-        listed = await self._ask(lambda: self._client.checkout.sessions.list(params))
-        return next((str(one["id"]) for one in listed["data"]), None)
+            return []
+        intent = payment if isinstance(payment, str) else payment["id"]
+        visits: Any = {"payment_intent": intent, "limit": 1}
+        listed = await self._ask(lambda: self._client.checkout.sessions.list(visits))
+        if listed["data"]:
+            return [(ObjectKind.CHECKOUT, str(listed["data"][0]["id"]))]
+        by: Any = {"payment": {"type": "payment_intent", "payment_intent": intent}, "limit": LISTED_MAX}
+        paid = await self._ask(lambda: self._client.invoice_payments.list(by))
+        return [(ObjectKind.INVOICE, one) for one in shapes.invoices_of(paid["data"])]
 
     async def read_subscription(self, subscription_id: str) -> SubscriptionReading | None:
         found = await self._read(lambda: self._client.subscriptions.retrieve(subscription_id))
@@ -216,7 +216,31 @@ class StripePayments:
 
     async def read_invoice(self, invoice_id: str) -> InvoiceReading | None:
         found = await self._read(lambda: self._client.invoices.retrieve(invoice_id))
-        return None if found is None else shapes.invoice(found, self._settings.stripe_price_usage)
+        if found is None:
+            return None
+        if (found.get("lines") or {}).get("has_more"):
+            page: Any = {"limit": LISTED_MAX}
+            found["lines"] = await self._ask(lambda: self._client.invoices.line_items.list(invoice_id, page))
+        price = self._settings.stripe_price_usage
+        if found.get("status") == "draft" or not shapes.usage_lines(found, price):
+            # Only usage is in the ledger.
+            return shapes.invoice(found, price)
+        of_invoice: Any = {"invoice": invoice_id, "limit": LISTED_MAX}
+        notes = await self._ask(lambda: self._client.credit_notes.list(of_invoice))
+        paid = await self._ask(lambda: self._client.invoice_payments.list(of_invoice))
+        refunds, disputes = [], []
+        for intent in shapes.payments_of(paid["data"]):
+            gone_back = await self._went_back(intent)
+            refunds += gone_back[0]
+            disputes += gone_back[1]
+        return shapes.invoice(found, price, notes["data"], refunds, disputes)
+
+    async def _went_back(self, intent: str) -> tuple[list[Any], list[Any]]:
+        """The refunds and disputes of a payment."""
+        params: Any = {"payment_intent": intent, "limit": LISTED_MAX}
+        refunds = await self._ask(lambda: self._client.refunds.list(params))
+        disputes = await self._ask(lambda: self._client.disputes.list(params))
+        return refunds["data"], disputes["data"]
 
     async def read_customer(self, customer_id: str) -> CustomerReading | None:
         found = await self._read(lambda: self._client.customers.retrieve(customer_id))

@@ -50,14 +50,17 @@ def subscription(found: Json, plans: Mapping[str, Plan], usage_price: str | None
     )
 
 
-def invoice(found: Json, usage_price: str | None) -> InvoiceReading:
+def invoice(
+    found: Json,
+    usage_price: str | None,
+    notes: Collection[Json] = (),
+    refunds: Collection[Json] = (),
+    disputes: Collection[Json] = (),
+) -> InvoiceReading:
+    """An invoice with its credit notes, and the refunds and disputes of what paid it."""
     parent = (found.get("parent") or {}).get("subscription_details") or {}
     paid = found.get("status") == "paid"
-    usage = sum(
-        int(line.get("amount") or 0)
-        for line in _data(found.get("lines"))
-        if usage_price is not None and _price_of(line) == usage_price
-    )
+    usage_paid, usage_refunded, usage_credited = _usage_of(found, usage_price, notes, refunds, disputes)
     page = found.get("hosted_invoice_url")
     return InvoiceReading(
         invoice_id=found["id"],
@@ -69,10 +72,90 @@ def invoice(found: Json, usage_price: str | None) -> InvoiceReading:
         total=int(found.get("total") or 0),
         due=int(found.get("amount_remaining") or 0) if not paid else 0,
         created_at=_time(found.get("created")) or datetime.now(UTC),
-        usage_paid=usage if paid else 0,
+        usage_paid=usage_paid,
+        usage_refunded=usage_refunded,
+        usage_credited=usage_credited,
         # Shown as a link: nothing but https, and nothing odd.
         page_url=page if _is_link(page) else None,
     )
+
+
+def usage_lines(found: Json, usage_price: str | None) -> dict[str, int]:
+    """What an invoice asks for metered usage, by line."""
+    return {
+        str(line.get("id") or number): int(line.get("amount") or 0)
+        for number, line in enumerate(_data(found.get("lines")))
+        if usage_price is not None and _price_of(line) == usage_price
+    }
+
+
+def payments_of(paid: Collection[Json]) -> list[str]:
+    """Of Stripe's invoice payments, what they were paid by."""
+    found = (_id((one.get("payment") or {}).get("payment_intent")) for one in paid)
+    return sorted({intent for intent in found if intent})
+
+
+def invoices_of(paid: Collection[Json]) -> list[str]:
+    """Of Stripe's invoice payments, what was paid by them."""
+    return sorted({invoice for one in paid if (invoice := _id(one.get("invoice")))})
+
+
+def _usage_of(
+    found: Json,
+    usage_price: str | None,
+    notes: Collection[Json],
+    refunds: Collection[Json],
+    disputes: Collection[Json],
+) -> tuple[int, int, int]:
+    """Of an invoice's metered usage: what was paid, what of that went back, and what is not owed.
+
+    A credit note says of which lines it is; its part of usage went back as far as its refunds stand, and what
+    it put into the customer's balance or says was paid elsewhere. Of what went back without a note usage has
+    the part that it has of the invoice.
+    """
+    lines = usage_lines(found, usage_price)
+    usage = sum(lines.values())
+    whole = sum(int(line.get("amount") or 0) for line in _data(found.get("lines")))
+    standing = {str(one.get("id")): int(one.get("amount") or 0) for one in _standing(refunds)}
+    loose = sum(standing.values()) + _disputed(disputes)
+    before = after = returned = 0
+    for note in notes:
+        if note.get("status") == "void":
+            continue
+        part = sum(_usage_of_line(line, lines, usage, whole) for line in _data(note.get("lines")))
+        amount, later = int(note.get("amount") or 0), int(note.get("post_payment_amount") or 0)
+        own = part * later // amount if amount else 0
+        before, after = before + part - own, after + own
+        back = later
+        for one in note.get("refunds") or ():
+            stands = min(int(one.get("amount_refunded") or 0), standing.get(_id(one.get("refund")) or "", 0))
+            back -= int(one.get("amount_refunded") or 0) - stands
+            loose -= stands
+        returned += own * max(back, 0) // later if later else 0
+    credited = max(min(before + after, usage), 0)
+    if found.get("status") != "paid":
+        return 0, 0, credited
+    paid, in_all = max(usage - before, 0), int(found.get("amount_paid") or found.get("total") or 0)
+    if in_all > 0:
+        returned += paid * max(min(loose, in_all), 0) // in_all
+    return paid, max(min(returned, paid), 0), credited
+
+
+def _usage_of_line(line: Json, lines: Mapping[str, int], usage: int, whole: int) -> int:
+    """Of a line of a credit note."""
+    amount = int(line.get("amount") or 0)
+    if of_line := _id(line.get("invoice_line_item")):
+        return amount if of_line in lines else 0
+    return amount * usage // whole if whole > 0 else 0
+
+
+def _standing(refunds: Collection[Json]) -> list[Json]:
+    """Refunds that have not failed."""
+    return [one for one in refunds if one.get("status") in ("succeeded", "pending")]
+
+
+def _disputed(disputes: Collection[Json]) -> int:
+    return sum(int(one.get("amount") or 0) for one in disputes if one.get("status") not in _LOST)
 
 
 def checkout(found: Json, refunds: Collection[Json], disputes: Collection[Json]) -> CheckoutReading:
@@ -85,10 +168,7 @@ def checkout(found: Json, refunds: Collection[Json], disputes: Collection[Json])
     else:
         state = CheckoutState.PAYING if payment == "unpaid" else CheckoutState.PAID
     topped_up = found.get("mode") == "payment" and state is CheckoutState.PAID
-    gone = sum(
-        int(one.get("amount") or 0) for one in refunds if one.get("status") in ("succeeded", "pending")
-    )
-    gone += sum(int(one.get("amount") or 0) for one in disputes if one.get("status") not in _LOST)
+    gone = sum(int(one.get("amount") or 0) for one in _standing(refunds)) + _disputed(disputes)
     return CheckoutReading(
         session_id=found["id"],
         checkout_id=_uuid(found.get("client_reference_id")),

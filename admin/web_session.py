@@ -20,6 +20,7 @@ from quart import Request, Response, g, request
 
 from admin import api_path, client_address, csrf, throttle, wording
 from admin.services import services
+from storage.clock import tell_time
 from storage.errors import NotFound
 from storage.model import Actor, ActorKind, User
 from storage.sessions import (
@@ -153,7 +154,7 @@ async def keep_visitor(response: Response) -> Response:
 async def sign_in(response: Response, user_id: UUID, method: Method) -> None:
     """Begin a session of a new token, and end the one the browser had."""
     token = new_token()
-    expires_at = datetime.now(UTC) + timedelta(hours=services().settings.session_hours)
+    expires_at = await tell_time(services().db) + timedelta(hours=services().settings.session_hours)
     await _end_session()
     acting = actor(user_id)
     place = Place(

@@ -30,7 +30,7 @@ _ELSEWHERE: Final = OperationKind.ELSEWHERE
 class Grant:
     """Permission for one request to go to one provider with one credential."""
 
-    __slots__ = ("caller", "first_byte_seconds", "kind", "model", "provider", "request", "sealed")
+    __slots__ = ("caller", "first_byte_seconds", "kind", "model", "provider", "request", "routed", "sealed")
 
     def __init__(
         self,
@@ -50,6 +50,13 @@ class Grant:
         """What the provider calls it; the request has the name that was asked for."""
         self.first_byte_seconds = None if target is None else target.first_byte_seconds
         """How long the answer may take to begin, where its route says so."""
+        self.routed = target is not None
+
+    def of(self, request: APIRequest, model: str | None) -> Grant:
+        """The same for another request, whose model the provider calls so."""
+        grant = Grant(self.caller, request, self.provider, self.kind, self.sealed)
+        grant.model = model
+        return grant
 
     @property
     def account(self) -> Key:
@@ -112,6 +119,34 @@ def authorize_route(
     if not grants:
         raise Refusal(Kind.FORBIDDEN, f"No target of the route {route.alias!r} can be used: {reason}")
     return grants
+
+
+def authorize_on(opened: Grant, request: APIRequest, upstreams: Upstreams, now: float) -> Grant:
+    """The same for what is asked on a connection that is open, as a socket is: it goes where that goes, with
+    the same key. Raises `Refusal`, also for a model that leads to another provider."""
+    caller, model = opened.caller, request.model
+    if opened.routed and model == opened.request.model:
+        # The target it was opened for, even if the route has changed since.
+        check_standing(caller, now)
+        _check_model(caller, request)
+        if caller.has_budget or (caller.has_credit and opened.kind is _PLATFORM):
+            _check_billing(caller, request)
+        return opened.of(request, opened.model)
+    route = None if caller.routes is None or model is None else caller.routes.get(model)
+    if route is None:
+        found = [authorize(caller, request, upstreams, now)]
+        if not opened.routed:
+            return opened.of(request, model)
+    else:
+        found = authorize_route(caller, request, route, upstreams, now)
+    for grant in found:
+        if grant.provider is opened.provider and grant.kind is opened.kind:
+            return opened.of(request, grant.model)
+    raise Refusal(
+        Kind.FORBIDDEN,
+        f"This socket is open to {opened.provider.name}, and {model!r} leads elsewhere: open another one "
+        "with ?model= and that name.",
+    )
 
 
 def in_order(targets: Sequence[RouteTarget]) -> list[RouteTarget]:

@@ -96,6 +96,10 @@ class Retire(Message, frozen=True, tag=8):
     """Another one accepts in your place: end when your connections have."""
 
 
+class Orphaned(Message, frozen=True, tag=9):
+    """A worker has died, and left a journal."""
+
+
 # From a worker.
 
 
@@ -139,7 +143,7 @@ class Figures(Message, frozen=True, tag=26):
     families: list[Family]
 
 
-ToWorker = Begin | Known | Serve | Go | Wrong | Scrape | Cover | Retire
+ToWorker = Begin | Known | Serve | Go | Wrong | Scrape | Cover | Retire | Orphaned
 FromWorker = Serving | Leaving | Claim | Verified | Failed | Forget | Figures
 
 _encoder = msgspec.msgpack.Encoder()

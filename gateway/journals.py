@@ -6,8 +6,9 @@ successor of one that was killed goes on with its journal, and in a reload, when
 by side, nobody waits for anybody.
 
 A journal that was not settled at its end (its worker was killed, or the database was away) and that nobody
-took over, as after a reload or with fewer workers than before, is settled by whichever worker finds it: what
-its requests used is written down and shipped, and what it was lent is given back.
+holds is settled by whichever worker finds it: what its requests used is written down and shipped, and what it
+was lent is given back. The supervisor tells them when a worker has died, so that this is done before its
+successor has so much as started: nobody is refused for the sake of what a dead worker holds.
 
 Bounds: `JOURNALS_MAX` directories; they stay, since the next reload needs them. A look at one is a few system
 calls.
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import trio
 
+from gateway.refill import wall_us
 from gateway.ship import Shipper
 from gateway.spool import SETTLED_FILE, Spool, SpoolLocked
 from storage.bridge import Database
@@ -49,11 +51,17 @@ class Leftovers:
     def __init__(self, home: Path, db: Database) -> None:
         self._home = home
         self._db = db
+        self._told = trio.Event()
         self.settled = 0
+
+    def look(self) -> None:
+        """Somebody has died: there is something to settle now."""
+        self._told.set()
 
     async def run(self) -> None:
         """Look from time to time, until cancelled."""
         while True:
+            self._told = trio.Event()
             for directory in self._unsettled():
                 try:
                     await self._settle(directory)
@@ -62,7 +70,8 @@ class Leftovers:
                     continue
                 except (StorageError, OSError) as error:
                     _log.error("the journal in %s cannot be settled: %s", directory, error)
-            await trio.sleep(LOOK_SECONDS)
+            with trio.move_on_after(LOOK_SECONDS):
+                await self._told.wait()
 
     def _unsettled(self) -> Iterator[Path]:
         # One at a time: another worker may settle it meanwhile.
@@ -77,7 +86,7 @@ class Leftovers:
             spool = await trio.to_thread.run_sync(Spool, directory)
         try:
             await Shipper(spool, self._db).ship_all()
-            await release_owner(self._db, spool.owner)
+            await release_owner(self._db, spool.owner, wall_us())
             spool.settle()
             self.settled += 1
             _log.warning("the journal that was left in %s is settled", directory)

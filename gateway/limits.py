@@ -1,7 +1,6 @@
 """Every bound a stranger meets, in one place, each with its unit last and its reason.
 
-The settings of the same names (`KARTA_BODY_BYTES_MAX` …) override them; `docs/reference/settings.md` lists
-them.
+Some are settings of the same names (`KARTA_BODY_BYTES_MAX` …); `docs/reference/settings.md` lists those.
 """
 
 from __future__ import annotations

@@ -60,3 +60,14 @@ def renamed(body: bytes, model: str) -> bytes:
         pieces += (body[copied:at], name)
         copied = at + len(value)
     return b"".join((*pieces, body[copied:]))
+
+
+def renamed_within(body: bytes, name: str, model: str) -> bytes:
+    """The same for the object that is member `name` of `body`."""
+    pieces: list[bytes] = []
+    copied = 0
+    for key, begin, end in members(body, body.index(b"{")):
+        if key == name and body[begin:end].strip(SPACE).startswith(b"{"):
+            pieces += (body[copied:begin], renamed(body[begin:end], model))
+            copied = end
+    return b"".join((*pieces, body[copied:]))

@@ -356,8 +356,7 @@ class Meter:
         )
 
     def append_late(self, grant: Grant, records: list[LateRecord], started_us: int) -> None:
-        """Work that was paid for earlier: a row each. Limits are charged when the row is stored, since only
-        the database knows whether somebody has told it before."""
+        """Work that was paid for earlier: a row each. The database, which knows it again, charges limits."""
         for record in records:
             figures = record.figures
             cost, version = self.prices.cost(
@@ -368,9 +367,10 @@ class Meter:
                 at=started_us / 1_000_000,
             )
             charged = self.prices.charge(figures, cost)
+            answered = figures.model, figures.service_tier
             self.append(
                 self.writer.begin(grant),
-                (None, figures.model, figures.service_tier, _COMPLETED.value, version, record.provider_id),
+                (grant.request.model, *answered, _COMPLETED.value, version, record.provider_id),
                 cost,
                 (
                     bytes.fromhex(record.request_id),

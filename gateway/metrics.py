@@ -214,7 +214,12 @@ def _of_providers(pools: Pools, pipeline: Pipeline) -> Iterable[_Figure]:
             by_origin(lambda pool: pool.asked),
         ),
         _Figure("retries_total", "counter", "Requests tried again.", by_origin(lambda pool: pool.retried)),
-        _Figure("failovers_total", "counter", "And at another target.", lambda: pipeline.trier.failovers),
+        _Figure(
+            "failovers_total",
+            "counter",
+            "And at another target.",
+            lambda: pipeline.trier.failovers + pipeline.websockets.failovers,
+        ),
         _Figure("breakers", "gauge", "Credentials that are not trusted, by their breaker's state.", breakers),
         _Figure(
             "breakers_open",

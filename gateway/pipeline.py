@@ -135,8 +135,8 @@ class Pipeline:
             self.watch.refused(request_id, request, None, refusal, spent_us)
 
     def new_request_id(self) -> str:
-        """128 random bits in hex: unique, and no secret."""
-        return f"{self._ids.getrandbits(128):032x}"
+        """When it was made and 64 random bits, in hex (`storage.request_ids`): unique, and no secret."""
+        return "%032x" % (time.time_ns() << 64 | self._ids.getrandbits(64))
 
     async def run(self, connection: Connection, inbound: Inbound) -> None:
         """One request from its head to the last byte of its answer."""

@@ -85,6 +85,8 @@ class Ledger:
         self.turn = turn
         self.reachable = True
         """The last call was answered."""
+        self.doubts = False
+        """More is about to come back, so that the database is asked again instead of believed."""
         self._current: dict[int, Account] = {}
         self._accounts: dict[tuple[int, int], Account] = {}
         self._low: set[Account] = set()
@@ -223,7 +225,7 @@ class Ledger:
     def _judge(self, limit: Limit, account: Account, need: int, shortfall: int) -> Reason:
         if need > limit.amount:
             return Reason.TOO_LARGE
-        if account in self._believed and shortfall > account.available:
+        if account in self._believed and shortfall > account.available and not self.doubts:
             return Reason.UNAVAILABLE if account.closed else Reason.EXHAUSTED
         return Reason.ASK if self.reachable else Reason.UNAVAILABLE
 

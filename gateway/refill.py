@@ -1,11 +1,15 @@
 """Keeps `quota`'s ledger filled: one statement to the database at a time, for all limits that need it.
 
-A request that finds too little waits here for the next answer, at most `WAIT_SECONDS_MAX`. Calls are
-`PERIOD_SECONDS` apart at least while somebody waits; otherwise the ledger is looked at every
-`BACKGROUND_SECONDS`, which is soon enough for low-water marks, renewals and giving back.
+A request that finds too little waits here: for what is left of the call under way, which does not know of it
+yet, and for the next one. Calls are `PERIOD_SECONDS` apart at least while somebody waits; otherwise the
+ledger is looked at every `BACKGROUND_SECONDS`, which is soon enough for low-water marks, renewals and giving
+back.
 
 While the database is away what is held goes on being used; then hard limits refuse, as unavailable. What a
 call that broke off may have done is undone by the next one (`storage.leases`).
+
+Beside it windows that are over are deleted, by a task of its own: looking for them may take long where there
+are many, and nobody's refill waits for that.
 
 Bounds: a call takes `CALL_SECONDS_MAX`; waiters are as many as there are connections.
 """
@@ -14,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from uuid import UUID
@@ -24,18 +29,23 @@ from gateway.quota import Ledger, Reason, Shortage
 from gateway.reservation import Reservation
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable, StorageError
-from storage.leases import LeaseRequest, prune_quota, release_owner, settle_leases
+from storage.leases import PRUNE_ROWS_MAX, LeaseRequest, prune_quota, release_owner, settle_leases
 from storage.model import Limit
 
 PERIOD_SECONDS = 0.05
 BACKGROUND_SECONDS = 0.25
 AWAY_SECONDS = 1.0
 """Between calls while the database does not answer."""
-WAIT_SECONDS_MAX = 2.0
-"""A request waits this long for a refill: many times what one takes, and short beside the answer itself."""
 CALL_SECONDS_MAX = 3.0
+"""A call that takes longer has failed. Requests wait for as long as their calls may take, and no shorter: a
+database that is slow, but answers, refuses nobody. One that is away fails the first call, and then there is
+no waiting."""
 GIVE_BACK_SECONDS_MAX = 2.0
+DOUBT_SECONDS = 5.0
+"""After a worker's death: to have its journal settled, where everything takes its time."""
 PRUNE_SECONDS = 60.0
+PRUNE_ROUNDS_MAX = 1000
+"""Statements of one turn: far more windows than a worker opens in `PRUNE_SECONDS`, or they would pile up."""
 
 _log = logging.getLogger("karta.gateway.refill")
 
@@ -64,13 +74,20 @@ class Refill:
         self.failures = 0
         self._needed = trio.Event()
         self._answered = trio.Event()
+        self._doubts_until = -math.inf
+
+    def doubt(self) -> None:
+        """Another worker has died, and what it held is about to come back. For a while requests that find too
+        little wait for it, and are told to try again rather than that nothing is left."""
+        self._doubts_until = trio.current_time() + DOUBT_SECONDS
+        self.ledger.doubts = True
 
     async def reserve(
         self, limits: Sequence[Limit], model: str | None, started_us: int, tokens: int, picodollars: int
     ) -> Reservation | Shortage:
         """As `Ledger.reserve`, but waits for a refill where that may help. Never answers `Reason.ASK`."""
         found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)
-        with trio.move_on_after(WAIT_SECONDS_MAX):
+        with trio.move_on_after(2 * CALL_SECONDS_MAX + PERIOD_SECONDS):
             while isinstance(found, Shortage) and found.reason is Reason.ASK:
                 answered = self._answered
                 self._needed.set()
@@ -82,40 +99,64 @@ class Refill:
 
     async def run(self) -> None:
         """Refill until cancelled."""
-        prune_at = trio.current_time() + PRUNE_SECONDS
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prune_regularly)
+            await self._refill()
+
+    async def _refill(self) -> None:
         while True:
             calls = self.refills
             if not await self.refill():
                 await trio.sleep(AWAY_SECONDS)
                 continue
-            if prune_at <= trio.current_time():
-                prune_at = trio.current_time() + PRUNE_SECONDS
-                with contextlib.suppress(StorageError):
-                    await prune_quota(self._db)
             if self.refills > calls:
                 await trio.sleep(PERIOD_SECONDS)
             with trio.move_on_after(BACKGROUND_SECONDS):
                 await self._needed.wait()
 
+    async def _prune_regularly(self) -> None:
+        while True:
+            await trio.sleep(PRUNE_SECONDS)
+            with contextlib.suppress(StorageError):
+                await self.prune()
+
+    async def prune(self) -> None:
+        """Deletes all windows that are over, but those that others are deleting. Raises `StorageError`."""
+        for _ in range(PRUNE_ROUNDS_MAX):
+            if await prune_quota(self._db) < PRUNE_ROWS_MAX:
+                break
+
     async def refill(self) -> bool:
         """One call, if there is anything to say; false when the database did not answer."""
         self._needed = trio.Event()
+        self.ledger.doubts = trio.current_time() < self._doubts_until
         requests = self.ledger.wanted(trio.current_time(), self._clock_us())
         answered = not requests or await self._call(requests, CALL_SECONDS_MAX)
         self._answered.set()
         self._answered = trio.Event()
         return answered
 
-    async def give_back(self) -> bool:
+    async def give_back(self, *, whole: bool = False) -> bool:
         """At the end of the worker: all that is free, if the database can be told quickly; whether it could.
-        Requests that still run keep what they have reserved."""
+        Requests that still run keep what they have reserved.
+
+        Args:
+          whole: none run and all rows are stored, so that all leases can end: also what was granted by a call
+            that was cut off.
+        """
+        if whole:
+            with trio.move_on_after(GIVE_BACK_SECONDS_MAX), contextlib.suppress(StorageError):
+                await self.release()
+                return True
+            return False
         requests = self.ledger.surrender()
         return not requests or await self._call(requests, GIVE_BACK_SECONDS_MAX)
 
     async def release(self) -> None:
-        """Ends all leases of this journal's owner, of earlier workers too. Only while the ledger is unused
-        and the whole journal is stored. Raises `StorageError`."""
-        await release_owner(self._db, self._owner)
+        """Ends all leases of this journal's owner, of earlier workers too. Only while nothing is reserved and
+        the whole journal is stored, before the ledger is first used or after it last was. Raises
+        `StorageError`."""
+        await release_owner(self._db, self._owner, self.ledger.turn)
 
     async def _call(self, requests: list[LeaseRequest], seconds_max: float) -> bool:
         try:

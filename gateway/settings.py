@@ -152,6 +152,13 @@ class GatewaySettings(ServerSettings):
         gt=0,
         description="How long a client may take nothing of its answer.",
     )
+    key_stale_seconds: float = Field(
+        default=Limits().key_stale_seconds,
+        ge=Limits().key_fresh_seconds,
+        le=86_400,
+        description="How long keys that were verified keep working while the database is away: so long may "
+        "one that was revoked meanwhile, on a host that cannot be told.",
+    )
     drain_seconds: float = Field(
         default=Limits().drain_seconds,
         ge=0,
@@ -274,6 +281,7 @@ class GatewaySettings(ServerSettings):
             first_byte_seconds=self.first_byte_seconds,
             between_bytes_seconds=self.between_bytes_seconds,
             write_stall_seconds=self.write_stall_seconds,
+            key_stale_seconds=self.key_stale_seconds,
             drain_seconds=self.drain_seconds,
         )
 

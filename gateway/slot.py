@@ -105,6 +105,11 @@ class WorkerProcess:
         return self.serving.is_set() and not self.ended.is_set()
 
     @property
+    def died(self) -> bool:
+        """It ended without having been able to settle what it leaves."""
+        return self.process is not None and self.process.returncode not in (None, 0)
+
+    @property
     def end(self) -> str:
         """What became of it."""
         code = None if self.process is None else self.process.returncode

@@ -121,6 +121,11 @@ class Spool:
         return bool(self._held) or self.bytes_waiting >= SPOOL_BYTES_MAX
 
     @property
+    def whole(self) -> bool:
+        """Nothing is in flight, and all rows are on file."""
+        return not self._held and not len(self.in_flight)
+
+    @property
     def bytes_waiting(self) -> int:
         return self._stored + self._size
 
@@ -161,9 +166,11 @@ class Spool:
         self.finished.remove(segment)
 
     def settle(self) -> None:
-        """All of it is in the database, and what it was lent is given back: nobody need look for it here."""
-        with contextlib.suppress(OSError):
-            (self._directory / SETTLED_FILE).touch(mode=0o600)
+        """All that is on file is in the database, and what it was lent is given back: nobody need look for it
+        here, unless there is more than that."""
+        if self.whole:
+            with contextlib.suppress(OSError):
+                (self._directory / SETTLED_FILE).touch(mode=0o600)
 
     def close(self) -> None:
         self.in_flight.close()

@@ -33,6 +33,7 @@ from gateway.control import (
     Leaving,
     Line,
     LineBroken,
+    Orphaned,
     Retire,
     Scrape,
     Serve,
@@ -225,6 +226,9 @@ class Supervised:
                 self._worker.cover(slots)
             case Retire():
                 self._worker.retire()
+            case Orphaned():
+                self._worker.leftovers.look()
+                self._worker.refill.doubt()
 
     async def _adopt(self) -> None:
         """Read what others have verified."""

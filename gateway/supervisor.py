@@ -32,6 +32,7 @@ from gateway.control import (
     Figures,
     Forget,
     FromWorker,
+    Orphaned,
     Scrape,
     Verified,
 )
@@ -235,6 +236,9 @@ class Supervisor:
             self._tell(self.keys.leave(worker.serial))
             self._retired = merge([("", self._retired), ("", counters(worker.last_word))])
             self._scraped.set()
+            if worker.died:
+                for other in self._processes.values():
+                    other.send(Orphaned())
         else:
             self._processes[worker.serial] = worker
         if all(slot.serves for slot in self.slots):

@@ -33,7 +33,7 @@ class Traces(Batches):
         """A request has ended. Never waits."""
         if ended.org_id is None:
             return
-        if int(ended.request_id[:4], 16) < self._below if ended.trace is None else ended.trace.sampled:
+        if int(ended.request_id[-4:], 16) < self._below if ended.trace is None else ended.trace.sampled:
             self.put(ended)
 
     def _write(self, batch: list[Ended]) -> None:

@@ -26,7 +26,7 @@ class Transactions(Batches):
 
     def take(self, ended: Ended) -> None:
         """A request has ended. Never waits."""
-        if ended.org_id is not None and int(ended.request_id[:4], 16) < self._below:
+        if ended.org_id is not None and int(ended.request_id[-4:], 16) < self._below:
             self.put(ended)
 
     def _write(self, batch: list[Ended]) -> None:

@@ -24,8 +24,7 @@ from gateway.admission import Admission
 from gateway.authorize import Grant, Upstreams
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt, request_head
-from gateway.dial import Busy, NotConnected, Pool, Pools, Untrusted, Upstream
-from gateway.ending import ending_of
+from gateway.dial import Pool, Pools, Upstream
 from gateway.forward import receive_head
 from gateway.include_usage import add_usage_request
 from gateway.limits import Limits
@@ -35,44 +34,22 @@ from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.retry import Cause, Failure, failure_of_answer
 from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
+from gateway.targets import NO_FAILURE, NotTried, Targets, failure_of, judge
 from gateway.upload import upload
 from gateway.upstream_response import NothingReceived, UpstreamResponse
-from gateway.wait import Overdue, Waiting
+from gateway.wait import Overdue
 from gateway.watchdog import NEVER
 from storage.model import CredentialKind, Outcome
 from storage.sealing import MasterKeys
 
 # Fresh tries after an idle connection turned out dead: one, since a new connection cannot be stale.
 _STALE_RETRIES: Final = 1
-_NO_FAILURE: Final = Failure(Cause.STATUS)
 
 
-class _Refused(Refusal):
-    """No try was made: the breaker is open, or the key does not open."""
-
-    def __init__(self, cause: Cause, message: str, retry_after: int) -> None:
-        super().__init__(Kind.UNAVAILABLE, message, retry_after=retry_after)
-        self.cause = cause
-
-
-class Tries:
+class Tries(Targets):
     """Those of one request: where it stands, and what it holds. `metering` is the last try's."""
 
-    __slots__ = (
-        "asked_at",
-        "at",
-        "began",
-        "grants",
-        "metering",
-        "opened",
-        "repeats",
-        "request",
-        "routed",
-        "started",
-        "told",
-        "used",
-        "whole",
-    )
+    __slots__ = ("began", "metering", "opened", "request", "used", "whole")
 
     def __init__(
         self,
@@ -85,29 +62,15 @@ class Tries:
         routed: bool,
     ) -> None:
         """`grants` in the order of trying; what was `opened` and dialled already is for the first of them."""
-        self.grants = grants
+        super().__init__(grants, routed=routed)
         self.metering = metering
         self.began = began
-        self.asked_at = time.perf_counter()
-        """When there was nothing left to be done but to ask."""
         self.opened = opened
         self.used = [] if upstream is None else [upstream]
         """The connection that is the request's now, if there is one."""
-        self.routed = routed
         self.request = grants[0].request
         self.whole = self.request.inbound.complete
         """Its body is in memory, all of it."""
-        self.at = 0
-        self.started = 0
-        """How many tries went as far as to look for a connection."""
-        self.repeats = 0
-        """How often a target was asked once more."""
-        self.told: list[str] = []
-        """What was tried and failed, as the client is told."""
-
-    @property
-    def grant(self) -> Grant:
-        return self.grants[self.at]
 
     def aim(self) -> None:
         """Make the request the target's: its name for the model, and what its streams are asked for."""
@@ -120,18 +83,6 @@ class Tries:
             grant.request = request.again(body, request.fields)
         if not grant.request.usage_added:
             add_usage_request(grant.request, grant.provider)
-
-    def note(self, failure: Failure) -> None:
-        self.told.append(f"{self.grant.provider.name}/{self.grant.model};{failure.word}")
-
-    def lines(self, *, answered: bool) -> tuple[str, ...]:
-        """What the client of a routed request is told of it, in header lines."""
-        if not self.routed:
-            return ()
-        grant = self.grant
-        here = (f"x-karta-route: {grant.provider.name}/{grant.model};attempts={self.started}",)
-        tried = (f"x-karta-route-tried: {', '.join(self.told)}",) if self.told else ()
-        return (here if answered else ()) + tried
 
     def release(self) -> None:
         """An answer has begun: what would have been sent elsewhere is let go."""
@@ -194,21 +145,21 @@ class Trier:
             try:
                 response = await self._try(connection, tries, pool)
             except (Refusal, UpstreamBroken, Overdue) as error:
-                failure = _failure_of(error)
+                failure = failure_of(error)
                 if failure is None:
                     raise
                 # Without its frames, which hold a credential.
                 last = error.with_traceback(None)
             else:
                 reader = response.upstream.reader
-                failure = failure_of_answer(reader.status, reader.lines) or _NO_FAILURE
-            self._judge(pool, grant, failure)
-            delay = None if failure is _NO_FAILURE else self._next(connection, tries, pool, failure)
+                failure = failure_of_answer(reader.status, reader.lines) or NO_FAILURE
+            judge(pool, grant, failure)
+            delay = None if failure is NO_FAILURE else self._next(connection, tries, pool, failure)
             if delay is None:
                 if response is None:
                     assert last is not None
                     try:
-                        raise self._final(last, tries, failure)
+                        raise tries.final(last, failure)
                     finally:
                         # Its traceback holds this frame, and the request in it, which must not hold it.
                         del last
@@ -218,33 +169,17 @@ class Trier:
                 return response
             await self._turn(connection, tries, failure, response, delay)
 
-    def _judge(self, pool: Pool, grant: Grant, failure: Failure) -> None:
-        if failure.away:
-            pool.breakers.failed(grant.account)
-        elif failure.cause is Cause.STATUS:
-            pool.breakers.succeeded(grant.account)
-
     def _next(self, connection: Connection, tries: Tries, pool: Pool, failure: Failure) -> float | None:
         """Seconds until the next try, `tries` being set on its target; None when there is to be none."""
         request = tries.request
         if not tries.whole:
             return None
-        for at in range(tries.at + 1, len(tries.grants)):
-            target = tries.grants[at]
-            if not self._pools.of(target.provider.origin).breakers.wait(target.account):
-                tries.note(failure)
-                tries.at = at
-                self.failovers += 1
-                return 0.0
+        if tries.advance(self._pools, failure):
+            self.failovers += 1
+            return 0.0
         # What a broken connection did with it nobody knows: only what makes nothing is asked again.
         repeatable = request.operation.stateless or request.inbound.method in (b"GET", b"HEAD")
-        repeatable = repeatable and not connection.tried
-        elapsed = time.perf_counter() - tries.asked_at
-        delay = pool.another_try(failure, tries.repeats, elapsed, repeatable=repeatable)
-        if delay is not None:
-            tries.note(failure)
-            tries.repeats += 1
-        return delay
+        return tries.repeat(pool, failure, repeatable=repeatable and not connection.tried)
 
     async def _turn(
         self,
@@ -278,21 +213,12 @@ class Trier:
         if delay:
             await trio.sleep(delay)
 
-    def _final(self, error: Exception, tries: Tries, failure: Failure) -> Exception:
-        """How the last try failed, with what its client is told of the others."""
-        if not tries.routed:
-            return error
-        tries.note(failure)
-        refusal = ending_of(error).refusal
-        refusal.fields += tries.lines(answered=False)
-        return refusal
-
     async def _try(self, connection: Connection, tries: Tries, pool: Pool) -> UpstreamResponse:
         """One target, once. Raises as `ask`."""
         grant = tries.grant
         wait = pool.breakers.admit(grant.account)
         if wait:
-            raise _Refused(
+            raise NotTried(
                 Cause.OPEN,
                 "The provider keeps failing, and is left alone for a moment.",
                 max(1, math.ceil(wait)),
@@ -302,7 +228,7 @@ class Trier:
             try:
                 opened = decrypt(grant, self._master_keys)
             except Refusal as refusal:
-                raise _Refused(Cause.KEY, refusal.message, refusal.retry_after or 60) from None
+                raise NotTried(Cause.KEY, refusal.message, refusal.retry_after or 60) from None
         tries.started += 1
         with opened:
             return await self._send_and_wait(connection, tries, pool, opened)
@@ -357,27 +283,6 @@ class Trier:
                 pool.discard(upstream)
                 connection.tried = True
         raise AssertionError("the loop above returns or raises")
-
-
-def _failure_of(error: Exception) -> Failure | None:
-    """What a failed try means for a next one; None when it is not the provider's doing."""
-    if isinstance(error, _Refused):
-        return Failure(error.cause)
-    if isinstance(error, Busy):
-        return Failure(Cause.BUSY)
-    if isinstance(error, Untrusted):
-        return Failure(Cause.UNTRUSTED)
-    if isinstance(error, NotConnected):
-        return Failure(Cause.NOT_CONNECTED)
-    if isinstance(error, NothingReceived):
-        return Failure(Cause.NO_ANSWER)
-    if isinstance(error, UpstreamBroken) or (
-        isinstance(error, Refusal) and error.kind is Kind.UPSTREAM_BROKEN
-    ):
-        return Failure(Cause.BROKEN)
-    if isinstance(error, Overdue) and error.waiting is Waiting.UPSTREAM:
-        return Failure(Cause.SILENT)
-    return None
 
 
 def _let_go(upstream: Upstream, response: UpstreamResponse | None) -> None:

@@ -155,7 +155,7 @@ class Worker:
         deadline = trio.current_time() + _LAST_SHIPMENT_SECONDS
         with trio.CancelScope(deadline=deadline, shield=True), contextlib.suppress(StorageError):
             await self.shipper.ship_all()
-            if await self.refill.give_back():
+            if await self.refill.give_back(whole=self.meter.spool.whole):
                 self.meter.spool.settle()
         if self.watch is not None:
             with trio.move_on_after(_LAST_WORD_SECONDS, shield=True):

@@ -35,14 +35,13 @@ from trio_asyncio import TrioExecutor
 from storage import errors
 from storage.deadlines import (
     CONNECT_SECONDS_MAX,
-    IDLE_IN_TRANSACTION_SECONDS_MAX,
     LISTEN_PROBE_SECONDS,
     POOL_WAIT_SECONDS_MAX,
     QUERY_SECONDS_MAX,
     RETIRE_SECONDS_MAX,
-    STATEMENT_SECONDS_MAX,
 )
 from storage.queries import Queries
+from storage.session_settings import session_settings
 from storage.sqlstate import sqlstate_error
 
 LISTEN_BUFFER_ITEMS_MAX = 4096
@@ -128,15 +127,7 @@ class Database(Queries):
         self._query_seconds_max = query_seconds_max
         self._slots = trio.CapacityLimiter(connections_max)
         self._idle: list[_Connection] = []
-        self._settings = {
-            "application_name": f"karta {role or 'owner'}",
-            "search_path": "public",
-            "TimeZone": "UTC",
-            "statement_timeout": str(STATEMENT_SECONDS_MAX * 1000),
-            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_SECONDS_MAX * 1000),
-        }
-        if role is not None:
-            self._settings["role"] = role
+        self._settings = session_settings(role)
 
     def __repr__(self) -> str:
         # The URL may hold a password.

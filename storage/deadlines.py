@@ -29,3 +29,13 @@ RETIRE_SECONDS_MAX = 2
 LISTEN_PROBE_SECONDS = 2
 """How often a listening connection is asked whether it is still there, since a cut cable sends no FIN; and
 how long it may take to say so. So a revocation that nobody was told of is looked for within five seconds."""
+
+KEEPALIVE_SECONDS = 5
+"""After so much silence the server asks whether we are still there, and again every
+`KEEPALIVE_INTERVAL_SECONDS`."""
+
+KEEPALIVE_INTERVAL_SECONDS = 2
+
+LOST_HOST_SECONDS_MAX = 11
+"""When the server has heard nothing for so long it ends the session and rolls back. A host that lost its
+power says no goodbye: by default the server would keep its sessions for two hours."""

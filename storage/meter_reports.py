@@ -1,15 +1,16 @@
 """Usage that credit does not cover, for Stripe's meter: one row for an organization and hour, sent once.
 
-Strategy. The ledger has charged usage to credit, hour by hour, and credit may go below zero. What is below
-zero and was not reported before is the next report. It is put here in a transaction that holds the ledger's
-lock, and sent only afterwards, under an identifier that Stripe takes once. So after a crash it is sent
-again, and counted once. Stripe promises that for a day: what was tried longer ago and never answered stays
-`unsure`, for people to look at (`karta billing reconcile` shows what Stripe has), and is never sent again by
-itself.
+Strategy. The hourly roll-up (`billable_hourly`) is charged to credit by the ledger, hour by hour, and credit
+may go below zero. What is below zero and was not reported before is the next report. It says up to which
+transaction it read the ledger, so that anybody can make it out again (`payment_checks`). It is put here in a
+transaction that holds the ledger's lock, and sent only afterwards, under an identifier that Stripe takes
+once. So after a crash it is sent again, and counted once. Stripe promises that for a day: what was tried
+longer ago and never answered stays `unsure`, for people to look at (`karta billing reconcile` shows what
+Stripe has), and is never sent again by itself.
 
-Invoices that were paid do not come into it: what is reported is usage less what was prepaid, and both only
-grow. Only organizations with a metered subscription are reported; the others owe nothing that is not
-prepaid.
+Invoices do not come into it, whether they were paid, paid back or credited: what is reported is usage less
+what was prepaid, and both only grow. Only organizations with a metered subscription are reported; the others
+owe nothing that is not prepaid.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from storage.queries import Queries
 
 PICODOLLARS_PER_UNIT: Final = 10**6
 """Stripe counts whole numbers: millionths of a dollar."""
+OF_INVOICES: Final = ("payment", "payment_refund", "credit_note")
+"""Kinds of transactions that follow from invoices, and so from what was reported."""
 CLAIM = timedelta(minutes=3)
 SURE_FOR = timedelta(hours=20)
 """Within this after its first try a report may be sent again. Stripe knows an identifier for 24 hours at
@@ -74,23 +77,23 @@ async def add_report(db: Database, org_id: UUID, customer_id: str) -> int:
         await ledger.lock(tx, org_id)
         value = await tx.fetch_value(
             """
-            INSERT INTO meter_reports (org_id, hour, customer_id, value)
-            SELECT $1, date_trunc('hour', now() - interval '75 minutes', 'UTC'), $2, owed.value
-              FROM (SELECT (floor(-coalesce((SELECT sum(e.amount)
-                                         FROM ledger_entries e JOIN ledger_transactions t USING
-                                         (transaction_id)
-                                        WHERE e.org_id = $1 AND e.account = 'credit' AND t.kind <>
-                                        'payment'), 0)
-                            / $3) - coalesce((SELECT sum(r.value) FROM meter_reports r WHERE r.org_id = $1),
-                            0)
-                           )::bigint AS value) owed
-             WHERE owed.value > 0
+            INSERT INTO meter_reports (org_id, hour, customer_id, value, reported, through_transaction)
+            SELECT $1, date_trunc('hour', now() - interval '75 minutes', 'UTC'), $2,
+                   owed.units - earlier.units, owed.units, owed.through_transaction
+              FROM (SELECT floor(-coalesce(sum(e.amount), 0) / $3)::bigint AS units,
+                           max(e.transaction_id) AS through_transaction
+                      FROM ledger_entries e JOIN ledger_transactions t USING (transaction_id)
+                     WHERE e.org_id = $1 AND e.account = 'credit' AND t.kind <> ALL ($4)) owed,
+                   (SELECT coalesce(sum(r.value), 0)::bigint AS units
+                      FROM meter_reports r WHERE r.org_id = $1) earlier
+             WHERE owed.units > earlier.units
             ON CONFLICT (org_id, hour) DO NOTHING
             RETURNING value
             """,
             org_id,
             customer_id,
             PICODOLLARS_PER_UNIT,
+            list(OF_INVOICES),
         )
     return value or 0
 
@@ -138,6 +141,14 @@ async def put_off_report(db: Queries, report: MeterReport, problem: str, *, refu
         audit.printable(problem, 500),
         timedelta(seconds=min(10 * 2 ** min(report.tries, 10), WAIT_SECONDS_MAX)),
     )
+
+
+async def count_stuck_reports(db: Queries) -> int:
+    """How many reports Stripe has refused, or may not have: people have to look."""
+    count: int = await db.fetch_value(
+        "SELECT count(*) FROM meter_reports WHERE state IN ('unsure', 'refused')"
+    )
+    return count
 
 
 async def sum_sent(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:

@@ -16,7 +16,7 @@ import msgspec
 from storage.model import LimitKind, Period, Plan
 
 SUSPENDED_KEPT = timedelta(days=30)
-"""How long provider keys are kept after the plan that allowed them has ended."""
+"""How long provider keys, and requests that the new plan does not keep, are kept after a plan has ended."""
 SEATS_MAX = 100_000
 _DOLLAR: Final = 10**12
 
@@ -38,9 +38,9 @@ class Allowance(StrEnum):
     WEBHOOK_ENDPOINTS = "webhook_endpoints"
     SEATS = "seats"
     USAGE_DAYS = "usage_days"
-    """How far back single requests are shown; None: as far as the installation keeps them."""
+    """How long single requests are kept and shown; None: as long as the installation keeps them."""
     AUDIT_DAYS = "audit_days"
-    """How far back the audit log is shown."""
+    """How far back the audit log is shown; nothing of it is deleted by that."""
 
 
 class PlanTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +147,7 @@ def limit_of(plan: Plan, allowance: Allowance, *, seats: int | None = None) -> i
 
 
 def shown_since(plan: Plan, allowance: Allowance, now: datetime | None = None) -> datetime | None:
-    """From when on a plan shows what is kept (`USAGE_DAYS`, `AUDIT_DAYS`); None: from the beginning."""
+    """From when on a plan shows what there is (`USAGE_DAYS`, `AUDIT_DAYS`); None: from the beginning."""
     days = limit_of(plan, allowance)
     return None if days is None else (now or datetime.now(UTC)) - timedelta(days=days)
 

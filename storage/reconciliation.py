@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 
 from storage.errors import NotFound
+from storage.meter_reports import PICODOLLARS_PER_UNIT
 from storage.queries import Queries
 from storage.usage_charges import CLOSED_AFTER
 
@@ -51,6 +52,8 @@ class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
     posted_picodollars: int
     open_picodollars: int
     """Of hours that have not ended, and so are not to be charged yet."""
+    reported_picodollars: int
+    """What of these hours no credit covered, as it was put down for Stripe's meter."""
     differences: tuple[Difference, ...]
     difference_count: int
 
@@ -75,7 +78,7 @@ async def reconcile(
     """Compares the whole hours of [since, until), of one organization or of all. Raises NotFound."""
     closed = (now or datetime.now(UTC)) - CLOSED_AFTER
     start, end = _hour(since), _hour(until)
-    sums = dict.fromkeys(("requests", "billable_requests", "billable", "posted", "open"), 0)
+    sums = dict.fromkeys(("requests", "billable_requests", "billable", "posted", "open", "reported"), 0)
     differences: list[Difference] = []
     count = organizations = 0
     async for one in _organizations(db, org_id):
@@ -86,6 +89,7 @@ async def reconcile(
             following = min(day + _DAY, end)
             found += await _check_hours(db, one, day, following, closed, sums)
             day = following
+        sums["reported"] += await _sum_reports(db, one, start, end)
         for check in checks:
             found += await check(db, one, start, end)
         count += len(found)
@@ -99,9 +103,21 @@ async def reconcile(
         billable_picodollars=sums["billable"],
         posted_picodollars=sums["posted"],
         open_picodollars=sums["open"],
+        reported_picodollars=sums["reported"],
         differences=tuple(differences),
         difference_count=count,
     )
+
+
+async def _sum_reports(db: Queries, org_id: UUID, since: datetime, until: datetime) -> int:
+    units: int = await db.fetch_value(
+        "SELECT coalesce(sum(value), 0)::bigint FROM meter_reports"
+        " WHERE org_id = $1 AND hour >= $2 AND hour < $3",
+        org_id,
+        since,
+        until,
+    )
+    return units * PICODOLLARS_PER_UNIT
 
 
 async def _organizations(db: Queries, org_id: UUID | None) -> AsyncIterator[UUID]:
@@ -170,11 +186,13 @@ async def _check_hours(
     db: Queries, org_id: UUID, since: datetime, until: datetime, closed: datetime, sums: dict[str, int]
 ) -> list[Difference]:
     kept_since = await db.fetch_value("SELECT min(started_at) FROM usage WHERE org_id = $1", org_id)
+    going = await db.fetch_value("SELECT kept_since FROM usage_expiry WHERE org_id = $1", org_id)
     found: list[Difference] = []
     for row in await db.fetch(_HOURS, org_id, since, until):
         hour = row["hour"]
         pairs = []
-        if row["kept"] or (kept_since is not None and hour > kept_since):
+        kept = going is None or hour >= going
+        if kept and (row["kept"] or (kept_since is not None and hour > kept_since)):
             pairs += [(what, row[expected], row[other]) for what, expected, other in _ROWS_AND_SUMS]
         pairs.append(("posted: billable sums and ledger", row["marked"], row["posted"]))
         if hour + timedelta(hours=1) <= closed:

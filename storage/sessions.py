@@ -210,6 +210,21 @@ async def end_other_sessions(db: Database, actor: Actor, user_id: UUID, keep: by
     return ended
 
 
+async def end_member_sessions(db: Database, actor: Actor, org_id: UUID, user_id: UUID) -> int:
+    """Ends all sessions of an organization's member, for somebody else: told both in the system's log and in
+    the organization's. Returns how many. Raises NotFound for no member."""
+    async with db.transaction() as tx:
+        member = await tx.fetch_value(
+            "SELECT true FROM memberships WHERE org_id = $1 AND user_id = $2", org_id, user_id
+        )
+        if not member:
+            raise NotFound("there is no such member")
+        ended = await end_sessions(tx, user_id)
+        for told in (None, org_id):
+            await audit.record(tx, actor, Event.SESSION_ENDED, told, str(user_id), {"sessions": ended})
+    return ended
+
+
 def to_session(row: Record) -> Session:
     """From any row with `COLUMNS`."""
     return Session(

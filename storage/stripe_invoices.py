@@ -1,7 +1,8 @@
 """Invoices as they were last read from Stripe, to be listed on the organization's pages.
 
-What was paid for metered usage goes to the ledger, as the difference to what is kept of the invoice: once,
-however often the invoice is told of.
+What was paid for metered usage, what went back of it, and what credit notes say is not owed go to the ledger
+(docs/decisions/0118), as the differences to what is kept of the invoice: once, however often the invoice is
+told of.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from storage.audit import Event
 from storage.bridge import Transaction
 from storage.ledger import Account, EntryKind
 from storage.model import Actor
-from storage.queries import Queries
+from storage.queries import Queries, Record
 from storage.stripe_checkouts import PICODOLLARS_PER_CENT
 from storage.stripe_customers import lock_owner
 from storage.stripe_objects import InvoiceReading
@@ -74,17 +75,20 @@ async def apply_invoice(tx: Transaction, actor: Actor, reading: InvoiceReading, 
     if org_id is None:
         return None
     before = await tx.fetch_row(
-        "SELECT status, usage_paid FROM stripe_invoices WHERE invoice_id = $1", reading.invoice_id
+        "SELECT status, usage_paid, usage_refunded, usage_credited"
+        "  FROM stripe_invoices WHERE invoice_id = $1",
+        reading.invoice_id,
     )
     newest = await tx.fetch_value(
         """
         INSERT INTO stripe_invoices AS i
                (invoice_id, org_id, number, status, currency, total, due, created_at, usage_paid, page_url,
-                reading)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                reading, usage_refunded, usage_credited)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         ON CONFLICT (invoice_id) DO UPDATE
            SET number = EXCLUDED.number, status = EXCLUDED.status, total = EXCLUDED.total, due = EXCLUDED.due,
-               usage_paid = EXCLUDED.usage_paid, page_url = EXCLUDED.page_url, reading = EXCLUDED.reading
+               usage_paid = EXCLUDED.usage_paid, page_url = EXCLUDED.page_url, reading = EXCLUDED.reading,
+               usage_refunded = EXCLUDED.usage_refunded, usage_credited = EXCLUDED.usage_credited
          WHERE i.reading < EXCLUDED.reading
         RETURNING true
         """,
@@ -99,21 +103,45 @@ async def apply_invoice(tx: Transaction, actor: Actor, reading: InvoiceReading, 
         reading.usage_paid,
         reading.page_url,
         number,
+        reading.usage_refunded,
+        reading.usage_credited,
     )
     if not newest:
         return org_id
-    paid = reading.usage_paid - (0 if before is None else before["usage_paid"])
-    if paid:
-        picodollars = paid * PICODOLLARS_PER_CENT
-        entries = {Account.CREDIT: picodollars, Account.STRIPE: -picodollars}
-        await ledger.post(tx, org_id, EntryKind.PAYMENT, f"stripe:{reading.invoice_id}:{number}", entries)
-    if before is None or before["status"] != reading.status:
+    went_back = await _post_differences(tx, org_id, reading, before, number)
+    changed = before is None or before["status"] != reading.status
+    if changed:
+        await _emit(tx, org_id, reading)
+    if changed or went_back:
         details = {"status": reading.status, "total": reading.total, "currency": reading.currency}
         if before is not None:
             details["status_before"] = before["status"]
-        await _emit(tx, org_id, reading)
+        if reading.usage_refunded or reading.usage_credited or went_back:
+            details |= {"usage_refunded": reading.usage_refunded, "usage_credited": reading.usage_credited}
         await audit.record(tx, actor, Event.PAYMENT_INVOICE_CHANGED, org_id, reading.invoice_id, details)
     return org_id
+
+
+async def _post_differences(
+    tx: Transaction, org_id: UUID, reading: InvoiceReading, before: Record | None, number: int
+) -> bool:
+    """What the ledger has not been told. Returns whether some of it went back or is not owed any more."""
+    source = f"stripe:{reading.invoice_id}:{number}"
+    for kind, account, field, sign in (
+        (EntryKind.PAYMENT, Account.STRIPE, "usage_paid", 1),
+        (EntryKind.PAYMENT_REFUND, Account.REFUNDS, "usage_refunded", -1),
+        (EntryKind.CREDIT_NOTE, Account.ADJUSTMENTS, "usage_credited", 1),
+    ):
+        cents = sign * (getattr(reading, field) - (0 if before is None else before[field]))
+        if cents:
+            entries = {
+                Account.CREDIT: cents * PICODOLLARS_PER_CENT,
+                account: -cents * PICODOLLARS_PER_CENT,
+            }
+            own = source if kind is EntryKind.PAYMENT else f"{source}:{kind.value}"
+            await ledger.post(tx, org_id, kind, own, entries, note=reading.number or "")
+    told = ("usage_refunded", "usage_credited")
+    return any(getattr(reading, field) != (0 if before is None else before[field]) for field in told)
 
 
 async def _emit(tx: Transaction, org_id: UUID, reading: InvoiceReading) -> None:

@@ -68,6 +68,10 @@ class InvoiceReading(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     usage_paid: int
     """What of it was for metered usage, once it is paid."""
+    usage_refunded: int = 0
+    """Of that, what went back: by refunds, disputes that were not won, and credit notes after payment."""
+    usage_credited: int = 0
+    """What of the metered usage is not owed, by credit notes before or after payment."""
     page_url: str | None
     """Stripe's page of it, for people."""
 

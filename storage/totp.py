@@ -3,14 +3,14 @@
 A code is taken once. The check is one UPDATE that moves `last_step` on, so of any number of tries at once, in
 any number of processes, one wins; and after a code, no code of the same or an older step is taken.
 
-The clock is this machine's. Codes of the step before and after are taken too, since phones are not exact:
-a code lives for 90 seconds at most.
+The clock is the database's, as for all that proof hangs on: a host whose own jumps neither takes codes of
+another hour nor refuses those of this one. Codes of the step before and after are taken too, since phones are
+not exact: a code lives for 90 seconds at most.
 """
 
 from __future__ import annotations
 
 import hmac
-import time
 from datetime import datetime
 from uuid import UUID
 
@@ -18,6 +18,7 @@ import pyotp
 
 from storage.audit import Event
 from storage.bridge import Database
+from storage.clock import tell_time
 from storage.errors import Conflict, NotFound
 from storage.model import Actor
 from storage.outbox import Letter, post
@@ -79,7 +80,7 @@ async def confirm_totp(
 ) -> bool:
     """Makes the begun secret count, if the code is right; other sessions end then. Raises NotFound."""
     secret = await select_begun_secret(db, master_keys, user_id)
-    step = matching_step(secret, code, time.time() if at is None else at)
+    step = matching_step(secret, code, await _tell(db, at))
     if step is None:
         return False
     async with db.transaction() as tx:
@@ -110,7 +111,7 @@ async def use_totp(
     if sealed is None:
         return False
     secret = open_box(master_keys, Purpose.TOTP_SECRET, user_id.bytes, sealed).decode()
-    step = matching_step(secret, code, time.time() if at is None else at)
+    step = matching_step(secret, code, await _tell(db, at))
     if step is None:
         return False
     taken = await db.fetch_value(
@@ -142,6 +143,10 @@ async def select_totp_since(db: Queries, user_id: UUID) -> datetime | None:
         "SELECT confirmed_at FROM totp_factors WHERE user_id = $1", user_id
     )
     return since
+
+
+async def _tell(db: Queries, at: float | None) -> float:
+    return (await tell_time(db)).timestamp() if at is None else at
 
 
 def matching_step(secret: str, code: str, at: float) -> int | None:

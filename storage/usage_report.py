@@ -21,15 +21,21 @@ from storage.audit import Event
 from storage.bridge import Database
 from storage.model import Actor, CredentialKind, Outcome, UsageRecord
 from storage.queries import Queries, Record
+from storage.request_ids import made_at
 from storage.usage_tuple import COLUMNS
 
 PAGE_ROWS_MAX = 1000
 """The most groups, and the most requests, of one page."""
 
 SEARCHED_ROWS_MAX = 100_000
-"""How far back a request is looked for by its id alone: there is no index of ids, since it would cost every
-row something, and they are random."""
+"""How far back a request is looked for by its id alone where the id does not tell its time: there is no index
+of ids, since it would cost every row something."""
 
+_NEAR = timedelta(seconds=5)
+"""An id is made when its request's head arrives, which is the request's time but for a clock that was set."""
+_TRIED = timedelta(hours=1)
+"""The id of a further try may be made so much later than the request began, and that of a slow upload so much
+earlier."""
 _FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -169,7 +175,7 @@ async def select_request(
     since: datetime | None = None,
 ) -> UsageRecord | None:
     """One of an organization's requests, of those started at `since` or later: at once where its time is
-    known, else among the newest `SEARCHED_ROWS_MAX`."""
+    known or told by its id (`request_ids`), else among the newest `SEARCHED_ROWS_MAX`."""
     if started_at is not None:
         row = await db.fetch_row(
             f"SELECT {', '.join(COLUMNS)} FROM usage"  # noqa: S608
@@ -179,18 +185,32 @@ async def select_request(
             org_id,
         )
     else:
+        row = await _search(db, org_id, request_id)
+    return None if row is None or row["started_at"] < (since or _EVER) else _to_record(row)
+
+
+async def _search(db: Queries, org_id: UUID, request_id: UUID) -> Record | None:
+    made = made_at(request_id)
+    spans = [] if made is None else [(made - near, made + near) for near in (_NEAR, _TRIED)]
+    for begin, end in (*spans, (_EVER, _FOREVER)):
         row = await db.fetch_row(
             f"""
             SELECT {", ".join(COLUMNS)}
-              FROM (SELECT * FROM usage WHERE org_id = $1 ORDER BY started_at DESC LIMIT $3) newest
+              FROM (SELECT * FROM usage
+                     WHERE org_id = $1 AND started_at BETWEEN $4 AND $5
+                     ORDER BY started_at DESC LIMIT $3) newest
              WHERE request_id = $2
              LIMIT 1
             """,  # noqa: S608
             org_id,
             request_id,
             SEARCHED_ROWS_MAX,
+            begin,
+            end,
         )
-    return None if row is None or row["started_at"] < (since or _EVER) else _to_record(row)
+        if row is not None:
+            return row
+    return None
 
 
 async def select_first_usage(db: Queries, org_id: UUID) -> UsageRecord | None:

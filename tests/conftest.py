@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from hypothesis import settings
 
 from storage import key_format
 from storage.bridge import Database, open_database
@@ -18,6 +19,9 @@ from tests.support.digests import QUICK, REMEMBERING
 from tests.support.postgres import PostgresServer, run_in_own_trio, running_server
 from tests.support.tenant import own_tenant as own_tenant
 from tests.support.tenant import tenant_template as tenant_template
+
+# For `tox -e mutants`, which runs a test hundreds of times, and must find the same each time.
+settings.register_profile("mutants", max_examples=20, derandomize=True, database=None, deadline=None)
 
 TEMPLATE = "karta_template"
 _numbers = itertools.count(1)

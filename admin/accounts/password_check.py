@@ -3,12 +3,17 @@ in good time.
 
 bcrypt fills a core for a quarter of a second. So at most `THREADS_MAX` run at once and `WAITING_MAX`
 wait; the next one is refused at once, which is what a flood of sign-ins meets. The gateway on the same
-machine keeps the other cores.
+machine keeps the other cores, and the threads are of a lower priority than what serves pages and traffic:
+where all want the same core, somebody who signs in can wait a little, and a hundred who read need not.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import trio
@@ -18,6 +23,9 @@ from storage.passwords import REFERENCE_DIGEST, digest_password, verify_password
 THREADS_MAX = 2
 WAITING_MAX = 16
 """With two threads the last one waits some two seconds; longer, and people press the button again."""
+
+NICENESS = 5
+"""A third of the share of others, where there is not enough for all."""
 
 _Result = TypeVar("_Result")
 
@@ -33,6 +41,8 @@ class PasswordCheck:
 
     def __init__(self, threads_max: int = THREADS_MAX, waiting_max: int = WAITING_MAX) -> None:
         self._limiter = trio.CapacityLimiter(threads_max)
+        # Threads of their own: one that has stepped back may not step forward again, so Trio's are no use.
+        self._threads = ThreadPoolExecutor(threads_max, "passwords", initializer=_step_back)
         self._under_way_max = threads_max + waiting_max
         self._under_way = 0
 
@@ -55,6 +65,17 @@ class PasswordCheck:
             raise TooManyChecks
         self._under_way += 1
         try:
-            return await trio.to_thread.run_sync(work, *args, limiter=self._limiter)
+            return await trio.to_thread.run_sync(self._work, work, *args, limiter=self._limiter)
         finally:
             self._under_way -= 1
+
+    def _work(self, work: Callable[..., _Result], *args: object) -> _Result:
+        return self._threads.submit(work, *args).result()
+
+
+def _step_back() -> None:
+    """Lowers this thread's priority. Elsewhere than on Linux a process has only one, which stays."""
+    if sys.platform == "linux":
+        os.setpriority(
+            os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, 0) + NICENESS
+        )

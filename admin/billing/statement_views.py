@@ -18,6 +18,8 @@ LINES_MAX = 200
 WORDS = {
     EntryKind.TOP_UP: "Credit bought",
     EntryKind.PAYMENT: "Invoice paid",
+    EntryKind.PAYMENT_REFUND: "Invoice, paid back",
+    EntryKind.CREDIT_NOTE: "Credit note",
     EntryKind.REFUND: "Paid back",
     EntryKind.USAGE: "Usage",
     EntryKind.CORRECTION: "Usage, learnt of later",

@@ -16,7 +16,7 @@ _WORDS = {
     Allowance.REQUESTS_PER_MINUTE: "Requests a minute",
     Allowance.TOKENS_PER_MINUTE: "Tokens a minute",
     Allowance.CONCURRENT: "Requests at once",
-    Allowance.USAGE_DAYS: "Single requests shown, days",
+    Allowance.USAGE_DAYS: "Single requests kept, days",
     Allowance.AUDIT_DAYS: "Audit log shown, days",
 }
 

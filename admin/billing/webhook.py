@@ -34,6 +34,8 @@ _KINDS: Final = (
     ("checkout.session.", ObjectKind.CHECKOUT),
     ("customer.subscription.", ObjectKind.SUBSCRIPTION),
     ("invoice.", ObjectKind.INVOICE),
+    ("invoice_payment.", ObjectKind.INVOICE),
+    ("credit_note.", ObjectKind.INVOICE),
     ("customer.tax_id.", ObjectKind.CUSTOMER),
     ("customer.updated", ObjectKind.CUSTOMER),
     ("customer.deleted", ObjectKind.CUSTOMER),
@@ -44,6 +46,8 @@ _KINDS: Final = (
 )
 """Which events are kept, by how their names begin; the rest is nothing to us. Also what to subscribe to at
 Stripe."""
+_OWNERS: Final = {"customer.tax_id.": "customer", "invoice_payment.": "invoice", "credit_note.": "invoice"}
+"""Events of what hangs on something else: that is what is read."""
 
 blueprint = Blueprint("stripe_webhook", __name__)
 _log = logging.getLogger("karta.admin")
@@ -100,7 +104,8 @@ def read_event(told: dict[str, Any], *, live: bool) -> NamedEvent | None:
     if object_kind is None:
         return None
     named = told["data"]["object"]
-    object_id = named["customer"] if kind.startswith("customer.tax_id.") else named.get("id")
+    field = next((field for beginning, field in _OWNERS.items() if kind.startswith(beginning)), "id")
+    object_id = named.get(field)
     if object_id is None:
         return None  # an invoice's preview
     for one in (told["id"], object_id):

@@ -27,7 +27,7 @@ from storage.recovery_codes import replace_recovery_codes
 from storage.totp import begin_totp, confirm_totp, provisioning_uri, remove_totp, select_begun_secret
 
 NAME_CHARS_MAX = 100
-WRONG_CODE = "That is not the app’s code. Is this machine’s clock, or the phone’s, wrong?"  # noqa: RUF001
+WRONG_CODE = "That is not the app’s code. Is the phone’s clock, or the database’s, wrong?"  # noqa: RUF001
 NO_PASSKEY = "The passkey could not be added. Try again, or another one."
 DONE = {
     "app": "Your authenticator app is set up.",

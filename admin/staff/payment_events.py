@@ -14,6 +14,7 @@ from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
 from storage.errors import NotFound
+from storage.meter_reports import count_stuck_reports
 from storage.staff import record_view
 from storage.stripe_events import PAGE_ROWS_MAX, count_stuck, replay_event, select_events
 
@@ -39,6 +40,7 @@ async def show() -> ResponseReturnValue:
         states=STATES,
         dead=dead,
         late=late,
+        stuck_reports=await count_stuck_reports(db),
         set_up=services().payments.is_set_up,
         after=events[-1].event_id if len(events) == PAGE_ROWS_MAX else None,
         done=DONE.get(request.args.get("done", "")),

@@ -21,6 +21,7 @@ from storage.limits import select_limits
 from storage.memberships import select_members
 from storage.model import Actor, OrgStatus, Plan
 from storage.organizations import select_organization, set_plan
+from storage.sessions import end_member_sessions
 from storage.staff import (
     PAGE_ROWS_MAX,
     REASON_CHARS_MAX,
@@ -37,6 +38,7 @@ DONE = {
     "suspended": "The organization is suspended. Its running requests were cut.",
     "lifted": "The suspension is lifted.",
     "plan": "The plan was changed.",
+    "signed-out": "The member was signed out everywhere.",
 }
 
 blueprint = Blueprint("staff", __name__, template_folder="templates")
@@ -101,6 +103,16 @@ async def change_plan(subject_id: UUID) -> ResponseReturnValue:
     except NotFound:
         abort(404)
     return _see(subject_id, "plan")
+
+
+@blueprint.post("/staff/organizations/<uuid:subject_id>/members/<uuid:user_id>/sign-out")
+async def sign_member_out(subject_id: UUID, user_id: UUID) -> ResponseReturnValue:
+    """Of everywhere."""
+    try:
+        await end_member_sessions(services().db, _actor(), subject_id, user_id)
+    except NotFound:
+        abort(404)
+    return _see(subject_id, "signed-out")
 
 
 def _actor() -> Actor:

@@ -21,7 +21,7 @@ from admin.services import services
 from storage.api_keys import select_keys
 from storage.model import UsageRecord
 from storage.plan_terms import Allowance, shown_since
-from storage.usage_report import SEARCHED_ROWS_MAX, select_request, select_usage
+from storage.usage_report import select_request, select_usage
 
 SHOWN = 25
 OUTCOMES = {
@@ -73,7 +73,7 @@ async def _find(org_id: UUID, typed: str) -> ResponseReturnValue:
     record = await _select(org_id, typed.strip())
     if record is not None:
         return see(request_url(record))
-    problem = f"There is no such request among the newest {SEARCHED_ROWS_MAX:,} of this organization."
+    problem = "There is no such request of this organization."
     return await _render_newest(org_id, typed[:100], problem), 404
 
 

@@ -26,7 +26,7 @@ import trio
 from admin.webhooks.dialing import Dialer, Undelivered
 from admin.webhooks.message import shown_headers, write_headers
 from storage.bridge import Database
-from storage.errors import StorageError
+from storage.errors import DatabaseUnavailable, StorageError
 from storage.model import Actor, ActorKind
 from storage.sealing import MasterKeys
 from storage.webhook_deliveries import (
@@ -55,6 +55,7 @@ SETTLE_MAX = 100
 RELEASE_SECONDS_MAX = 3.0
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="webhooks")
 NO_SECRET = "no_secret"  # noqa: S105 - a reason
+LEFT = "stopped without telling the database: webhooks under way fall due again within %d s"
 _log = logging.getLogger("karta.webhooks")
 
 
@@ -82,8 +83,10 @@ class Worker:
                 nursery.start_soon(self._settle_for_ever)
                 await self._claim_for_ever(nursery)
         finally:
-            with trio.CancelScope(shield=True), trio.move_on_after(RELEASE_SECONDS_MAX):
+            with trio.CancelScope(shield=True), trio.move_on_after(RELEASE_SECONDS_MAX) as leaving:
                 await self._leave()
+            if leaving.cancelled_caught:
+                _log.warning(LEFT, LEASE_SECONDS)
 
     async def _spread_for_ever(self) -> None:
         while True:
@@ -175,8 +178,11 @@ class Worker:
             while self._settlements:
                 await self._settle_some()
             await release(self.db, self.worker_id)
+        except DatabaseUnavailable:
+            # As when the database was stopped first: how the connection ended helps nobody.
+            _log.warning(LEFT, LEASE_SECONDS)
         except StorageError as error:
-            _log.warning("webhooks under way fall due again in %d s: %s", LEASE_SECONDS, error)
+            _log.warning(f"{LEFT}: %s", LEASE_SECONDS, error)
 
 
 async def try_once(dialer: Dialer, claimed: Claimed, secrets: Sequence[str]) -> Settlement:

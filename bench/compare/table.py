@@ -100,10 +100,11 @@ def print_comparison(seen: Comparison, console: Console) -> None:
     for wrong in seen.broken:
         console.print(f"[red]wrong:[/] {escape(wrong)}", highlight=False)
     machine = seen.machine
+    hot_path = "compiled" if machine.compiled else "interpreted (for speed: docs/how-to/production.md, 0)"
     pinned = f"target on core {seen.target_cpus[0]}" if seen.target_cpus else "nothing pinned: one core"
     console.print(
         f"{machine.processor}, {len(machine.cpus)} cores, {pinned}; Linux {machine.kernel}, "
-        f"Python {machine.python}; Karta's hot path {'compiled' if machine.compiled else 'interpreted'}",
+        f"Python {machine.python}; Karta's hot path {hot_path}",
         highlight=False,
     )
     if seen.options.keep_awake:

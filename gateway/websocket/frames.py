@@ -210,9 +210,9 @@ def _unmask(piece: bytes, mask: bytes, seen: int) -> bytes:
     return (int.from_bytes(piece, "big") ^ int.from_bytes(repeated, "big")).to_bytes(len(piece), "big")
 
 
-def text_frame(payload: bytes) -> bytes:
-    """A whole message as a server sends it."""
-    return _frame(TEXT, payload, masked=False)
+def text_frame(payload: bytes, *, masked: bool = False) -> bytes:
+    """A whole message. `masked` is a client's; it hides nothing from a provider, so zeros do."""
+    return _frame(TEXT, payload, masked=masked)
 
 
 def close_frame(code: int, reason: str, *, masked: bool = False) -> bytes:

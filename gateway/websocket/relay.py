@@ -2,7 +2,8 @@
 
 Each direction is a task that reads, shows what it read to `turns`, and writes the same bytes: the next read
 waits for the write, so that a side that stops reading stops the other. What a client sends is held until a
-message is whole, because a message that asks for something must be admitted before any of it goes up.
+message is whole, because a message that asks for something must be admitted before any of it goes up; and one
+that names a route's alias goes up anew, with the target's name for the model.
 
 Karta says something of its own in two cases only: an error event for a message that was refused, between two
 messages of the provider's; and a close frame at the end, with an error event before it where there is a
@@ -31,10 +32,10 @@ from gateway.limits import Limits
 from gateway.refusal import Dialect, Kind, Refusal, error_body
 from gateway.wait import Overdue
 from gateway.websocket.frames import (
+    CLOSE,
     GOING_AWAY,
     INTERNAL,
     POLICY,
-    Frame,
     FrameError,
     FrameReader,
     close_frame,
@@ -164,6 +165,9 @@ class Relay:
 
     async def _up(self, _first: bytes) -> None:
         held: list[bytes] = []
+        # Of those the control frames, which may come within a message.
+        asides: list[bytes] = []
+        frame_at = 0
         while True:
             # One that always has something to read must not keep the others from it.
             await trio.lowlevel.checkpoint()
@@ -178,34 +182,38 @@ class Relay:
             for frame in self._up_reader.feed(data):
                 held.append(data[at : frame.end])
                 at = frame.end
-                if frame.message is not None and not await self._admitted(frame):
-                    held = []
-                if held and self._up_reader.between_messages:
-                    await self._send_up(b"".join(held))
-                    held = []
+                if frame.opcode >= CLOSE:
+                    asides += held[frame_at:]
+                if frame.message is not None:
+                    held = await self._admitted(frame.message.whole(), held, asides)
+                if self._up_reader.between_messages:
+                    if held:
+                        await self._send_up(b"".join(held))
+                    held, asides = [], []
+                frame_at = len(held)
                 if self._up_reader.closed:
                     self._closing_at = trio.current_time()
             if at < len(data):
                 held.append(data[at:])
 
-    async def _admitted(self, frame: Frame) -> bool:
-        """The client's message may go up; else it is told why not."""
-        assert frame.message is not None
+    async def _admitted(self, message: bytes, held: list[bytes], asides: list[bytes]) -> list[bytes]:
+        """What goes up for the client's message (which is never more than its bound, and so here whole): what
+        came, or another message in its place; else the client is told why not."""
         if self._draining:
             refusal = Refusal(Kind.UNAVAILABLE, "This gateway is stopping: connect again.", retry_after=1)
         else:
             try:
-                await self._turns.ask(_whole(frame))
+                told = await self._turns.ask(message)
             except Refusal as refused:
                 refusal = refused
             else:
-                return True
+                return held if told is message else [*asides, text_frame(told, masked=True)]
         if len(self._unsent) >= _REFUSALS_UNSENT_MAX:
             raise _Ended(Outcome.REFUSED, POLICY, refusal.message, refusal)
         self._unsent.append(text_frame(self._error_event(refusal)))
         async with self._down_lock:
             await self._send_refusals()
-        return False
+        return asides
 
     async def _send_up(self, data: bytes) -> None:
         self._up_torn = True
@@ -335,9 +343,3 @@ class Relay:
                 "error": {**body["error"], "event_id": None},
             }
         )
-
-
-def _whole(frame: Frame) -> bytes:
-    """A client's message: never more than its bound, so that it is there whole."""
-    assert frame.message is not None
-    return frame.message.whole()

@@ -7,31 +7,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-import trio
-
 from gateway.admission import Admission
 from gateway.api_request import APIRequest
 from gateway.authenticate import Authenticator, Caller
-from gateway.authorize import Grant, Upstreams, authorize, check_standing
+from gateway.authorize import Grant, Upstreams, authorize, authorize_route, check_standing
 from gateway.client_address import Network, client_network
 from gateway.connection import Connection
-from gateway.decrypt import decrypt, request_head
-from gateway.dial import Pools, Upstream
+from gateway.dial import Pools
 from gateway.forward import forward
-from gateway.head_layout import layout_of
 from gateway.limits import Limits
 from gateway.meter import Meter
 from gateway.refusal import Kind, Refusal
-from gateway.response_head import ClientHead
-from gateway.response_reader import HEAD_BYTES_MAX, UpstreamBroken
-from gateway.send_request import send_at_once, send_request
+from gateway.response_reader import UpstreamBroken
+from gateway.targets import Targets
 from gateway.upstream_response import UpstreamResponse
 from gateway.wait import Waiting
 from gateway.watchdog import NEVER
+from gateway.websocket.handshake import Answer, Handshakes, let_go
+from gateway.websocket.live import Live
 from gateway.websocket.relay import Relay
 from gateway.websocket.turns import Turns
-from gateway.websocket.upgrade import Handshake, answer_head, read_handshake, upstream_prefix
-from storage.model import CredentialKind, Outcome
+from gateway.websocket.upgrade import LIVE_SESSION, aim, read_handshake
+from storage.model import Outcome
 from storage.sealing import MasterKeys
 
 
@@ -54,14 +51,20 @@ class WebSockets:
         self._limits = limits
         self._authenticator = authenticator
         self._upstreams = upstreams
-        self._master_keys = master_keys
-        self._pools = pools
+        self._handshakes = Handshakes(
+            limits=limits, upstreams=upstreams, master_keys=master_keys, pools=pools
+        )
         self._meter = meter
         self._admission = admission
         self._new_request_id = new_request_id
         self._trusted_proxies = trusted_proxies
         self.open = 0
         """Sockets being relayed."""
+
+    @property
+    def failovers(self) -> int:
+        """How often another target was asked."""
+        return self._handshakes.failovers
 
     async def run(self, connection: Connection, request: APIRequest, request_id: str) -> None:
         """From a request that `recognise_socket` understood to the end of the socket. Raises as the pipeline
@@ -74,19 +77,29 @@ class WebSockets:
         if caller.scope is not None:
             peer = connection.address
             caller.scope.check(request.operation, request.inbound, peer, self._trusted_proxies)
-        grant = authorize(caller, request, self._upstreams, time.time())
-        await self._try_limits(grant)
-        upstream = await self._pools.of(grant.provider.origin).acquire(fresh=True)
+        targets = self._targets(caller, request)
+        await self._try_limits(targets.grants)
+        answer = await self._handshakes.shake(connection, targets, handshake, request_id.encode())
         try:
-            raw = await self._shake_hands(connection, upstream, grant, handshake)
-            if raw.startswith(b"HTTP/1.1 101 "):
-                await self._relay(connection, upstream, grant, handshake, raw, request_id)
+            if answer.head:
+                await self._relay(connection, answer, request_id)
             else:
-                await self._forward_refusal(connection, upstream, grant, raw, request_id)
+                await self._forward_refusal(connection, answer, targets, request_id)
         finally:
-            upstream.spoiled = True
-            if upstream.transport.sock.fileno() >= 0:
-                upstream.pool.give_back(upstream)
+            let_go(answer.upstream)
+
+    def _targets(self, caller: Caller, request: APIRequest) -> Targets:
+        """Where the socket may go. Raises `Refusal`."""
+        now = time.time()
+        # A call that exists is where it is, whatever its model is called.
+        if caller.routes is not None and request.model is not None and request.operation.stateless:
+            route = caller.routes.get(request.model)
+            if route is not None:
+                grants = authorize_route(caller, request, route, self._upstreams, now)
+                for grant in grants:
+                    aim(grant)
+                return Targets(grants, routed=True)
+        return Targets([authorize(caller, request, self._upstreams, now)], routed=False)
 
     async def _verified(self, connection: Connection, request: APIRequest) -> Caller:
         caller = self._authenticator.recall(request.token)
@@ -97,63 +110,20 @@ class WebSockets:
         await flight.landed.wait()
         return flight.verdict()
 
-    async def _try_limits(self, grant: Grant) -> None:
+    async def _try_limits(self, grants: Sequence[Grant]) -> None:
         """Who has nothing left is told so by a status, which an SDK understands; each response is admitted
         by itself later."""
-        reservation = await self._admission.reserve(grant, time.time_ns() // 1000)
+        reservation = await self._admission.reserve(grants[0], time.time_ns() // 1000, grants[1:])
         if reservation is not None:
             reservation.release()
 
-    async def _shake_hands(
-        self, connection: Connection, upstream: Upstream, grant: Grant, handshake: Handshake
-    ) -> bytes:
-        """Send the request up; the head of the answer, and what came along with it."""
-        prefix = upstream_prefix(grant.request.upstream_prefix(grant.provider), handshake)
-        with decrypt(grant, self._master_keys) as opened:
-            head = request_head(opened, 0, b"", prefix)
-        raw = b""
-        with trio.move_on_after(self._limits.handshake_seconds):
-            sent = send_at_once(upstream, head)
-            if sent < len(head):
-                await send_request(connection, upstream, head, b"", self._limits, sent)
-            while b"\r\n\r\n" not in raw:
-                try:
-                    data = await upstream.transport.receive()
-                except OSError:
-                    raise UpstreamBroken("it reset the connection") from None
-                if not data:
-                    raise UpstreamBroken("it closed the connection without an answer")
-                raw += data
-                if len(raw) > HEAD_BYTES_MAX and b"\r\n\r\n" not in raw:
-                    raise UpstreamBroken("its head is too long")
-            return raw
-        raise Refusal(Kind.UPSTREAM_TIMEOUT, "The provider did not answer in time.")
-
-    async def _relay(
-        self,
-        connection: Connection,
-        upstream: Upstream,
-        grant: Grant,
-        handshake: Handshake,
-        raw: bytes,
-        request_id: str,
-    ) -> None:
-        head, _, first = raw.partition(b"\r\n\r\n")
-        lines = head.split(b"\r\n")[1:]
-        reader = upstream.reader
-        reader.status, reader.lines = 101, lines
-        reader.layout = layout_of(lines, reader.layout)
-        client_head = ClientHead(reader, grant.provider, hide_account=self._hides_account(grant))
-        reader.lines = []
-        try:
-            answer = answer_head(handshake, lines, client_head, request_id.encode())
-        except ValueError as error:
-            raise UpstreamBroken(str(error)) from None
-        await connection.send(answer)
+    async def _relay(self, connection: Connection, answer: Answer, request_id: str) -> None:
+        await connection.send(answer.head + b"\r\n\r\n")
         # From here on the relay keeps its own time.
         connection.begin_wait(Waiting.UPSTREAM, NEVER)
-        turns = Turns(
-            grant,
+        kind = Live if answer.grant.request.operation is LIVE_SESSION else Turns
+        turns = kind(
+            answer.grant,
             upstreams=self._upstreams,
             admission=self._admission,
             meter=self._meter,
@@ -161,14 +131,16 @@ class WebSockets:
         )
         self.open += 1
         try:
-            await Relay(connection, upstream, grant, turns, self._limits, request_id).run(first)
+            relay = Relay(connection, answer.upstream, answer.grant, turns, self._limits, request_id)
+            await relay.run(answer.raw.partition(b"\r\n\r\n")[2])
         finally:
             self.open -= 1
 
     async def _forward_refusal(
-        self, connection: Connection, upstream: Upstream, grant: Grant, raw: bytes, request_id: str
+        self, connection: Connection, answer: Answer, targets: Targets, request_id: str
     ) -> None:
         """The provider will not: its answer goes down as any other, and has a usage row."""
+        upstream, grant, raw, _ = answer
         metering = self._meter.begin(grant, request_id, time.perf_counter(), time.time_ns() // 1000, None, 0)
         metering.sent = grant.request.inbound.accounted = True
         try:
@@ -176,11 +148,9 @@ class WebSockets:
             upstream.reader.feed(raw)
             if not 400 <= upstream.reader.status <= 599:
                 raise UpstreamBroken("it did not agree to the WebSocket that was asked for")
-            hide = self._hides_account(grant)
+            hide = self._handshakes.hides_account(grant)
             response = UpstreamResponse(grant, upstream, raw, hide_account=hide)
+            response.head.lines += [line.encode("latin-1") for line in targets.lines(answered=True)]
             await forward(connection, response, metering, self._limits, None)
         finally:
             metering.settle(Outcome.UPSTREAM_FAILED)
-
-    def _hides_account(self, grant: Grant) -> bool:
-        return grant.kind is CredentialKind.PLATFORM and self._upstreams.shared_account

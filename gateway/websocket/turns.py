@@ -23,9 +23,11 @@ import msgspec
 
 from gateway.admission import Admission
 from gateway.api_request import APIRequest
-from gateway.authorize import Grant, Upstreams, authorize, check_standing
+from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
 from gateway.body_fields import BodyFields
+from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
+from gateway.operations import Operation
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
 from gateway.websocket.frames import Message
@@ -132,18 +134,16 @@ class Turns:
 
     # The client's messages.
 
-    async def ask(self, message: bytes) -> None:
-        """A client's message, before it goes up. Raises `Refusal` when it must not."""
+    async def ask(self, message: bytes) -> bytes:
+        """A client's message, before it goes up; what is to go up. Raises `Refusal` when it must not."""
         try:
             asked = _asked_decoder.decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
         self._refuse_second_type(asked, message)
-        if asked.type == "session.update":
-            self._take_settings(asked.session)
         if asked.type != _CREATE:
             self._context += _tokens_of(asked, len(message))
-            return
+            return self._take_settings(asked.session, message) if asked.type == "session.update" else message
         if len(self._open) >= OPEN_MAX:
             raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
         grant = self._turn_grant(self._fields(asked), message)
@@ -157,25 +157,28 @@ class Turns:
         metering.sent = True
         metering.sent_us = metering.elapsed_us()
         self._open.append(_Turn(grant, metering, event_id))
+        if self._realtime or grant.model is None or grant.model == grant.request.model:
+            return message
+        return renamed(message, grant.model)
 
     def _refuse_second_type(self, asked: _Asked, message: bytes) -> None:
         """Of two `type` members Karta reads the last: with the first, a response could be asked for past the
         key's scope."""
         if asked.type == _CREATE or (b"response.create" not in message and b"\\u00" not in message):
             return
-        try:
-            json.loads(message, object_pairs_hook=_refuse_twice)
-        except (ValueError, RecursionError):
-            raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+        refuse_twice(message)
 
-    def _take_settings(self, session: object) -> None:
+    def _take_settings(self, session: object, message: bytes) -> bytes:
         settings = _settings_of(session)
         told = settings.max_output_tokens or settings.max_response_output_tokens
         if told is not None:
             self._output_tokens_max = told
-        if isinstance(settings.model, str) and settings.model != self._model:
-            self._turn_grant(BodyFields(model=settings.model), b"")
-            self._model = settings.model
+        model = settings.model
+        if not isinstance(model, str) or (model == self._model and not self._grant.routed):
+            return message
+        grant = self._turn_grant(BodyFields(model=model), b"")
+        self._model = model
+        return message if grant.model in (None, model) else renamed_within(message, "session", grant.model)
 
     def _fields(self, asked: _Asked) -> BodyFields:
         if not self._realtime:
@@ -187,29 +190,22 @@ class Turns:
         output = told.max_output_tokens or told.max_response_output_tokens or self._output_tokens_max
         return BodyFields(model=self._model, max_output_tokens=output)
 
-    def _turn_grant(self, fields: BodyFields, message: bytes) -> Grant:
+    def _turn_grant(self, fields: BodyFields, message: bytes, operation: Operation | None = None) -> Grant:
         """As a request of its own would get it, but on the connection that is open. Raises `Refusal`."""
         opened = self._grant
-        request = APIRequest(
-            opened.request.inbound, REALTIME if self._realtime else RESPONSE, opened.request.target
-        )
+        operation = operation or (REALTIME if self._realtime else RESPONSE)
+        request = APIRequest(opened.request.inbound, operation, opened.request.target)
         request.bearer = opened.request.bearer
         request.buffered = True
         request.body = message
         request.fields = fields
-        authorize(opened.caller, request, self._upstreams, time.time())
-        return Grant(opened.caller, request, opened.provider, opened.kind, opened.sealed)
+        return authorize_on(opened, request, self._upstreams, time.time())
 
     def _sized(self, grant: Grant) -> Grant:
         """What admission shall see: a realtime event is small, and its input is the conversation."""
         if not self._realtime:
             return grant
-        request = grant.request
-        seen = APIRequest(request.inbound, request.operation, request.target)
-        seen.fields = request.fields
-        # Told as a length, at the rate by which admission reads one.
-        seen.json, seen.content_length = False, _TEXT_BYTES_PER_TOKEN * self._context + len(request.body)
-        return Grant(grant.caller, seen, grant.provider, grant.kind, grant.sealed)
+        return with_length(grant, _TEXT_BYTES_PER_TOKEN * self._context + len(grant.request.body))
 
     # The provider's messages.
 
@@ -361,7 +357,24 @@ def _tokens_of(asked: _Asked, size: int) -> int:
     return size // _TEXT_BYTES_PER_TOKEN
 
 
-def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def with_length(grant: Grant, length: int) -> Grant:
+    """What admission shall see instead: a request of so many bytes, at the rate by which it reads one."""
+    request = grant.request
+    seen = APIRequest(request.inbound, request.operation, request.target)
+    seen.fields = request.fields
+    seen.json, seen.content_length = False, length
+    return grant.of(seen, grant.model)
+
+
+def refuse_twice(message: bytes) -> None:
+    """Raises `Refusal` for a message any of whose objects has two types."""
+    try:
+        json.loads(message, object_pairs_hook=_no_second_type)
+    except (ValueError, RecursionError):
+        raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+
+
+def _no_second_type(pairs: list[tuple[str, object]]) -> dict[str, object]:
     names = [name for name, _ in pairs]
     if names.count("type") > 1:
         raise Refusal(Kind.MALFORMED, "A message names its type twice.")

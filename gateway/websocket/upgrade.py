@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote, unquote_plus
 
 from gateway.api_request import APIRequest, read_head, split_prefix
+from gateway.authorize import Grant
 from gateway.body_fields import BodyFields
 from gateway.limits import Limits
 from gateway.operations import Operation, OperationKind
@@ -44,6 +45,10 @@ _REALTIME_CALL = _operation("/v1/realtime", kind=OperationKind.METERED, stateles
 RESPONSE = _operation("/v1/responses", kind=OperationKind.METERED, stateless=True)
 _RESPONSES = _operation("/v1/responses", kind=OperationKind.FREE, stateless=True)
 """The socket itself, on which no model is named yet."""
+LIVE = _operation("/v1/live/sessions", kind=OperationKind.METERED, stateless=False)
+"""A minute of a session."""
+LIVE_SESSION = _operation("/v1/live/sessions", kind=OperationKind.FREE, stateless=False)
+"""And its socket."""
 
 
 class Handshake:
@@ -77,6 +82,15 @@ def operation_of(target: bytes) -> Operation:
         return _RESPONSES
     if path == b"/v1/realtime":
         return _REALTIME_CALL if b"call_id" in query else REALTIME
+    if path == b"/v1/live/sessions":
+        return LIVE_SESSION
+    if path.startswith(b"/v1/live/"):
+        raise Refusal(
+            Kind.NOT_SUPPORTED,
+            "Karta forwards a Live session's own socket (/v1/live/sessions), and none that attaches to a "
+            "session or forks one: they tell the same costs again, or no model.",
+            close=True,
+        )
     raise Refusal(Kind.NOT_SUPPORTED, "There is no WebSocket here that Karta forwards.", close=True)
 
 
@@ -115,6 +129,21 @@ def read_handshake(inbound: Inbound) -> Handshake:
     return Handshake(key, b", ".join(protocols))
 
 
+def aim(grant: Grant) -> None:
+    """Make the request of a routed socket the target's. Realtime's model is renamed in the query; the
+    Responses API knows of none there, so that this one, which was Karta's to read, ends here."""
+    request = grant.request
+    path, _, query = request.target.partition(b"?")
+    fields = []
+    for field in query.split(b"&"):
+        if unquote_plus(field.partition(b"=")[0].decode("ascii")) != "model":
+            fields.append(field)
+        elif request.operation is REALTIME:
+            fields.append(b"model=" + quote(grant.model or "", safe="").encode("ascii"))
+    grant.request = request.again(b"", request.fields)
+    grant.request.target = path + (b"?" + b"&".join(fields) if fields else b"")
+
+
 def upstream_prefix(prefix: bytes, handshake: Handshake) -> bytes:
     """The head that goes up, but for the key; `prefix` is `APIRequest.upstream_prefix`."""
     lines = [
@@ -129,7 +158,8 @@ def upstream_prefix(prefix: bytes, handshake: Handshake) -> bytes:
 
 
 def answer_head(handshake: Handshake, lines: list[bytes], head: ClientHead, request_id: bytes) -> bytes:
-    """The 101 for the client, from the lines of the provider's and what of them may pass (`head`).
+    """The 101 for the client, from the lines of the provider's and what of them may pass (`head`); more lines
+    may follow.
 
     Raises ValueError when the provider did not agree to what was asked.
     """
@@ -157,4 +187,4 @@ def answer_head(handshake: Handshake, lines: list[bytes], head: ClientHead, requ
         *passed,
         b"x-karta-request-id: " + request_id,
     ]
-    return b"\r\n".join(answer) + b"\r\n\r\n"
+    return b"\r\n".join(answer)

@@ -31,9 +31,10 @@ def register(commands: Commands) -> None:
     reconciled = actions.add_parser(
         "reconcile",
         help="compare requests, their sums and the ledger",
-        description="Compare requests, their hourly sums and the ledger, hour by hour; what was paid by "
-        "Stripe and the ledger; and, where KARTA_STRIPE_METER_ID is set, what Stripe's meter counted. Name "
-        "each difference. Exit code 1 when there is one.",
+        description="Compare requests, their hourly sums and the ledger, hour by hour; the ledger and what "
+        "was reported to Stripe's meter; what was paid by Stripe, went back or was credited, and the ledger. "
+        "Where KARTA_STRIPE_API_KEY is set Stripe itself is asked as well, and with KARTA_STRIPE_METER_ID "
+        "what its meter counted. Name each difference. Exit code 1 when there is one.",
     )
     reconciled.add_argument("--org", type=UUID, metavar="ORG", help="one organization (default: all)")
     reconciled.add_argument("--since", type=moment, metavar="TIME", help="default: 35 days ago")
@@ -140,13 +141,17 @@ def _ask_stripe() -> list[Check]:
     """What only Stripe can tell, where it is set up."""
     from storage.settings import read_variables
 
-    if not {"KARTA_STRIPE_API_KEY", "KARTA_STRIPE_METER_ID"} <= set(read_variables()):
+    variables = read_variables()
+    if "KARTA_STRIPE_API_KEY" not in variables:
         return []
-    from admin.payment_checks import check_meter
+    from admin.payment_checks import check_meter, check_objects
     from admin.settings import AdminSettings
     from admin.stripe_payments import StripePayments
 
-    return [check_meter(StripePayments(AdminSettings.load(database_url="postgresql://not.used/here")))]
+    payments = StripePayments(AdminSettings.load(database_url="postgresql://not.used/here"))
+    return [check_objects(payments)] + (
+        [check_meter(payments)] if "KARTA_STRIPE_METER_ID" in variables else []
+    )
 
 
 def run_adjust(given: argparse.Namespace) -> None:
@@ -215,6 +220,7 @@ def _describe_report(report: Reconciliation) -> dict[str, object]:
         "billable_usd": show_signed(report.billable_picodollars, sign=""),
         "posted_usd": show_signed(report.posted_picodollars, sign=""),
         "open_usd": show_signed(report.open_picodollars, sign=""),
+        "reported_usd": show_signed(report.reported_picodollars, sign=""),
         "difference_count": report.difference_count,
         "differences": differences,
     }
@@ -225,7 +231,8 @@ def _print_report(report: Reconciliation) -> None:
         f"{report.since:%Y-%m-%d %H:%M} to {report.until:%Y-%m-%d %H:%M} UTC: {report.organizations} "
         f"organizations, {report.requests:,} requests, {report.billable_requests:,} of them by the "
         f"platform's keys for {show_signed(report.billable_picodollars)}; posted "
-        f"{show_signed(report.posted_picodollars)}, not due yet {show_signed(report.open_picodollars)}."
+        f"{show_signed(report.posted_picodollars)}, not due yet {show_signed(report.open_picodollars)}; "
+        f"reported to Stripe's meter {show_signed(report.reported_picodollars)}."
     )
     if report.agrees:
         print("Everything agrees.")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,9 +22,11 @@ from storage.model import Plan
 from storage.organization_end import request_end
 from storage.organizations import select_organization, set_plan
 from storage.plans import SUSPENDED_KEPT
+from storage.usage_rows import insert_usage
 from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, make_person
 from tests.admin.management_api.client import mint
 from tests.storage.test_audit import tamper
+from tests.storage.test_usage_charges import platform
 
 
 async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -> None:
@@ -75,6 +78,17 @@ async def test_suspended_provider_keys_go_and_ceilings_are_renewed(
     assert credential.revoked_at is not None
     standings = await select_limits(admin_db, org_id, of_plan=True)
     assert min(standing.limit.amount for standing in standings) > 1
+
+
+async def test_requests_that_a_plan_keeps_no_longer_go(
+    admin_db: Database, owner_db: Database, gateway_db: Database, person: Person
+) -> None:
+    org = await set_plan(admin_db, ACTOR, person.organization.org_id, Plan.FREE)
+    moments = [datetime.now(UTC) - timedelta(days=days) for days in (1, 40)]
+    await insert_usage(gateway_db, [platform(org, 5, started_at=moment) for moment in moments])
+    await owner_db.execute("UPDATE organizations SET plan_since = now() - $1::interval", SUSPENDED_KEPT)
+    await do_round(admin_db)
+    assert [row["started_at"] for row in await admin_db.fetch("SELECT started_at FROM usage")] == moments[:1]
 
 
 async def test_kept_answers_are_forgotten_after_a_day(

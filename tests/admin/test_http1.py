@@ -1,14 +1,23 @@
-"""What is written of an answer, and when. That there is no HTTP/2 is tested with the server."""
+"""What is written of an answer, and when, and when a connection ends. That there is no HTTP/2 is
+tested with the server."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Event, RawData
 from hypercorn.protocol.events import Body, EndBody, Response
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import ConnectionState, LifespanState
 
-from admin.http1 import HTTP1
+from admin.http1 import HTTP1, Server, install
 
 STREAM = 1
 
@@ -59,3 +68,88 @@ async def test_an_answer_without_a_body_is_written_when_it_ends() -> None:
     [write] = await written(b"HEAD")
     assert write.startswith(b"HTTP/1.1 200")
     assert write.endswith(b"\r\n\r\n")
+
+
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SECONDS_MAX = 30.0
+
+
+@asynccontextmanager
+async def connection(
+    idle_seconds: float, context: WorkerContext, answer: trio.Event
+) -> AsyncIterator[tuple[trio.SocketStream, trio.Event]]:
+    """A client's end, and what is set when the server's is done. The app answers when it is told to."""
+    install()
+
+    async def app(_scope: object, _receive: object, send: Any) -> None:
+        await answer.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+    config = Config()
+    config.keep_alive_timeout = idle_seconds
+    done = trio.Event()
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def serve() -> None:
+        stream = await listeners[0].accept()
+        await Server(ASGIWrapper(app), config, context, LifespanState({}), stream).run()  # type: ignore[arg-type]
+        done.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        async with await trio.open_tcp_stream(*listeners[0].socket.getsockname()[:2]) as client:
+            with trio.fail_after(SECONDS_MAX):
+                yield client, done
+        await listeners[0].aclose()
+        nursery.cancel_scope.cancel()
+
+
+async def read_answer(client: trio.SocketStream) -> None:
+    got = b""
+    while not got.endswith(b"\r\n\r\nok"):
+        piece = await client.receive_some()
+        assert piece, "closed before the answer"
+        got += piece
+
+
+async def test_a_connection_ends_when_idle_and_not_while_busy() -> None:
+    answer = trio.Event()
+    async with connection(0.2, WorkerContext(None), answer) as (client, done):
+        await client.send_all(REQUEST)
+        with trio.move_on_after(1.0):
+            pytest.fail(f"nothing is answered yet, but there came {bytes(await client.receive_some())!r}")
+        answer.set()
+        await read_answer(client)
+        await client.send_all(REQUEST)
+        await read_answer(client)
+        assert await client.receive_some() == b""
+        await done.wait()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+async def test_when_the_client_has_gone_so_is_the_connection(asked: bool) -> None:
+    answer = trio.Event()
+    answer.set()
+    async with connection(3600, WorkerContext(None), answer) as (client, done):
+        if asked:
+            await client.send_all(REQUEST)
+            await read_answer(client)
+        await client.aclose()
+        await done.wait()
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_a_stop_ends_it_at_once_or_after_its_answer(busy: bool) -> None:
+    answer, context = trio.Event(), WorkerContext(None)
+    async with connection(3600, context, answer) as (client, done):
+        if busy:
+            await client.send_all(REQUEST)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+        await context.terminated.set()
+        if busy:
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            answer.set()
+            await read_answer(client)
+        assert await client.receive_some() == b""
+        await done.wait()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID, uuid4
 
@@ -22,6 +23,7 @@ from storage.bridge import Database, open_database
 from storage.ledger import Account, select_accounts
 from storage.model import Actor, ActorKind, Plan
 from storage.organizations import create_organization
+from storage.payment_checks import check_payments
 from storage.plans import change_plan
 from storage.stripe_checkouts import begin_checkout, keep_session
 from storage.stripe_customers import ensure_customer_row, keep_customer
@@ -31,6 +33,7 @@ from tests.support.stripe_world import SECRET, StripeWorld, sign
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
 EXAMPLES = int(os.environ.get("KARTA_TEST_STRIPE_EXAMPLES", "6"))
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 STATUSES = ("active", "past_due", "unpaid", "paused", "canceled")
 _numbers = iter(range(1, 10**9))
 
@@ -78,6 +81,12 @@ STEPS: dict[str, Callable[[Scene], list[bytes]]] = {
     "refund fails": lambda scene: scene.world.fail_refund() if scene.world.refunds else [],
     "dispute": lambda scene: scene.world.dispute(scene.top_up, "needs_response"),
     "dispute won": lambda scene: scene.world.dispute(scene.top_up, "won"),
+    "invoice refunded": lambda scene: scene.world.refund_invoice(655),
+    "invoice disputed": lambda scene: scene.world.dispute(next(iter(scene.world.invoices)), "lost"),
+    "credit note": lambda scene: scene.world.credit(60, 0, how="refund"),
+    "credit note to the balance": lambda scene: scene.world.credit(20, 500, how="balance"),
+    "credit note before": lambda scene: scene.world.credit(30, 100, how="before"),
+    "credit note void": lambda scene: scene.world.void_note() if scene.world.notes else [],
     "other paid": lambda scene: scene.world.pay(scene.other),
     "tax id": lambda scene: scene.world.add_tax_id("DE123456789"),
 }
@@ -272,6 +281,47 @@ async def test_money_is_credited_once(scene: Scene) -> None:
             async with scene.db.transaction() as tx:
                 await put_in(tx, reading, number)
     assert (await see(scene))["accounts"] == {Account.CREDIT: 10**13, Account.STRIPE: -(10**13)}
+
+
+async def balance(scene: Scene) -> dict[Account, int]:
+    """In cents."""
+    accounts = (await see(scene))["accounts"]
+    assert await check_payments(scene.db, scene.org_id, LONG_AGO, LONG_AGO) == []
+    return {account: amount // 10**10 for account, amount in accounts.items()}
+
+
+async def test_what_comes_back_of_an_invoice(scene: Scene) -> None:
+    """An invoice of $26.20, of it $1.20 for usage, and what each kind of giving back does to the ledger."""
+    world = scene.world
+    await happen(scene, world.subscribe(scene.subscribing, 3))
+    assert await balance(scene) == {Account.CREDIT: 120, Account.STRIPE: -120}
+    # A quarter of the invoice is a quarter of its usage: owed again.
+    await happen(scene, world.refund_invoice(655))
+    assert await balance(scene) == {Account.CREDIT: 90, Account.STRIPE: -120, Account.REFUNDS: 30}
+    await happen(scene, world.fail_refund())
+    assert await balance(scene) == {Account.CREDIT: 120, Account.STRIPE: -120}
+    # A note with its refund: the money is gone, and nothing is owed for it.
+    await happen(scene, world.credit(60, 0, how="refund"))
+    expected = {Account.STRIPE: -120, Account.REFUNDS: 60, Account.ADJUSTMENTS: -60, Account.CREDIT: 120}
+    assert await balance(scene) == expected
+    # Its refund did not get through: the note holds, the money is here.
+    await happen(scene, world.fail_refund())
+    assert await balance(scene) == {Account.STRIPE: -120, Account.ADJUSTMENTS: -60, Account.CREDIT: 180}
+    await happen(scene, world.void_note())
+    assert await balance(scene) == {Account.CREDIT: 120, Account.STRIPE: -120}
+    await happen(scene, world.credit(20, 500, how="balance"))
+    expected = {Account.STRIPE: -120, Account.REFUNDS: 20, Account.ADJUSTMENTS: -20, Account.CREDIT: 120}
+    assert await balance(scene) == expected
+
+
+async def test_a_credit_note_before_payment(scene: Scene) -> None:
+    world = scene.world
+    await happen(scene, world.subscribe(scene.subscribing, 3) + world.change("past_due"))
+    await happen(scene, world.credit(30, 100, how="before"))
+    assert await balance(scene) == {Account.CREDIT: 150, Account.STRIPE: -120, Account.ADJUSTMENTS: -30}
+    await happen(scene, world.change("active"))
+    # Of the second invoice 90 were paid.
+    assert await balance(scene) == {Account.CREDIT: 240, Account.STRIPE: -210, Account.ADJUSTMENTS: -30}
 
 
 async def test_what_stops_when(scene: Scene) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
 from quart import Quart
 
-from admin.rendering import Environment, render_template, url_for
+from admin.rendering import Environment, fragment, render_template, url_for
 
 ADMIN = Path(__file__).parent.parent.parent / "admin"
 
@@ -37,6 +39,17 @@ async def test_paths_are_those_of_quart(tmp_path: Path) -> None:
         # Asked twice: the second is remembered, and is not that of another organization.
         for given in ({"org_id": "a"}, {"org_id": "b"}, {"org_id": "a"}, {"org_id": "b", "days": 7}):
             assert url_for("page", **given) == app.url_for("page", **given)
+
+
+async def test_a_fragment_is_rendered_once_for_its_values_and_escaped(tmp_path: Path) -> None:
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "piece.html").write_text("<i>{{ told }}{{ asked() }}</i>")
+    (tmp_path / "templates" / "page.html").write_text("{{ fragment('piece.html', told=told) }}")
+    app = App("test", root_path=str(tmp_path))
+    app.jinja_env.globals.update(fragment=fragment, asked=partial(next, count(1)))
+    async with app.test_request_context("/"):
+        pages = [await render_template("page.html", told=told) for told in ("<b>", "<b>", "c")]
+    assert pages == ["<i>&lt;b&gt;1</i>", "<i>&lt;b&gt;1</i>", "<i>c2</i>"]
 
 
 @pytest.mark.parametrize("path", sorted(ADMIN.rglob("*.html")), ids=lambda path: path.name)

@@ -106,7 +106,7 @@ async def test_tax_ids_and_what_is_not_there(payments: StripePayments, desk: Des
     assert await payments.read_subscription("sub_none") is None
     assert await payments.read_invoice("in_none") is None
     assert await payments.read_checkout("cs_none") is None
-    assert await payments.find_checkout(ObjectKind.REFUND, "re_none") is None
+    assert await payments.find_paid(ObjectKind.REFUND, "re_none") == []
 
 
 async def test_a_payment_page_is_made_once(payments: StripePayments, desk: Desk) -> None:
@@ -143,8 +143,44 @@ async def test_a_top_up_with_its_refunds(payments: StripePayments, desk: Desk) -
     read = await payments.read_checkout(page.session_id)
     assert read is not None
     assert (read.state, read.paid_cents, read.refunded_cents) == (CheckoutState.PAID, 1000, 400)
-    assert await payments.find_checkout(ObjectKind.REFUND, "re_1") == page.session_id
-    assert await payments.find_checkout(ObjectKind.DISPUTE, "du_1") == page.session_id
+    expected = [(ObjectKind.CHECKOUT, page.session_id)]
+    assert await payments.find_paid(ObjectKind.REFUND, "re_1") == expected
+    assert await payments.find_paid(ObjectKind.DISPUTE, "du_1") == expected
+
+
+async def test_an_invoice_with_its_refunds_and_credit_notes(payments: StripePayments, desk: Desk) -> None:
+    lines = [{"id": f"il_{number}", "amount": 100, "price": {"id": "price_pro"}} for number in range(10)]
+    usage = {"id": "il_usage", "amount": 1000, "pricing": {"price_details": {"price": "price_usage"}}}
+    desk.invoices["in_1"] = {
+        "id": "in_1",
+        "object": "invoice",
+        "customer": "cus_1",
+        "status": "paid",
+        "currency": "usd",
+        "total": 2000,
+        "amount_paid": 2000,
+        "created": 1_790_000_000,
+        "lines": {"object": "list", "data": [*lines, usage], "has_more": False, "url": "/v1/x"},
+    }
+    paid_by = {"type": "payment_intent", "payment_intent": "pi_1"}
+    desk.invoice_payments.append(
+        {"id": "inpay_1", "object": "invoice_payment", "invoice": "in_1", "payment": paid_by}
+    )
+    desk.refunds += [
+        {"id": f"re_{cents}", "object": "refund", "payment_intent": "pi_1", "amount": cents}
+        | {"status": "succeeded"}
+        for cents in (300, 500)
+    ]
+    note = {"id": "cn_1", "object": "credit_note", "invoice": "in_1", "status": "issued", "amount": 300}
+    note |= {"post_payment_amount": 300, "refunds": [{"refund": "re_300", "amount_refunded": 300}]}
+    of_usage = {"type": "invoice_line_item", "invoice_line_item": "il_usage", "amount": 300}
+    desk.notes.append({**note, "lines": {"object": "list", "data": [of_usage]}})
+    read = await payments.read_invoice("in_1")
+    assert read is not None
+    # The line for usage is not among the ten that come with the invoice.
+    # By the note all of its 300 went back; of the other 500 the half that usage is of the invoice.
+    assert (read.usage_paid, read.usage_refunded, read.usage_credited) == (1000, 550, 300)
+    assert await payments.find_paid(ObjectKind.REFUND, "re_500") == [(ObjectKind.INVOICE, "in_1")]
 
 
 async def test_nobody_is_sent_elsewhere(desk: Desk) -> None:

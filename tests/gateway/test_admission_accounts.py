@@ -287,7 +287,7 @@ async def test_a_journal_left_by_a_kill_is_settled_and_its_leases_ended(
         await gateway.settled(1)
         assert (await account_of(gateway, limits[0])).held > 0
         # From here on it tells the database nothing more, as if it had been killed.
-        gateway.worker.refill.give_back = go_on.wait  # type: ignore[method-assign]
+        gateway.worker.refill.give_back = lambda **_: go_on.wait()  # type: ignore[method-assign,assignment]
         gateway.worker.shipper.ship_all = go_on.wait  # type: ignore[method-assign]
         go_on.set()
         await client.send(post(own_tenant.token, BODY))

@@ -179,6 +179,48 @@ async def test_what_is_learnt_late_spends_the_budget(
         assert provider_.received.count(b"POST") == 0
 
 
+@pytest.mark.parametrize("name", list(LATE))
+async def test_late_work_is_charged_to_the_limits_of_its_model(
+    name: str, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    """By what answered, since a look names no model; and then there is no room for another of it."""
+    late = LATE[name]
+    model = "claude-sonnet-4-5" if late.ask is ask_anthropic else "gpt-4o"
+
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await line.answer(late.answer)
+
+    tokens = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**9, of_key=False, model=model)
+    other = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**9, of_key=False, model="other")
+    money = await limit_tenant(admin, own_tenant, LimitKind.MONEY, late.money, model=model)
+    async with stage(provider, of=own_tenant) as (gateway, provider_):
+        for _ in range(2):
+            assert (await gateway.ask(late.ask(own_tenant.token, late.path))).status == 200
+        await gateway.settled(2 + late.works)
+        await until_settled(gateway, money, late.money)
+        await until_settled(gateway, tokens, late.tokens)
+        assert await settled_of(gateway, other) == 0
+        body = b'{"model":"%s","max_tokens":1,"messages":[]}' % model.encode()
+        make, status = (post, 402) if late.ask is ask_anthropic else (chat, 429)
+        assert (await gateway.ask(make(own_tenant.token, body))).status == status
+        assert provider_.received.count(b"POST") == 0
+        assert (await gateway.ask(make(own_tenant.token, body.replace(model.encode(), b"o1")))).status == 200
+
+
+async def settled_of(gateway: RunningGateway, limit: Limit) -> int:
+    sql = "SELECT coalesce(sum(settled), 0)::bigint FROM quota_windows WHERE limit_id = $1"
+    return int(await gateway.db.fetch_value(sql, limit.limit_id))
+
+
+async def until_settled(gateway: RunningGateway, limit: Limit, settled: int) -> None:
+    """In the database; the worker itself has nothing of it."""
+    with trio.fail_after(PATIENCE_SECONDS):
+        while await settled_of(gateway, limit) != settled:
+            await gateway.worker.shipper.ship_all()
+            await trio.sleep(0.05)
+
+
 async def test_a_streamed_background_response_is_charged_when_it_ends(
     stage: Stage, own_tenant: Tenant, admin: Database
 ) -> None:
@@ -198,11 +240,14 @@ async def test_a_streamed_background_response_is_charged_when_it_ends(
                 await line.answer(LATE["a background response"].answer)
 
     money = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10 * DOLLAR)
+    # The stream's request named it, whatever the answer calls it.
+    named = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**9, model="by-this-name")
     late = LATE["a background response"]
-    body = b'{"model":"gpt-4o","input":"x","background":true,"stream":true,"max_output_tokens":9}'
+    body = b'{"model":"by-this-name","input":"x","background":true,"stream":true,"max_output_tokens":9}'
     async with stage(provider, of=own_tenant) as (gateway, _):
         assert (await gateway.ask(chat(own_tenant.token, body, path="/v1/responses"))).status == 200
         await until_told([gateway], money, late.money)
         assert (await gateway.ask(late.ask(own_tenant.token, late.path))).status == 200
         await gateway.settled(3)
         await until_told([gateway], money, late.money)
+        await until_told([gateway], named, late.tokens)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.members import members, renamed
+from gateway.members import members, renamed, renamed_within
 
 
 @pytest.mark.parametrize(
@@ -60,3 +60,22 @@ def test_where_members_lie() -> None:
         ("a", b' [1, {"b": 2}]'),
         ("c", b' "}"'),
     ]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (
+            b'{"session": {"model": "a", "x":1 } ,"model":"a"}',
+            b'{"session": {"model": "b", "x":1 } ,"model":"a"}',
+        ),
+        (b'{"session":{"audio":{"model":"a"}}}', b'{"session":{"audio":{"model":"a"}}}'),
+        (
+            b'{"session":{"model":"a"},"session":{"model":7}}',
+            b'{"session":{"model":"b"},"session":{"model":"b"}}',
+        ),
+        (b'{"session":"{model"}', b'{"session":"{model"}'),
+    ],
+)
+def test_a_model_within_is_renamed_and_no_other(body: bytes, expected: bytes) -> None:
+    assert renamed_within(body, "session", "b") == expected

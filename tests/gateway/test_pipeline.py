@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from storage.request_ids import made_at
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import PLATFORM_KEY
 from tests.support.requests import ANSWER, BODY, chat, get, post
@@ -30,6 +31,9 @@ async def test_a_request_goes_up_with_the_platform_key_and_is_recorded(stage: St
     assert (row["input_tokens"], row["output_tokens"], row["usage_complete"]) == (3, 4, True)
     assert (row["provider_request_id"], row["status"]) == ("req_1", 200)
     assert row["request_id"].hex == answer.headers["x-karta-request-id"]
+    told = made_at(row["request_id"])
+    assert told is not None
+    assert abs((told - row["started_at"]).total_seconds()) < 5
 
 
 async def test_everything_but_sending_overlaps_verification(stage: Stage, tenant: Tenant) -> None:

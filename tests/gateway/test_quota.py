@@ -12,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 from gateway.quota import IDLE_SECONDS, RENEW_SECONDS, Ledger, Reason, Shortage, find_window
 from gateway.reservation import Reservation
+from storage.leases import LeaseRequest
 from storage.model import Limit, LimitKind, Period
 from tests.gateway.lender import US, Lender, limit
 
@@ -135,6 +136,20 @@ def test_exhausted_until_that_word_is_old() -> None:
     worker.refill()
     assert worker.refused(requests).reason is Reason.ASK
     worker.pass_time(44)
+    worker.admit(requests)
+
+
+def test_what_is_exhausted_is_asked_again_while_more_is_about_to_come_back() -> None:
+    requests = limit(kind=LimitKind.REQUESTS, amount=2)
+    worker, dead = Worker(Lender(requests)), "dead"
+    worker.lender.settle(dead, 1, [LeaseRequest(1, 0, 1, 0, 0, 2, 2)])
+    assert worker.refused(requests).reason is Reason.ASK
+    worker.refill()
+    assert worker.refused(requests).reason is Reason.EXHAUSTED
+    worker.ledger.doubts = True
+    assert worker.refused(requests).reason is Reason.ASK
+    worker.lender.release(dead)
+    worker.refill()
     worker.admit(requests)
 
 
@@ -503,4 +518,6 @@ class Ledgers(RuleBasedStateMachine):
 
 
 TestLedgers = Ledgers.TestCase
-TestLedgers.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestLedgers.settings = settings(
+    max_examples=2 * settings().max_examples, stateful_step_count=60, deadline=None
+)

@@ -71,9 +71,9 @@ async def test_two_workers_write_to_one_file(tmp_path: Path) -> None:
 async def test_who_ended_badly_is_in_every_sample(tmp_path: Path) -> None:
     log = RequestLog(str(tmp_path / "log"), 25)
     for number in range(16):
-        log.take(ended(number << 124))
-        log.take(ended(number << 124 | 1, status=429))
-        log.take(ended(number << 124 | 2, outcome="client_gone"))
+        log.take(ended(number << 12))
+        log.take(ended(number << 12 | 1, status=429))
+        log.take(ended(number << 12 | 2, outcome="client_gone"))
     await log.flush()
     log.close()
     told = ids(tmp_path / "log")

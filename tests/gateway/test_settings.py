@@ -138,3 +138,12 @@ def test_who_watches_can_be_told(variables: pytest.MonkeyPatch, tmp_path: Path) 
     variables.setenv("KARTA_TRACES_URL", "127.0.0.1:4318")
     with pytest.raises(SettingsError):
         GatewaySettings.load()
+
+
+def test_the_time_that_keys_outlive_the_database_is_set_within_bounds(variables: pytest.MonkeyPatch) -> None:
+    variables.setenv("KARTA_KEY_STALE_SECONDS", "90")
+    assert GatewaySettings.load().limits().key_stale_seconds == 90
+    # Keys are read again every twenty seconds: a shorter one would refuse while the database is well.
+    variables.setenv("KARTA_KEY_STALE_SECONDS", "5")
+    with pytest.raises(SettingsError, match="KARTA_KEY_STALE_SECONDS"):
+        GatewaySettings.load()

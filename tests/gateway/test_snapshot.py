@@ -176,3 +176,21 @@ async def _keep(snapshot: Snapshot, key_id: str) -> None:
     record = await snapshot.read(key_id)
     assert record is not None
     snapshot.keep(record)
+
+
+async def test_many_keys_are_read_in_parts(gateway_db: Database) -> None:
+    """An answer is taken in one go, and nobody is served meanwhile."""
+    parts: list[int] = []
+
+    class Counting(Database):
+        def __init__(self) -> None:
+            """The other's connections."""
+
+        async def _query(self, method: str, sql: str, args: tuple[Any, ...]) -> Any:
+            parts.append(len(args[0]))
+            return await gateway_db._query(method, sql, args)
+
+    snapshot = Snapshot(Counting(), Limits(), Watchdog(), Prices(NoLibrary(), 0))
+    assert await snapshot.read_many([f"{number:012}" for number in range(450)]) == {}
+    assert sum(parts) == 450
+    assert max(parts) <= 200

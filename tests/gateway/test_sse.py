@@ -91,6 +91,19 @@ def test_an_event_in_one_read_is_not_copied() -> None:
     assert splitter.feed(piece) is piece
 
 
+def test_a_blank_line_before_all_else_is_given_at_once() -> None:
+    splitter = Splitter()
+    assert splitter.feed(b"\n\n") == b"\n\n"
+    assert splitter.feed(b"data: x\n\n") == b"data: x\n\n"
+
+
+def test_a_line_feed_before_the_first_carriage_return_counts() -> None:
+    splitter = Splitter()
+    assert splitter.feed(b"data: a\n") == b""
+    assert splitter.feed(b"\ndata: b\r\n") == b"data: a\n\n"
+    assert splitter.feed(b"\r\n") == b"data: b\n\n"
+
+
 lines = st.one_of(
     st.binary(max_size=30).map(
         lambda raw: b"data:" + raw.translate(bytes(b if b not in (10, 13) else 46 for b in range(256)))
@@ -106,7 +119,7 @@ lines = st.one_of(
     st.lists(st.integers(0, 600), max_size=6),
 )
 @example([(b"\xef\xbb\xbfdata: x", b"\r"), (b"", b"\n"), (b"data: y", b"\r\n"), (b"", b"\r")], [1, 2, 3])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=3 * settings().max_examples, deadline=None)
 def test_any_stream_cut_anywhere(parts: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     stream = b"".join(line + end for line, end in parts)
     edges = [0, *sorted(at for at in cuts if at < len(stream)), len(stream)]
@@ -186,6 +199,29 @@ def test_an_oversized_event_that_never_ends_is_told_at_the_end() -> None:
     (window,) = splitter.oversized
     assert window.tail().endswith(b'x"usage"')
     assert splitter.between_events
+
+
+@pytest.mark.parametrize("reads", [1_000, 65_536, 300_000, 2 * EVENT_BYTES_MAX])
+def test_the_ends_that_are_kept_are_the_ends(reads: int) -> None:
+    """Told by their bytes: no four of them in a row are the same as any others."""
+    whole = b"".join(number.to_bytes(4, "big") for number in range(EVENT_BYTES_MAX // 2))
+    window = Window()
+    for piece in cut(whole, reads):
+        window.add(piece)
+    assert window.overflowed
+    assert window.head == whole[:HEAD_BYTES_KEPT]
+    assert window.tail() == whole[-TAIL_BYTES_KEPT:]
+
+
+def test_the_largest_that_is_kept_whole() -> None:
+    window = Window()
+    largest = b"x" * EVENT_BYTES_MAX
+    window.add(largest)
+    assert not window.overflowed
+    assert window.whole() is largest
+    window.add(b"y")
+    assert window.overflowed
+    assert window.tail() == b"x" * (TAIL_BYTES_KEPT - 1) + b"y"
 
 
 def test_memory_of_an_endless_line_is_bounded() -> None:

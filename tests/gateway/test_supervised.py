@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from uuid import UUID
 
 import pytest
 import trio
 import trio.testing
 
-from gateway import supervised
+from gateway import journals, refill, supervised
 from gateway.accept import listen
 from gateway.control import (
     Begin,
@@ -24,6 +26,7 @@ from gateway.control import (
     Leaving,
     Line,
     LineBroken,
+    Orphaned,
     Retire,
     Scrape,
     Serve,
@@ -33,9 +36,16 @@ from gateway.control import (
     pair,
 )
 from gateway.peers import Verdict
+from gateway.quota import find_window
+from gateway.refill import wall_us
+from gateway.spool import Spool
 from gateway.supervised import SupervisedPeers, serve
+from storage.bridge import Database, open_database
+from storage.leases import LeaseRequest, settle_leases
+from storage.model import Limit, LimitKind
 from tests.gateway.conftest import Tenant
-from tests.support.gateway import PATIENCE_SECONDS
+from tests.gateway.limiting import limit_tenant
+from tests.support.gateway import PATIENCE_SECONDS, POLL_SECONDS
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import answering, scripted_provider
@@ -240,6 +250,58 @@ async def test_retired_it_answers_once_more_on_each_connection(
         assert last.number == 0
         with trio.fail_after(PATIENCE_SECONDS):
             await worker.ended.wait()
+
+
+async def test_what_another_left_is_settled_when_it_is_told(
+    own_tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who needs what the dead one held waits for it, instead of being told that all is spent."""
+    monkeypatch.setattr(journals, "LOOK_SECONDS", math.inf)
+    monkeypatch.setattr(refill, "DOUBT_SECONDS", 60.0)
+    monkeypatch.setattr(refill, "CALL_SECONDS_MAX", 60.0)
+    async with (
+        open_database(own_tenant.database_url, role="karta_admin") as admin,
+        open_database(own_tenant.database_url, role="karta_gateway") as db,
+    ):
+        limit = await limit_tenant(admin, own_tenant, LimitKind.REQUESTS, 10)
+        async with told(own_tenant, monkeypatch) as worker:
+            assert await worker.hear() == Serving()
+            client = await worker.client()
+            assert await ask_with_claim(worker, client, own_tenant) == 200
+            # Another takes all there is, and dies.
+            with closing(Spool(own_tenant.spool_dir / "worker-001")) as dead:
+                await until_lent(db, dead.owner, limit)
+            await client.send(post(own_tenant.token))
+            assert (await client.read_answer()).status == 429
+            worker.line.send(Orphaned())
+            await figure(worker, "connections")
+            await client.send(post(own_tenant.token))
+            assert (await client.read_answer()).status == 200
+            await client.close()
+        assert (own_tenant.spool_dir / "worker-001" / "settled").exists()
+
+
+async def until_lent(db: Database, owner: UUID, limit: Limit) -> None:
+    """All that is left of a limit of a day is lent to this owner, and nothing of it to the worker."""
+    start = find_window(limit.period, wall_us())[0] // 1_000_000
+    acquired, turn = 0, wall_us()
+    with trio.fail_after(PATIENCE_SECONDS):
+        while acquired < limit.amount - 1:
+            turn += 1
+            request = LeaseRequest(limit.limit_id, start, 1, acquired, acquired, limit.amount - acquired, 1)
+            [answer] = await settle_leases(db, owner, turn, [request])
+            acquired += answer.granted
+            await trio.sleep(POLL_SECONDS)
+
+
+async def ask_with_claim(worker: Told, client: RawClient, tenant: Tenant) -> int:
+    """The first request of a key."""
+    await client.send(post(tenant.token))
+    claim = await worker.hear()
+    assert isinstance(claim, Claim)
+    worker.line.send(Go(claim.mac, claim.mark))
+    assert isinstance(await worker.hear(), Verified)
+    return (await client.read_answer()).status
 
 
 async def test_it_ends_with_its_supervisor(tenant: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ import pytest
 import trio
 
 from gateway import supervisor
+from gateway.control import Orphaned, ToWorker
+from gateway.slot import WorkerProcess
 from gateway.spool import SpoolLocked
 from gateway.supervisor import _listeners
 from storage.bridge import Database, open_database
@@ -217,6 +219,39 @@ async def test_a_worker_that_dies_is_covered_and_replaced(own_tenant: Tenant) ->
         assert other is not None
         assert other.covers == []
         assert await ask_each(gateway, [own_tenant.token], 16) == {200: 16}
+
+
+async def test_others_are_told_of_a_death_and_settle_what_is_left(
+    own_tenant: Tenant, owner: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[int, object]] = []
+    send = WorkerProcess.send
+
+    def listen(worker: WorkerProcess, message: ToWorker) -> None:
+        told.append((worker.slot, message))
+        send(worker, message)
+
+    monkeypatch.setattr(WorkerProcess, "send", listen)
+    async with (
+        scripted_provider(answering(ANSWER)) as provider,
+        supervised_gateway(
+            own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
+        ) as gateway,
+    ):
+        # One that ends in order has settled what there was.
+        await gateway.reload()
+        await patiently(gateway, lambda: len(gateway.supervisor.slots[0].all) == 1)
+        assert Orphaned() not in [message for _, message in told]
+        slot = gateway.supervisor.slots[1]
+        # No successor before the test says so.
+        async with slot._changing:
+            gateway.kill(1)
+            await patiently(gateway, lambda: (0, Orphaned()) in told)
+            journals = [path for path in own_tenant.spool_dir.glob("worker-*") if (path / "owner").exists()]
+            with trio.fail_after(PATIENCE_SECONDS):
+                while sum((path / "settled").exists() for path in journals) < len(journals) - 1:
+                    await trio.sleep(0.02)
+        await gateway.until_all_serve()
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced(

@@ -96,7 +96,8 @@ def pooled(
             f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
             f"auth_type = trust\nauth_file = {folder}/users\npool_mode = {request.param}\n"
             "ignore_startup_parameters = role, search_path, statement_timeout, "
-            "idle_in_transaction_session_timeout\n"
+            "idle_in_transaction_session_timeout, tcp_keepalives_idle, tcp_keepalives_interval, "
+            "tcp_keepalives_count, tcp_user_timeout\n"
         )
         for path in (folder, folder / "users", folder / "ini"):
             shutil.chown(path, SYSTEM_USER)

@@ -11,10 +11,12 @@ import msgspec
 import pytest
 import trio
 
+from storage import leases
 from storage.bridge import Database
 from storage.errors import CheckFailed, InvalidValue
 from storage.leases import (
     BATCH_LEASES_MAX,
+    PLANNED_ANEW_MIN,
     LeaseAnswer,
     LeaseRequest,
     LeaseState,
@@ -99,8 +101,8 @@ async def test_lent_spent_and_given_back(admin_db: Database, gateway_db: Databas
     await one.spend(300)
     assert await standing(admin_db, budget) == (300, 600, 0)
     assert (await one.ask(5)).granted == 5
-    assert await release_owner(gateway_db, one.id) == 1
-    assert await release_owner(gateway_db, one.id) == 0
+    assert await release_owner(gateway_db, one.id, one.turn) == 1
+    assert await release_owner(gateway_db, one.id, one.turn) == 0
     assert await standing(admin_db, budget) == (300, 500, 0)
 
 
@@ -158,7 +160,7 @@ async def test_a_silent_owner_is_written_off_until_it_turns_up(
     await other.give_back(500)
     assert await standing(admin_db, budget) == (150, 100, 250)
     # It is gone, and its successor has stored all of its journal.
-    await release_owner(gateway_db, silent.id)
+    await release_owner(gateway_db, silent.id, silent.turn)
     assert await standing(admin_db, budget) == (150, 100, 0)
 
 
@@ -193,6 +195,104 @@ async def test_what_is_learnt_of_late_was_never_lent(
     assert await standing(admin_db, budget) == (100, 400, 0)
     await owner.spend(50)
     assert await standing(admin_db, budget) == (150, 350, 0)
+
+
+@pytest.mark.parametrize(
+    ("answered", "limited", "counts"),
+    [
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-08-06", True),
+        ("gpt-4o-2024-08-06", "gpt-4o", True),
+        ("gpt-4o-2024-08-06", "gpt-4o-2024-05-13", False),
+        ("gpt-4o-2024-08-06", "gpt-4", False),
+        ("gpt-4o-mini-2024-07-18", "gpt-4o", False),
+        ("gpt-4-0613", "gpt-4", True),
+        ("claude-3-7-sonnet-20250219", "claude-3-7-sonnet-latest", True),
+        ("claude-opus-4-20250514", "claude-opus-4-0", True),
+        ("claude-opus-4-20250514", "claude-opus-4-1", False),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5", True),
+    ],
+)
+async def test_a_models_limit_counts_what_named_none_by_what_answered(
+    admin_db: Database,
+    gateway_db: Database,
+    actor: Actor,
+    org: Organization,
+    answered: str,
+    limited: str,
+    counts: bool,
+) -> None:
+    """Late work, and a request that was reserved for, but not from this limit; also when it is set later."""
+    scope = LimitScope(org_id=org.org_id, model=limited, kind=LimitKind.MONEY, period=Period.MONTH)
+    limit = await set_limit(admin_db, actor, scope, 1000)
+    owner = Owner(gateway_db, limit)
+    await owner.ask(400)
+    unnamed = {"model_asked": None, "model_answered": answered}
+    await owner.spend(100, request_id=LATE_PREFIX + "0" * 24, **unnamed)
+    await owner.spend(50, **unnamed)
+    await owner.spend(7, model_asked="other", model_answered=answered)
+    settled = 150 if counts else 0
+    assert await standing(admin_db, limit) == (settled, 400, 0)
+    await unset_limit(admin_db, actor, scope)
+    later = await set_limit(admin_db, actor, scope, 1000)
+    assert await standing(admin_db, later) == (settled, 0, 0)
+
+
+async def test_after_its_end_an_owners_calls_are_late(
+    gateway_db: Database, owner_db: Database, budget: Limit
+) -> None:
+    """Those that were sent before it was killed, and come later."""
+    owner = Owner(gateway_db, budget)
+    await owner.ask(10)
+    assert await release_owner(gateway_db, owner.id, 5) == 1
+    late = await owner.ask(10)
+    assert (owner.turn, late.state, late.granted, late.last_turn) == (2, LeaseState.LATE, 0, 5)
+    assert await owner_db.fetch("SELECT 1 FROM quota_leases") == []
+    # An older end does not open what a newer one has closed. Its successor is above both.
+    assert await release_owner(gateway_db, owner.id, 4) == 0
+    owner.turn = 4
+    assert (await owner.ask(10)).state is LeaseState.LATE
+    assert (await owner.ask(10)).granted == 10
+    # Of others that have ended nobody knows for ever.
+    await owner_db.execute("UPDATE quota_owners SET ended_at = now() - interval '25 hours'")
+    await release_owner(gateway_db, UUID(int=1), 1)
+    assert await owner_db.fetch_value("SELECT owner FROM quota_owners") == UUID(int=1)
+
+
+async def test_the_end_of_an_owner_waits_for_what_is_under_way(
+    gateway_db: Database, owner_db: Database, budget: Limit
+) -> None:
+    owner = Owner(gateway_db, budget)
+    await Owner(gateway_db, budget).ask(10)
+    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity)"
+
+    async def until_waiting(number: int) -> None:
+        with trio.fail_after(60):
+            while await owner_db.fetch_value(waiting) < number:
+                await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery, owner_db.transaction() as tx:
+        await tx.fetch("SELECT 1 FROM quota_windows FOR UPDATE")
+        # A worker asks, and is killed before it hears of anything.
+        nursery.start_soon(owner.ask, 10)
+        await until_waiting(1)
+        nursery.start_soon(release_owner, gateway_db, owner.id, owner.turn + 1)
+        await until_waiting(2)
+    assert await owner_db.fetch("SELECT 1 FROM quota_leases WHERE owner = $1", owner.id) == []
+
+
+async def test_what_is_used_without_a_lease_is_settled_and_not_found_again(
+    admin_db: Database, gateway_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Under a soft limit nothing is lent; when it becomes hard, what was used of it is gone."""
+    scope = LimitScope(org_id=org.org_id, kind=LimitKind.MONEY, period=Period.MONTH)
+    soft = await set_limit(admin_db, actor, scope, 1000, hard=False)
+    owner = Owner(gateway_db, soft)
+    await owner.spend(900)
+    assert await standing(admin_db, soft) == (900, 0, 0)
+    hard = await set_limit(admin_db, actor, scope, 1000)
+    assert await standing(admin_db, hard) == (900, 0, 0)
+    answer = await owner.ask(1000)
+    assert answer.granted + answer.available == 100
 
 
 async def test_a_lease_that_vanished_is_made_again(
@@ -235,6 +335,45 @@ async def test_limits_and_windows_that_cannot_be_lent_of(
         )
     with pytest.raises(CheckFailed):
         await settle_leases(gateway_db, uuid4(), 1, [Owner(gateway_db, budget).request], lease_seconds=0)
+
+
+async def test_as_many_leases_at_a_time_as_may_be(
+    gateway_db: Database, budget: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BATCH_LEASES_MAX", 1)
+    request = Owner(gateway_db, budget).request
+    [answer] = await settle_leases(gateway_db, uuid4(), 1, [request])
+    assert answer.state is LeaseState.OPEN
+    with pytest.raises(InvalidValue, match=r"^ask for 1 leases at most at a time$"):
+        await settle_leases(gateway_db, uuid4(), 1, [request, request])
+
+
+@pytest.mark.parametrize(
+    ("amount", "bound"), [(0, 0), (-7, -7), (2**62, 2**62), (2**62 + 1, 2**62), (-(2**63), -(2**62))]
+)
+def test_amounts_stay_in_the_databases_range(amount: int, bound: int) -> None:
+    assert leases._bound(amount) == bound
+
+
+async def test_calls_for_many_are_planned_anew(owner_db: Database, gateway_db: Database) -> None:
+    """By the plan that is kept for calls of a few, thousands take longer than a statement may."""
+    await owner_db.execute(
+        """
+        CREATE OR REPLACE FUNCTION settle_leases(
+            p_owner uuid, p_turn bigint, p_lease_seconds integer, p_limits bigint[], p_starts bigint[],
+            p_opened bigint[], p_acquired bigint[], p_unspent bigint[], p_wanted bigint[], p_minimum bigint[])
+        RETURNS TABLE (limit_id bigint, window_start bigint, state text, granted bigint, available bigint,
+                       last_turn bigint)
+        LANGUAGE sql
+        AS $$ SELECT p_limits[1], 0, 'open', 0,
+                     (current_setting('plan_cache_mode') = 'force_custom_plan')::integer, 0 $$
+        """
+    )
+    for number, planned in ((1, 0), (PLANNED_ANEW_MIN, 1), (1, 0)):
+        requests = [LeaseRequest(limit_id, 0, 1, 0, 0, 0, 0) for limit_id in range(number)]
+        [answer] = await settle_leases(gateway_db, uuid4(), 1, requests)
+        assert answer.available == planned
+    assert await gateway_db.fetch_value("SHOW plan_cache_mode") == "auto"
 
 
 async def test_old_windows_go(
@@ -280,7 +419,7 @@ async def test_refills_and_accounting_at_once_do_not_block_each_other(
                 [LeaseRequest(limit.limit_id, day, 1, 0, 0, choose.randint(0, 50), 1) for limit in chosen],
                 lease_seconds=1,
             )
-        await release_owner(gateway_db, owner)
+        await release_owner(gateway_db, owner, 1000)
 
     async def account(owner: UUID) -> None:
         nonlocal sent

@@ -214,6 +214,7 @@ READABLE = {
         "provider_credentials",
         "price_overrides",
         "usage",
+        "usage_expiry",
         "usage_hourly",
         *("billable_hourly", "ledger_transactions", "ledger_entries"),
         *("stripe_customers", "stripe_subscriptions", "stripe_checkouts", "stripe_invoices", "stripe_events"),

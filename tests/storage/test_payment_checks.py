@@ -24,15 +24,20 @@ async def test_payments_and_the_ledger(
     await keep_session(admin_db, visit.checkout_id, "cs_1")
     async with admin_db.transaction() as tx:
         await apply_checkout(tx, actor, checkout("cs_1", refunded_cents=300), 1)
-        await apply_invoice(tx, actor, invoice(status="paid", usage_paid=120), 2)
+        sums = {"usage_paid": 120, "usage_refunded": 40, "usage_credited": 10}
+        await apply_invoice(tx, actor, invoice(status="paid", **sums), 2)
     assert await check_payments(admin_db, org.org_id, *SPAN) == []
     await owner_db.execute("UPDATE stripe_checkouts SET paid_cents = 900, refunded_cents = 299")
-    await owner_db.execute("UPDATE stripe_invoices SET usage_paid = 0")
+    await owner_db.execute(
+        "UPDATE stripe_invoices SET usage_paid = 0, usage_refunded = 41, usage_credited = 0"
+    )
     found = await check_payments(admin_db, org.org_id, *SPAN)
     assert [(one.expected // 10**10, one.found // 10**10) for one in found] == [
         (900, 1000),
         (299, 300),
         (0, 120),
+        (41, 40),
+        (0, 10),
     ]
 
 

@@ -54,6 +54,67 @@ def test_what_is_sealed_opens(plaintext: bytes) -> None:
     assert opened == plaintext
 
 
+def test_what_was_sealed_before_opens() -> None:
+    """What is in databases hangs on every byte of the format: sealing and opening may not change together."""
+    credential = SealedCredential(
+        credential_id=UUID(int=2),
+        org_id=UUID(int=1),
+        provider="anthropic",
+        master_key_version=2,
+        org_salt=bytes(range(32, 64)),
+        wrapped_key=bytes.fromhex(
+            "01bc790db97a6f237a245aa200d8d16246c68a209fe58a6ef88cf0b958452aadeb3952dc5d9ba1c1f6cbd73216"
+            "e8193ac742dcb015954e5fe07879ecf0"
+        ),
+        ciphertext=bytes.fromhex(
+            "0184d1ab8c7b046545dbb984cc89ae1e1461dcdb618ba88e8357346536bc651dc317506b1c29bec07728a56604218c16e0"
+        ),
+    )
+    assert open_sealed(KEYS, credential) == b"sk-ant-api03-example"
+
+
+def test_an_opening_is_prepared_once_for_each_row() -> None:
+    keys = MasterKeys({1: bytes(range(32))})
+    credential = sealed(keys)
+    assert open_sealed(keys, credential) == SECRET
+    (prepared,) = keys.openers.items()
+    assert prepared[1].sealed is credential
+    assert open_sealed(keys, credential) == SECRET
+    assert list(keys.openers.items()) == [prepared]
+    assert prepared[0] == credential.credential_id.int
+    # The credential was given another secret.
+    _, wrapped_key, ciphertext = seal(
+        keys,
+        org_id=credential.org_id,
+        org_salt=credential.org_salt,
+        provider=credential.provider,
+        credential_id=credential.credential_id,
+        plaintext=bytearray(b"another"),
+    )
+    changed = msgspec.structs.replace(credential, wrapped_key=wrapped_key, ciphertext=ciphertext)
+    assert open_sealed(keys, changed) == b"another"
+    assert list(keys.openers) == [credential.credential_id.int]
+
+
+def test_the_oldest_opening_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealing, "OPENERS_MAX", 2)
+    keys = MasterKeys({1: bytes(range(32))})
+    credentials = [sealed(keys) for _ in range(3)]
+    for credential in credentials:
+        assert open_sealed(keys, credential) == SECRET
+    assert list(keys.openers) == [credential.credential_id.int for credential in credentials[1:]]
+
+
+def test_a_data_key_of_another_length_is_none() -> None:
+    """As another format's would be: sealed well, but no key of AES-256."""
+    credential = sealed()
+    place = sealing._wrapping_data(2, sealing._place(credential))
+    org_key = KEYS.org_key(2, credential.org_id, credential.org_salt)
+    wrapped_key = sealing._encrypt(org_key, bytearray(16), place)
+    with pytest.raises(SealError, match=r"^a wrapped key has the wrong length$"):
+        open_sealed(KEYS, msgspec.structs.replace(credential, wrapped_key=wrapped_key))
+
+
 def test_the_primary_is_the_highest_version() -> None:
     assert KEYS.primary_version == 2
     assert sealed().master_key_version == 2
@@ -107,7 +168,8 @@ def test_any_changed_bit_is_noticed(data: st.DataObject) -> None:
 
 
 def test_another_master_key_of_the_same_version_does_not_open() -> None:
-    with pytest.raises(SealError, match="does not open"):
+    told = "^sealed material does not open: wrong master key, or moved from its place$"
+    with pytest.raises(SealError, match=told):
         open_sealed(MasterKeys({2: bytes(32)}), sealed())
 
 
@@ -155,36 +217,74 @@ def test_master_keys_are_read_as_they_are_written(versions: list[int]) -> None:
     assert keys.versions == tuple(sorted(versions))
 
 
+KEY = base64.b64encode(bytes(32)).decode()
+WRITTEN = "master keys are written as 1:<base64 of 32 bytes>,2:<…>"
+NUMBERED = "a master key's version is a number from 1 up"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "told"),
     [
-        "",
-        "1",
-        ":",
-        "1:",
-        "0:" + base64.b64encode(bytes(32)).decode(),
-        "-1:" + base64.b64encode(bytes(32)).decode(),
-        "²:" + base64.b64encode(bytes(32)).decode(),
-        "99999999999:" + base64.b64encode(bytes(32)).decode(),
-        "1:" + base64.b64encode(b"SECRETSECRETSECRET").decode(),
-        "1:SECRET!!",
-        ",".join(["1:" + base64.b64encode(bytes(32)).decode()] * 2),
-        ",".join(f"{n}:" + base64.b64encode(bytes(32)).decode() for n in (1, 2)),
-        ",".join(MasterKeys.generate(n) for n in range(1, 18)),
+        ("", WRITTEN),
+        ("1", WRITTEN),
+        (":", WRITTEN),
+        ("1:", "master key 1 must be 32 bytes in base64"),
+        ("0:" + KEY, NUMBERED),
+        ("-1:" + KEY, WRITTEN),
+        ("²:" + KEY, WRITTEN),
+        ("2147483648:" + KEY, NUMBERED),
+        ("99999999999:" + KEY, WRITTEN),
+        ("1:" + base64.b64encode(b"SECRETSECRETSECRET").decode(), "master key 1 must be 32 bytes in base64"),
+        ("1:SECRET!!", "master key 1 is not base64"),
+        ("1:!" + KEY, "master key 1 is not base64"),
+        ("1:2:" + KEY, "master key 1 is not base64"),
+        (f"1:{KEY},1:{KEY}", "master key version 1 is given twice"),
+        (f"1:{KEY},2:{KEY}", "two versions hold the same master key: make a new one"),
+        (
+            ",".join(MasterKeys.generate(n) for n in range(1, 18)),
+            "there must be 1 to 16 master keys; make one by `karta master-key`",
+        ),
     ],
 )
-def test_malformed_master_keys_are_refused_without_being_quoted(text: str) -> None:
+def test_malformed_master_keys_are_refused_without_being_quoted(text: str, told: str) -> None:
     with pytest.raises(SealError) as caught:
         MasterKeys.parse(text)
-    assert "SECRET" not in str(caught.value)
-    assert "AAAA" not in str(caught.value)
+    assert str(caught.value) == told
+
+
+def test_there_are_master_keys() -> None:
+    with pytest.raises(SealError, match="there must be 1 to 16"):
+        MasterKeys({})
+
+
+def test_a_new_master_key_is_the_first() -> None:
+    version, _, encoded = MasterKeys.generate().partition(":")
+    assert (version, len(base64.b64decode(encoded))) == ("1", 32)
+    assert MasterKeys.parse(f" {MasterKeys.generate(2**31 - 1)} ").versions == (2**31 - 1,)
+
+
+def test_sealed_material_is_told_what_is_wrong_with_it() -> None:
+    for changes, told in (
+        ({"ciphertext": b"\x01" * 28}, r"^sealed material is cut short or of an unknown format$"),
+        ({"ciphertext": b"\x02" * 29}, r"^sealed material is cut short or of an unknown format$"),
+        # Of nothing: whole, but not sealed here.
+        ({"ciphertext": b"\x01" * 29}, r"^sealed material does not open: "),
+        ({"org_salt": b"short"}, r"^an organization's salt is 32 bytes$"),
+    ):
+        with pytest.raises(SealError, match=told):
+            open_sealed(KEYS, msgspec.structs.replace(sealed(), **changes))
+
+
+def test_the_longest_provider_key() -> None:
+    longest = b"x" * sealing.PLAINTEXT_BYTES_MAX
+    assert open_sealed(KEYS, sealed(plaintext=longest)) == longest
 
 
 def test_master_keys_do_not_show_and_do_not_travel() -> None:
     keys = MasterKeys({7: b"0123456789abcdef0123456789abcdef"})
     assert repr(keys) == str(keys) == "MasterKeys(versions=(7,))"
     for send in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="not to be copied"):
+        with pytest.raises(TypeError, match=r"^master keys are not to be copied or serialized$"):
             send(keys)
 
 
@@ -197,6 +297,18 @@ def test_a_file_only_its_owner_can_read(tmp_path: Path) -> None:
         path.chmod(mode)
         with pytest.raises(SealError, match="chmod 600"):
             MasterKeys.load_file(path)
+
+
+def test_a_file_as_large_as_may_be(tmp_path: Path) -> None:
+    path = tmp_path / "master.key"
+    for size, fits in ((sealing.FILE_BYTES_MAX, True), (sealing.FILE_BYTES_MAX + 1, False)):
+        path.write_text(MasterKeys.generate(1).ljust(size, "\n"))
+        path.chmod(0o600)
+        if fits:
+            assert MasterKeys.load_file(path).versions == (1,)
+        else:
+            with pytest.raises(SealError, match="does not hold"):
+                MasterKeys.load_file(path)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -142,6 +142,22 @@ async def test_one_request_by_its_id(
     assert await select_request(admin_db, ORG, request_id) is None
 
 
+@pytest.mark.parametrize(
+    ("later", "found"), [(0, True), (1, True), (-1, True), (600, True), (-600, True), (4000, False)]
+)
+async def test_an_id_that_tells_its_time_is_found_however_old(
+    later: float, found: bool, admin_db: Database, gateway_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = START + timedelta(seconds=later)
+    old = usage(started_at=START, request_id=f"{int(made.timestamp() * 1e9) << 64 | 99:032x}")
+    newer = [usage(started_at=START + timedelta(days=1, seconds=number)) for number in range(3)]
+    await insert_usage(gateway_db, [old, *newer])
+    monkeypatch.setattr(usage_report, "SEARCHED_ROWS_MAX", len(newer))
+    assert await select_request(admin_db, ORG, UUID(old.request_id)) == (old if found else None)
+    assert await select_request(admin_db, UUID(int=8), UUID(old.request_id)) is None
+    assert await select_request(admin_db, ORG, UUID(old.request_id), since=START + timedelta(1)) is None
+
+
 async def test_the_first_request(admin_db: Database, records: list[UsageRecord]) -> None:
     first = await select_first_usage(admin_db, ORG)
     assert first == min(records, key=lambda record: record.started_at)

@@ -3,8 +3,8 @@ of ours that answers what localstripe lacks.
 
 What localstripe has, and is asked of it: customers, tax ids, subscriptions, invoices, payment methods, and
 signed webhooks. What it lacks, and `Desk` answers in the documented shapes: Checkout's sessions, the
-customer portal, prices (it has the older plans), refunds and disputes by payment, and billing meters. Each
-start of either is empty.
+customer portal, prices (it has the older plans), refunds and disputes by payment, credit notes, the payments
+of invoices, and billing meters. Each start of either is empty.
 """
 
 from __future__ import annotations
@@ -118,6 +118,10 @@ class Desk:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.refunds: list[dict[str, Any]] = []
         self.disputes: list[dict[str, Any]] = []
+        self.invoices: dict[str, dict[str, Any]] = {}
+        """With metered usage, which localstripe's have not."""
+        self.invoice_payments: list[dict[str, Any]] = []
+        self.notes: list[dict[str, Any]] = []
         self.meter_events: dict[str, dict[str, str]] = {}
         """By identifier: each is counted once."""
         self.seen: list[tuple[str, str]] = []
@@ -162,6 +166,14 @@ class Desk:
             found = self.refunds if path == "/v1/refunds" else self.disputes
             data = [one for one in found if one["payment_intent"] == query.get("payment_intent")]
             return 200, {"object": "list", "data": data, "has_more": False, "url": path}
+        if path in ("/v1/credit_notes", "/v1/invoice_payments"):
+            return 200, self._list_of_invoice(path, query)
+        if (match := re.fullmatch(r"/v1/invoices/(\w+)(/lines)?", path)) and match[1] in self.invoices:
+            invoice = self.invoices[match[1]]
+            if match[2]:
+                return 200, invoice["lines"]
+            first = {"data": invoice["lines"]["data"][:10], "has_more": len(invoice["lines"]["data"]) > 10}
+            return 200, {**invoice, "lines": {**invoice["lines"], **first}}
         if match := re.fullmatch(r"/v1/(refunds|disputes)/(\w+)", path):
             listed = self.refunds if match[1] == "refunds" else self.disputes
             one = next((one for one in listed if one["id"] == match[2]), None)
@@ -199,6 +211,17 @@ class Desk:
         wanted = query.get("payment_intent")
         data = [one for one in self.sessions.values() if one["payment_intent"] == wanted]
         return 200, {"object": "list", "data": data, "has_more": False, "url": "/v1/checkout/sessions"}
+
+    def _list_of_invoice(self, path: str, query: dict[str, str]) -> dict[str, Any]:
+        listed = self.notes if path == "/v1/credit_notes" else self.invoice_payments
+        intent = query.get("payment[payment_intent]")
+        data = [
+            one
+            for one in listed
+            if query.get("invoice", one["invoice"]) == one["invoice"]
+            and intent in (None, one.get("payment", {}).get("payment_intent"))
+        ]
+        return {"object": "list", "data": data, "has_more": False, "url": path}
 
     def _meter(self, form: dict[str, str]) -> Answer:
         identifier = form["identifier"]

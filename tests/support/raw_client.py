@@ -25,8 +25,9 @@ class Answer(NamedTuple):
 class RawClient:
     """One connection to the gateway. Reads are bounded in time; a reset ends them as an end does."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.stream = stream
+        self._patience_seconds = patience_seconds
         self.was_reset = False
         """The connection ended by a reset, not by an orderly end."""
         self.ended = False
@@ -42,7 +43,7 @@ class RawClient:
         if self._unread:
             data, self._unread = self._unread, b""
             return data
-        with trio.fail_after(PATIENCE_SECONDS):
+        with trio.fail_after(self._patience_seconds):
             try:
                 data = bytes(await self.stream.receive_some(RECEIVE_BYTES))
             except trio.BrokenResourceError:

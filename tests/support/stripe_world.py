@@ -44,6 +44,7 @@ class StripeWorld:
         self.sessions: dict[str, Json] = {}
         self.refunds: list[Json] = []
         self.disputes: list[Json] = []
+        self.notes: list[Json] = []
         self._events = 0
 
     # What happens.
@@ -151,6 +152,46 @@ class StripeWorld:
         charge = {"id": f"ch_{session_id}", "object": "charge", "payment_intent": f"pi_{session_id}"}
         return [self._event("refund.created", refund), self._event("charge.refunded", charge)]
 
+    def refund_invoice(self, cents: int, invoice_id: str | None = None) -> list[bytes]:
+        return self.refund(invoice_id or next(iter(self.invoices)), cents)
+
+    def credit(self, usage: int, seats: int, *, how: str) -> list[bytes]:
+        """A credit note to the first invoice, or to the newest one that is open: `refund`, `balance`,
+        `before`."""
+        wanted = "open" if how == "before" else "paid"
+        invoice = next((one for one in self.invoices.values() if one["status"] == wanted), None)
+        if invoice is None:
+            return []
+        lines = [
+            {"type": "invoice_line_item", "invoice_line_item": line["id"], "amount": amount}
+            for line, amount in zip(invoice["lines"]["data"], (seats, usage), strict=True)
+        ]
+        note = {
+            "id": f"cn_{self.name}{len(self.notes)}",
+            "object": "credit_note",
+            "invoice": invoice["id"],
+            "status": "issued",
+            "amount": usage + seats,
+            "pre_payment_amount": usage + seats if how == "before" else 0,
+            "post_payment_amount": 0 if how == "before" else usage + seats,
+            "lines": {"object": "list", "data": lines},
+            "refunds": [],
+        }
+        self.notes.append(note)
+        events = [self._event("credit_note.created", note)]
+        if how == "before":
+            invoice["amount_remaining"] -= usage + seats
+            events.append(self._event("invoice.updated", invoice))
+        if how == "refund":
+            events += self.refund_invoice(usage + seats, invoice["id"])
+            attached = {"refund": self.refunds[-1]["id"], "amount_refunded": usage + seats, "type": "refund"}
+            note["refunds"].append(attached)
+        return events
+
+    def void_note(self) -> list[bytes]:
+        self.notes[-1]["status"] = "void"
+        return [self._event("credit_note.voided", self.notes[-1])]
+
     def fail_refund(self) -> list[bytes]:
         self.refunds[-1]["status"] = "failed"
         return [self._event("refund.failed", self.refunds[-1])]
@@ -194,8 +235,8 @@ class StripeWorld:
         invoice_id = f"in_{self.name}{len(self.invoices)}"
         details = {"subscription_details": {"subscription": self.subscription["id"]}}
         lines = [
-            {"amount": 2500, "pricing": {"price_details": {"price": PRICE}}},
-            {"amount": 120, "pricing": {"price_details": {"price": USAGE_PRICE}}},
+            {"id": "il_seats", "amount": 2500, "pricing": {"price_details": {"price": PRICE}}},
+            {"id": "il_usage", "amount": 120, "pricing": {"price_details": {"price": USAGE_PRICE}}},
         ]
         self.invoices[invoice_id] = {
             "id": invoice_id,
@@ -237,19 +278,24 @@ class StripeWorld:
         disputes = [one for one in self.disputes if one["payment_intent"] == payment]
         return shapes.checkout(found, refunds, disputes)
 
-    async def find_checkout(self, kind: ObjectKind, object_id: str) -> str | None:
+    async def find_paid(self, kind: ObjectKind, object_id: str) -> list[tuple[ObjectKind, str]]:
         if kind is ObjectKind.CHARGE:
-            return object_id.removeprefix("ch_")
-        listed = self.refunds if kind is ObjectKind.REFUND else self.disputes
-        found = next(one for one in listed if one["id"] == object_id)
-        return str(found["payment_intent"]).removeprefix("pi_")
+            paid = object_id.removeprefix("ch_")
+        else:
+            listed = self.refunds if kind is ObjectKind.REFUND else self.disputes
+            found = next(one for one in listed if one["id"] == object_id)
+            paid = str(found["payment_intent"]).removeprefix("pi_")
+        return [(ObjectKind.INVOICE if paid in self.invoices else ObjectKind.CHECKOUT, paid)]
 
     async def read_subscription(self, subscription_id: str) -> SubscriptionReading | None:
         assert self.subscription is not None
         return shapes.subscription(self.subscription, {PRICE: Plan.PRO}, USAGE_PRICE)
 
     async def read_invoice(self, invoice_id: str) -> InvoiceReading | None:
-        return shapes.invoice(self.invoices[invoice_id], USAGE_PRICE)
+        notes = [one for one in self.notes if one["invoice"] == invoice_id]
+        refunds = [one for one in self.refunds if one["payment_intent"] == f"pi_{invoice_id}"]
+        disputes = [one for one in self.disputes if one["payment_intent"] == f"pi_{invoice_id}"]
+        return shapes.invoice(self.invoices[invoice_id], USAGE_PRICE, notes, refunds, disputes)
 
     async def read_customer(self, customer_id: str) -> CustomerReading | None:
         return shapes.customer(self.customer, self.tax_ids)

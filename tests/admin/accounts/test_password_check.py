@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+
 import pytest
 import trio
 import trio.testing
 
 from admin.accounts import password_check
-from admin.accounts.password_check import PasswordCheck, TooManyChecks
+from admin.accounts.password_check import NICENESS, PasswordCheck, TooManyChecks
 from storage.passwords import REFERENCE_DIGEST, digest_password
 
 
@@ -33,8 +37,11 @@ async def test_an_unknown_user_costs_a_check_too(monkeypatch: pytest.MonkeyPatch
 
 async def test_no_more_wait_than_can_be_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     release = trio.Event()
+    token = trio.lowlevel.current_trio_token()
     monkeypatch.setattr(
-        password_check, "verify_password", lambda *_: trio.from_thread.run(release.wait) is None
+        password_check,
+        "verify_password",
+        lambda *_: trio.from_thread.run(release.wait, trio_token=token) is None,
     )
     check = PasswordCheck(threads_max=1, waiting_max=2)
     async with trio.open_nursery() as nursery:
@@ -45,3 +52,13 @@ async def test_no_more_wait_than_can_be_answered(monkeypatch: pytest.MonkeyPatch
             await check.verify("x", b"")
         release.set()
     assert await check.verify("x", b"")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there threads have priorities of their own")
+async def test_its_threads_step_back_and_no_others_do() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    mine = niceness()
+    assert await PasswordCheck().run(niceness) == min(mine + NICENESS, 19)
+    assert niceness() == await trio.to_thread.run_sync(niceness) == mine

@@ -11,9 +11,10 @@ import httpx
 import pytest
 import trio
 
-from admin.billing.webhook import BODY_BYTES_MAX, PATH, is_signed
+from admin.billing.webhook import BODY_BYTES_MAX, PATH, is_signed, read_event
 from storage.bridge import Database
 from storage.stripe_events import select_events
+from storage.stripe_objects import ObjectKind
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import raw_exchange, running_admin
 from tests.admin.test_transport import PRODUCTION
@@ -143,3 +144,23 @@ async def test_without_a_secret_there_is_no_such_place(database_url: str) -> Non
 def test_a_signature_without_a_secret_is_none() -> None:
     assert not is_signed(b"{}", sign(b"{}", ""), ("",))
     assert not is_signed(b"{}", sign(b"{}"), ())
+
+
+@pytest.mark.parametrize(
+    ("kind", "named", "object_kind", "object_id"),
+    [
+        ("credit_note.created", {"id": "cn_1", "invoice": "in_1"}, ObjectKind.INVOICE, "in_1"),
+        ("invoice_payment.paid", {"id": "inpay_1", "invoice": "in_1"}, ObjectKind.INVOICE, "in_1"),
+        ("invoice.paid", {"id": "in_1"}, ObjectKind.INVOICE, "in_1"),
+        ("customer.tax_id.created", {"id": "txi_1", "customer": "cus_1"}, ObjectKind.CUSTOMER, "cus_1"),
+        ("charge.refunded", {"id": "ch_1"}, ObjectKind.CHARGE, "ch_1"),
+        ("refund.updated", {"id": "re_1"}, ObjectKind.REFUND, "re_1"),
+    ],
+)
+def test_what_hangs_on_something_names_that(
+    kind: str, named: dict[str, str], object_kind: ObjectKind, object_id: str
+) -> None:
+    told = {"id": "evt_1", "object": "event", "type": kind, "created": 1, "livemode": False}
+    event = read_event({**told, "data": {"object": named}}, live=False)
+    assert event is not None
+    assert (event.object_kind, event.object_id) == (object_kind, object_id)

@@ -9,7 +9,7 @@ from storage.bridge import Database
 from storage.stripe_events import NamedEvent, finish_event, select_events, store_event
 from storage.stripe_objects import ObjectKind
 from tests.admin.browsing import Visitor
-from tests.admin.conftest import make_stale
+from tests.admin.conftest import Person, make_stale
 from tests.admin.staff.test_views import operator, subject
 
 __all__ = ["operator", "subject"]
@@ -50,3 +50,19 @@ async def test_events_are_seen_and_replayed(operator: Visitor, admin_db: Databas
     assert [row.event for row in rows].count(Event.STAFF_VIEWED) >= 3
     gone = await operator.submit("/staff/payments", {}, "/staff/payments/evt_9/replay")
     assert gone.status_code == 404
+
+
+async def test_reports_that_may_not_have_arrived_are_counted(
+    operator: Visitor, subject: Person, owner_db: Database
+) -> None:
+    states = ("waiting", "sent", "unsure", "refused")
+    for number, state in enumerate(states):
+        assert "may not have reached" not in (await operator.get("/staff/payments")).text or number > 2
+        await owner_db.execute(
+            "INSERT INTO meter_reports (org_id, hour, customer_id, value, state)"
+            " VALUES ($1, date_trunc('hour', now(), 'UTC') - $2 * interval '1 hour', 'cus_1', 7, $3)",
+            subject.organization.org_id,
+            number,
+            state,
+        )
+    assert "2 reports of usage may not have reached" in (await operator.get("/staff/payments")).text

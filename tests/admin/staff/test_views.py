@@ -111,6 +111,29 @@ async def test_suspending_needs_proof_and_a_reason_and_the_members_read_it(
     assert (await operator.submit(at(subject), {}, at(subject, "lift"))).status_code == 303
 
 
+async def test_a_member_is_signed_out_everywhere(
+    operator: Visitor, person: Person, subject: Person, admin_db: Database, admin_url: str
+) -> None:
+    act = at(subject, f"members/{subject.user.user_id}/sign-out")
+    async with Visitor(admin_url) as member:
+        await member.sign_in(subject.email, subject.password)
+        assert (await member.get("/account")).status_code == 200
+        await make_stale(admin_db)
+        assert (await operator.submit(at(subject), {}, act)).headers["location"] == "/prove"
+        assert (await member.get("/account")).status_code == 200
+        await admin_db.execute("UPDATE sessions SET stepped_up_at = now()")
+        done = await operator.submit(at(subject), {}, act)
+        assert "was signed out everywhere" in (await operator.get(done.headers["location"])).text
+        assert (await member.get("/account")).status_code == 303
+    for log in (None, subject.organization.org_id):
+        rows = [row for row in await select_audit_rows(admin_db, log) if row.event == "session:ended"]
+        assert (rows[-1].actor_id, rows[-1].subject) == (str(person.user.user_id), str(subject.user.user_id))
+    # Nobody is signed out by way of an organization that they are no member of.
+    stranger = at(subject, f"members/{person.user.user_id}/sign-out")
+    assert (await operator.submit(at(subject), {}, stranger)).status_code == 404
+    assert (await operator.get("/account")).status_code == 200
+
+
 async def test_a_plan_is_changed(operator: Visitor, subject: Person, admin_db: Database) -> None:
     done = await operator.submit(at(subject), {"plan": "enterprise"}, at(subject, "plan"))
     assert "The plan was changed" in (await operator.get(done.headers["location"])).text

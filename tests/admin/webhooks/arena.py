@@ -8,7 +8,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,9 @@ from storage.bridge import Database
 from storage.model import Actor, ActorKind, Plan
 from storage.organizations import create_organization
 from storage.sealing import MasterKeys
+from storage.webhook_deliveries import LEASE_SECONDS
 from storage.webhook_events import emit
+from storage.webhook_log import redeliver
 from storage.webhooks import NewEndpoint, create_endpoint
 from tests.admin.webhooks.receiver import Received, Receiver, answer
 from tests.storage.test_webhook_events import INVOICE
@@ -30,6 +32,7 @@ ACTOR = Actor(kind=ActorKind.CLI, actor_id="tester")
 KEYS_TEXT = MasterKeys.generate()
 KEYS = MasterKeys.parse(KEYS_TEXT)
 NETWORKS = "127.0.0.0/8,::1/128"
+PHASE_SECONDS_MAX = 600
 
 
 def environment_of(database_url: str, authority: Path) -> dict[str, str]:
@@ -106,15 +109,17 @@ async def emit_invoices(db: Database, org_id: UUID, numbers: range) -> None:
         await emit(db, org_id, "invoice.paid", {**INVOICE, "invoice_id": f"in_{number}"})
 
 
-async def hurry(db: Database) -> None:
-    """Neither waits for the next try nor for the lease of the dead: those that live hold what is newest."""
+async def hurry(db: Database, held_seconds_max: float) -> None:
+    """Neither waits for the next try nor for the lease of the dead: those that live hold nothing for so long.
+    What a slow one holds longer is sent twice."""
     await db.execute(
         "UPDATE webhook_deliveries SET due_at = now()"
         " WHERE state = 'pending' AND claim IS NULL AND due_at > now()"
     )
     await db.execute(
         "UPDATE webhook_deliveries SET due_at = now()"
-        " WHERE claim IS NOT NULL AND due_at < now() + interval '57 s'"
+        " WHERE claim IS NOT NULL AND due_at < now() + make_interval(secs => $1)",
+        LEASE_SECONDS - held_seconds_max,
     )
 
 
@@ -126,7 +131,7 @@ async def kill_again_and_again(
     for _ in range(kills):
         wanted = len(receiver.received) + of_each
         async with worker_process(environment) as process:
-            await receiver.wait_for(wanted, seconds=120)
+            await receiver.wait_for(wanted, seconds=PHASE_SECONDS_MAX)
             process.send_signal(signal.SIGKILL)
     async with worker_process(environment):
         await done.wait()
@@ -143,27 +148,41 @@ async def run_killed(
     events: int,
     kills: int,
     workers: int = 1,
-) -> None:
-    """Emits `events` while `workers` are killed, until none of `messages` is pending. Never is more called
-    delivered than has arrived."""
+    held_seconds_max: float = 3.0,
+    tell: Callable[[dict[str, int]], None] = lambda _: None,
+) -> int:
+    """Emits `events` while `workers` are killed, until all of `messages` are delivered. Never is more called
+    delivered than has arrived. What was given up after ten tries is sent again, as a person would have it;
+    returns how many that were. `tell` is told how many are in which state."""
     failing, done = receiver.respond, trio.Event()
     assert isinstance(failing, FailingReceiver)
     of_each = messages // (kills * workers + 1)
     async with trio.open_nursery() as nursery:
         for _ in range(workers):
             nursery.start_soon(kill_again_and_again, environment, receiver, kills, of_each, done)
-        emitted = 0
+        emitted = again = 0
         while not done.is_set():
             following = min(emitted + 5, events)
             await emit_invoices(db, org_id, range(emitted, following))
             emitted = following
-            await hurry(owner_db)
+            await hurry(owner_db, held_seconds_max)
             rows = await db.fetch("SELECT state, count(*) AS n FROM webhook_deliveries GROUP BY 1")
             states = {row["state"]: row["n"] for row in rows}
+            tell(states)
             assert states.get("delivered", 0) <= len(failing.taken)
-            if states.get("delivered", 0) + states.get("failed", 0) == messages:
+            if states.get("delivered", 0) == messages:
                 done.set()
+            if states.get("failed", 0):
+                again += await redeliver_failed(db, org_id)
             await trio.sleep(0.05)
+    return again
+
+
+async def redeliver_failed(db: Database, org_id: UUID) -> int:
+    rows = await db.fetch("SELECT endpoint_id, delivery_id FROM webhook_deliveries WHERE state = 'failed'")
+    for row in rows:
+        await redeliver(db, ACTOR, org_id, row["endpoint_id"], row["delivery_id"])
+    return len(rows)
 
 
 async def check_log(db: Database, receiver: Receiver) -> dict[str, int]:

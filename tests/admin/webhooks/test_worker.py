@@ -14,20 +14,21 @@ from standardwebhooks import Webhook
 
 from admin.webhooks.dialing import Dialer
 from admin.webhooks.safe_address import Rules
-from admin.webhooks.worker import NO_SECRET, Worker, readable, try_once
-from storage.bridge import Database
+from admin.webhooks.worker import LEFT, NO_SECRET, Worker, readable, try_once
+from storage.bridge import Database, open_database
 from storage.model import Actor, ActorKind, Organization, Plan, Role
 from storage.organizations import create_organization
 from storage.outbox import select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
-from storage.webhook_deliveries import Claimed
+from storage.webhook_deliveries import LEASE_SECONDS, Claimed
 from storage.webhook_events import CHOICES, emit
 from storage.webhook_log import Delivery, redeliver, select_deliveries, select_delivery
 from storage.webhooks import Endpoint, NewEndpoint, create_endpoint, rotate_secret, select_endpoint
 from tests.admin.webhooks.receiver import HOST, Received, Receiver, answer, running_receiver
 from tests.storage.test_webhook_events import INVOICE
+from tests.support.database_line import database_line
 
 ACTOR = Actor(kind=ActorKind.CLI, actor_id="tester")
 KEYS = MasterKeys({1: bytes(range(32))})
@@ -237,6 +238,34 @@ async def test_a_worker_that_is_stopped_gives_back_what_it_holds(
     async with working(admin_db, receiver):
         await wait_until_all(admin_db, endpoint, "delivered", 3)
     assert {one.tries for one in await select_deliveries(admin_db, org.org_id, endpoint.endpoint_id)} == {1}
+
+
+async def test_stopped_after_the_database_it_says_so_in_one_line(
+    admin_db: Database,
+    database_url: str,
+    org: Organization,
+    receiver: Receiver,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    never = trio.Event()
+
+    async def silent(_: Received) -> bytes:
+        await never.wait()
+        return b""
+
+    receiver.respond = silent
+    await make_endpoint(admin_db, org, receiver)
+    await emit_many(admin_db, org, 3)
+    async with (
+        database_line(database_url) as line,
+        open_database(line.url, role="karta_admin") as db,
+        working(db, receiver),
+    ):
+        await receiver.wait_for(3)
+        line.cut()
+        caplog.clear()
+    told = [one.getMessage() for one in caplog.records if "webhooks under way" in one.getMessage()]
+    assert told == [LEFT % LEASE_SECONDS]
 
 
 async def test_without_a_secret_nothing_is_sent(receiver: Receiver) -> None:

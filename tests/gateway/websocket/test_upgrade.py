@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.api_request import APIRequest
+from gateway.authorize import Grant
 from gateway.head_layout import layout_of
 from gateway.limits import Limits
+from gateway.operations import Operation
 from gateway.provider import AuthStyle, make_provider
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.request_reader import Inbound, RequestReader
 from gateway.response_head import ClientHead
 from gateway.response_reader import ResponseReader
+from gateway.websocket import upgrade
 from gateway.websocket.upgrade import (
     Handshake,
+    aim,
     answer_head,
     read_handshake,
     recognise_socket,
@@ -46,6 +51,7 @@ def inbound(raw: bytes) -> Inbound:
         ("/openai" + REALTIME, "/v1/realtime", "gpt-realtime", True),
         ("/v1/realtime?call_id=rtc_1", "/v1/realtime", None, False),
         ("/v1/responses", "/v1/responses", None, True),
+        ("/v1/live/sessions", "/v1/live/sessions", None, False),
     ],
 )
 def test_the_sockets_there_are(path: str, endpoint: str, model: str | None, stateless: bool) -> None:
@@ -59,7 +65,8 @@ def test_the_sockets_there_are(path: str, endpoint: str, model: str | None, stat
 @pytest.mark.parametrize(
     "raw",
     [
-        opening("k", "/v1/live/sessions"),
+        opening("k", "/v1/live/sessions/live_1/attach?graceful_close=true"),
+        opening("k", "/v1/live/sessions/live_1/fork"),
         opening("k", "/v1/messages"),
         opening("k", "/anthropic/v1/realtime"),
         opening("k").replace(b"GET", b"POST"),
@@ -146,8 +153,6 @@ def test_what_comes_down() -> None:
         b"sec-websocket-protocol: realtime",
         b"x-request-id: req_1",
         b"x-karta-request-id: id",
-        b"",
-        b"",
     ]
 
 
@@ -164,3 +169,22 @@ def test_what_comes_down() -> None:
 def test_a_provider_that_agrees_to_something_else_is_not_believed(lines: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="did not agree"):
         answer(*lines)
+
+
+@pytest.mark.parametrize(
+    ("asked", "operation", "target"),
+    [
+        ("/v1/realtime?model=voice", upgrade.REALTIME, "/v1/realtime?model=a%2Fb%26c"),
+        ("/v1/realtime?x=%2F&m%6Fdel=voice&y", upgrade.REALTIME, "/v1/realtime?x=%2F&model=a%2Fb%26c&y"),
+        ("/v1/responses?model=voice", upgrade.RESPONSE, "/v1/responses"),
+        ("/v1/responses?x=1&model=voice", upgrade.RESPONSE, "/v1/responses?x=1"),
+    ],
+)
+def test_a_routes_socket_is_aimed_at_its_target(asked: str, operation: Operation, target: str) -> None:
+    request = APIRequest(inbound(opening("k", asked)), operation, asked.encode())
+    grant = Grant.__new__(Grant)
+    grant.request, grant.model = request, "a/b&c"
+    aim(grant)
+    assert grant.request.target == target.encode()
+    # The other targets have the request as it was.
+    assert request.target == asked.encode()
