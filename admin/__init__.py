@@ -26,7 +26,8 @@ they share is beside this file: `services`, `throttle` (how often), `passkey_cer
 at work on it, with `stripe_settings` and `stripe_shapes`; `payment_checks` compare), `provider_check` (is a
 key good), `webhook_check`, `faults` (what Sentry is told), `mail` (how letters read, and how they leave),
 `roles`, `wording`, `standing`, `providers` and `password_rules`; and for programs `api_path`, `bearer` and
-`key_check`. What the process does by itself is `housekeeping` and `bookkeeping`. There is no SQL here, and no state in the process beyond what bounds or saves work.
+`key_check`. What the process does by itself is `housekeeping` and `bookkeeping`. There is no SQL here, and no
+state in the process beyond what bounds or saves work.
 
 Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and
 `static/karta.css` are the whole design system: custom properties, light and dark, small screens.
