@@ -42,7 +42,11 @@ _EACH_PYTHON = {
 }
 
 
-_ABOUT_DIGESTS = ("test_key_format", "test_passwords")
+_ABOUT_DIGESTS = (
+    *("test_key_format", "test_passwords", "test_key_check", "accounts/test_password_check"),
+    *("test_authenticate", "test_shared_keys"),
+)
+"""And about their taking long: what happens meanwhile."""
 _DIGESTS_OF_THEIR_OWN = {"admin", "storage"}
 """Where no program that a test starts has to know a digest that the test made."""
 
