@@ -1,4 +1,4 @@
-"""WebSockets: OpenAI's Realtime API and the WebSocket mode of its Responses API.
+"""WebSockets: OpenAI's Realtime API, the WebSocket mode of its Responses API, and its Live API.
 
 A socket is one HTTP request that never ends and many responses upon it. Order of the files::
 
@@ -8,6 +8,7 @@ A socket is one HTTP request that never ends and many responses upon it. Order o
     relay     frames both ways as they came, each direction a task, and every way it may end
     frames    sans-IO: where frames and messages end, and what a message says
     turns     what each response may use, and what it used: a reservation and a usage row each
+    live      the same for sessions that cost by the second
 
 docs/decisions/0070 argues the choices.
 """

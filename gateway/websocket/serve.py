@@ -24,9 +24,10 @@ from gateway.upstream_response import UpstreamResponse
 from gateway.wait import Waiting
 from gateway.watchdog import NEVER
 from gateway.websocket.handshake import Answer, Handshakes, let_go
+from gateway.websocket.live import Live
 from gateway.websocket.relay import Relay
 from gateway.websocket.turns import Turns
-from gateway.websocket.upgrade import aim, read_handshake
+from gateway.websocket.upgrade import LIVE_SESSION, aim, read_handshake
 from storage.model import Outcome
 from storage.sealing import MasterKeys
 
@@ -120,7 +121,8 @@ class WebSockets:
         await connection.send(answer.head + b"\r\n\r\n")
         # From here on the relay keeps its own time.
         connection.begin_wait(Waiting.UPSTREAM, NEVER)
-        turns = Turns(
+        kind = Live if answer.grant.request.operation is LIVE_SESSION else Turns
+        turns = kind(
             answer.grant,
             upstreams=self._upstreams,
             admission=self._admission,

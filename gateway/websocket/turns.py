@@ -27,6 +27,7 @@ from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
 from gateway.body_fields import BodyFields
 from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
+from gateway.operations import Operation
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
 from gateway.websocket.frames import Message
@@ -165,10 +166,7 @@ class Turns:
         key's scope."""
         if asked.type == _CREATE or (b"response.create" not in message and b"\\u00" not in message):
             return
-        try:
-            json.loads(message, object_pairs_hook=_refuse_twice)
-        except (ValueError, RecursionError):
-            raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+        refuse_twice(message)
 
     def _take_settings(self, session: object, message: bytes) -> bytes:
         settings = _settings_of(session)
@@ -192,12 +190,11 @@ class Turns:
         output = told.max_output_tokens or told.max_response_output_tokens or self._output_tokens_max
         return BodyFields(model=self._model, max_output_tokens=output)
 
-    def _turn_grant(self, fields: BodyFields, message: bytes) -> Grant:
+    def _turn_grant(self, fields: BodyFields, message: bytes, operation: Operation | None = None) -> Grant:
         """As a request of its own would get it, but on the connection that is open. Raises `Refusal`."""
         opened = self._grant
-        request = APIRequest(
-            opened.request.inbound, REALTIME if self._realtime else RESPONSE, opened.request.target
-        )
+        operation = operation or (REALTIME if self._realtime else RESPONSE)
+        request = APIRequest(opened.request.inbound, operation, opened.request.target)
         request.bearer = opened.request.bearer
         request.buffered = True
         request.body = message
@@ -208,12 +205,7 @@ class Turns:
         """What admission shall see: a realtime event is small, and its input is the conversation."""
         if not self._realtime:
             return grant
-        request = grant.request
-        seen = APIRequest(request.inbound, request.operation, request.target)
-        seen.fields = request.fields
-        # Told as a length, at the rate by which admission reads one.
-        seen.json, seen.content_length = False, _TEXT_BYTES_PER_TOKEN * self._context + len(request.body)
-        return grant.of(seen, grant.model)
+        return with_length(grant, _TEXT_BYTES_PER_TOKEN * self._context + len(grant.request.body))
 
     # The provider's messages.
 
@@ -365,7 +357,24 @@ def _tokens_of(asked: _Asked, size: int) -> int:
     return size // _TEXT_BYTES_PER_TOKEN
 
 
-def _refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def with_length(grant: Grant, length: int) -> Grant:
+    """What admission shall see instead: a request of so many bytes, at the rate by which it reads one."""
+    request = grant.request
+    seen = APIRequest(request.inbound, request.operation, request.target)
+    seen.fields = request.fields
+    seen.json, seen.content_length = False, length
+    return grant.of(seen, grant.model)
+
+
+def refuse_twice(message: bytes) -> None:
+    """Raises `Refusal` for a message any of whose objects has two types."""
+    try:
+        json.loads(message, object_pairs_hook=_no_second_type)
+    except (ValueError, RecursionError):
+        raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+
+
+def _no_second_type(pairs: list[tuple[str, object]]) -> dict[str, object]:
     names = [name for name, _ in pairs]
     if names.count("type") > 1:
         raise Refusal(Kind.MALFORMED, "A message names its type twice.")

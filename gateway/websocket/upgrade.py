@@ -45,6 +45,10 @@ _REALTIME_CALL = _operation("/v1/realtime", kind=OperationKind.METERED, stateles
 RESPONSE = _operation("/v1/responses", kind=OperationKind.METERED, stateless=True)
 _RESPONSES = _operation("/v1/responses", kind=OperationKind.FREE, stateless=True)
 """The socket itself, on which no model is named yet."""
+LIVE = _operation("/v1/live/sessions", kind=OperationKind.METERED, stateless=False)
+"""A minute of a session."""
+LIVE_SESSION = _operation("/v1/live/sessions", kind=OperationKind.FREE, stateless=False)
+"""And its socket."""
 
 
 class Handshake:
@@ -78,6 +82,15 @@ def operation_of(target: bytes) -> Operation:
         return _RESPONSES
     if path == b"/v1/realtime":
         return _REALTIME_CALL if b"call_id" in query else REALTIME
+    if path == b"/v1/live/sessions":
+        return LIVE_SESSION
+    if path.startswith(b"/v1/live/"):
+        raise Refusal(
+            Kind.NOT_SUPPORTED,
+            "Karta forwards a Live session's own socket (/v1/live/sessions), and none that attaches to a "
+            "session or forks one: they tell the same costs again, or no model.",
+            close=True,
+        )
     raise Refusal(Kind.NOT_SUPPORTED, "There is no WebSocket here that Karta forwards.", close=True)
 
 

@@ -1,12 +1,11 @@
 """Row 16: the wall clock jumps, and leaps back.
 
 The clock is that of the gateway's processes alone, as after a bad correction on one host: the database has
-another.
+another. (`test_clock_of_admin` has the control plane's.)
 """
 
 from __future__ import annotations
 
-import struct
 import time
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from storage.limits import LimitScope, set_limit
 from storage.model import LimitKind, Mode, Period
 from tests.faults.arena import Arena, arena, only_in_full, scaled
 from tests.faults.conftest import Table
+from tests.faults.wall_clock import Clock, make_clock
 from tests.gateway.conftest import ACTOR, Tenant
 
-HERE = Path(__file__).parent
 HOUR = 3600.0
 JUMPS = scaled((HOUR, -HOUR, 30.0, -30.0, -1.0, 0.0), (HOUR, -HOUR, 0.0))
 LIMIT = 5
@@ -28,23 +27,9 @@ TRIES = 12
 FIRST_BYTE_SECONDS = 2.0
 
 
-class Clock:
-    """The gateways' wall clock; `variables` are what they are told of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
-        self._file.write_bytes(bytes(8))
-        self.variables = {"PYTHONPATH": str(HERE / "shifted_clock"), "TEST_CLOCK_FILE": str(self._file)}
-
-    def set(self, seconds: float) -> None:
-        """Off by so many seconds."""
-        with self._file.open("r+b") as file:
-            file.write(struct.pack("d", seconds))
-
-
 async def test_a_clock_that_jumps(own_tenant: Tenant, tmp_path: Path, table: Table) -> None:
     """Timeouts are not moved by it, streams go on, keys are known, and every request has its row."""
-    clock = Clock(tmp_path)
+    clock = make_clock(tmp_path)
     late: list[float] = []
     limit = FIRST_BYTE_SECONDS
     stand_ = arena(own_tenant, tmp_path, KARTA_FIRST_BYTE_SECONDS=f"{limit:g}", **clock.variables)
@@ -91,7 +76,7 @@ async def over_a_jump(stand: Arena, clock: Clock, jump: float, late: list[float]
 
 
 async def test_a_limit_is_not_opened_by_the_clock(own_tenant: Tenant, tmp_path: Path, table: Table) -> None:
-    clock = Clock(tmp_path)
+    clock = make_clock(tmp_path)
     async with open_database(own_tenant.database_url, role="karta_admin") as admin:
         key, token = await mint_key(admin, ACTOR, org_id=own_tenant.org_id, name="limited", mode=Mode.LIVE)
         scope = LimitScope(
@@ -118,7 +103,7 @@ async def admitted_of(stand: Arena, token: str) -> int:
 @only_in_full
 async def test_a_limit_is_not_locked_by_the_clock(own_tenant: Tenant, tmp_path: Path, table: Table) -> None:
     """An hour ahead and back: a minute later the limit is as open as ever."""
-    clock = Clock(tmp_path)
+    clock = make_clock(tmp_path)
     async with open_database(own_tenant.database_url, role="karta_admin") as admin:
         scope = LimitScope(org_id=own_tenant.org_id, kind=LimitKind.REQUESTS, period=Period.MINUTE)
         await set_limit(admin, ACTOR, scope, LIMIT)

@@ -177,6 +177,29 @@ async def test_a_page_of_everything_fits_into_a_message(stage: Stage) -> None:
             line.close()
 
 
+PROMISED = {
+    "requests by outcome": "ends",
+    "added latency by stage": "stage_seconds",
+    "streams open": "streams",
+    "the pool": "upstream_connections upstream_idle upstream_queue upstream_waits",
+    "breakers": "breakers breakers_open breakers_opened retries failovers",
+    "bcrypt": "bcrypt_queue bcrypt_running bcrypt verifications",
+    "cache hits": "recalled vouched verified_keys known_heads lane_requests",
+    "leases": "lease_free lease_reserved limit_windows refills refills_failed",
+    "the spool": "spool_lag_seconds spool_bytes spool_full usage_shipped usage_lost",
+    "the event loop": "loop_lag_seconds worker_loop_lag_seconds",
+}
+
+
+async def test_what_is_promised_is_on_the_page(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(ANSWER)) as (gateway, _):
+        await gateway.ask(post(tenant.token))
+        page = parse(gateway.worker.metrics.render())
+    for what, names in PROMISED.items():
+        missing = [name for name in names.split() if name not in page]
+        assert not missing, what
+
+
 async def test_no_two_families_have_one_name(stage: Stage) -> None:
     async with stage(silent) as (gateway, _):
         names = [family.name for family in gateway.worker.metrics.families()]

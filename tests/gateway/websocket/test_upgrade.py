@@ -51,6 +51,7 @@ def inbound(raw: bytes) -> Inbound:
         ("/openai" + REALTIME, "/v1/realtime", "gpt-realtime", True),
         ("/v1/realtime?call_id=rtc_1", "/v1/realtime", None, False),
         ("/v1/responses", "/v1/responses", None, True),
+        ("/v1/live/sessions", "/v1/live/sessions", None, False),
     ],
 )
 def test_the_sockets_there_are(path: str, endpoint: str, model: str | None, stateless: bool) -> None:
@@ -64,7 +65,8 @@ def test_the_sockets_there_are(path: str, endpoint: str, model: str | None, stat
 @pytest.mark.parametrize(
     "raw",
     [
-        opening("k", "/v1/live/sessions"),
+        opening("k", "/v1/live/sessions/live_1/attach?graceful_close=true"),
+        opening("k", "/v1/live/sessions/live_1/fork"),
         opening("k", "/v1/messages"),
         opening("k", "/anthropic/v1/realtime"),
         opening("k").replace(b"GET", b"POST"),

@@ -1,0 +1,173 @@
+"""OpenAI's Live API: a session on a socket, which costs by the second for as long as it lasts.
+
+`session.start` names the model, so it is what is admitted. The provider tells the seconds of sound by and by,
+cumulated (`session.usage.updated`, `session.closed`). Each minute of them is a request: reserved before it
+begins, with a usage row when it is over, so that a limit holds within a session, and a killed worker loses a
+minute at most. Where nothing is left for the next one, the socket is cut. What the session delegates to the
+Responses API is told as that API's own events within others, and each such response has its row.
+
+Other sockets of a session, which tell of the same seconds, are not forwarded (`upgrade`).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+
+from gateway.authorize import Grant
+from gateway.body_fields import BodyFields
+from gateway.members import renamed_within
+from gateway.meter import Metering
+from gateway.refusal import Dialect, Kind, Refusal
+from gateway.tally import Tally
+from gateway.websocket.frames import Message
+from gateway.websocket.turns import Turns, refuse_twice, with_length
+from gateway.websocket.upgrade import LIVE
+from storage.model import Outcome
+
+MINUTE_MS = 60_000
+_SESSION_SECONDS_MAX = 7 * 86_400
+# What is reserved for a minute, as text of so many bytes: at the rate for what has no price by the token that
+# is a little more than a minute costs.
+_MINUTE_BYTES = 1200
+
+
+class _Session(msgspec.Struct, gc=False):
+    id: str | None = None
+    model: object = None
+
+
+class _Asked(msgspec.Struct, gc=False):
+    """A client's event."""
+
+    type: object = None
+    session: msgspec.Raw = msgspec.Raw()
+
+
+class _Usage(msgspec.Struct, gc=False):
+    seconds: float | None = None
+
+
+class _Told(msgspec.Struct, gc=False):
+    """A provider's event."""
+
+    type: str | None = None
+    session: _Session | None = None
+    usage: _Usage | None = None
+    event: msgspec.Raw = msgspec.Raw()
+
+
+_asked_decoder = msgspec.json.Decoder(_Asked)
+_session_decoder = msgspec.json.Decoder(_Session)
+_told_decoder = msgspec.json.Decoder(_Told)
+
+
+class Live(Turns):
+    """The minutes of one session, and the responses that it delegates."""
+
+    def __init__(self, grant: Grant, **services: Any) -> None:
+        super().__init__(grant, **services)
+        # Delegated responses have models of their own, whatever a query says.
+        self._model = None
+        self._voice: str | None = None
+        """The session's model, as the client names it."""
+        self._minute: Metering | None = None
+        self._session_id: str | None = None
+        self._told_ms = 0
+        self._counted_ms = 0
+        """Of those, what has its row."""
+
+    def __len__(self) -> int:
+        return super().__len__() + (self._minute is not None)
+
+    async def ask(self, message: bytes) -> bytes:
+        try:
+            asked = _asked_decoder.decode(message)
+            if b"session.start" in message or b"\\u00" in message:
+                refuse_twice(message)
+            if asked.type != "session.start" or self._minute is not None:
+                return message
+            session = _session_decoder.decode(asked.session) if asked.session else _Session()
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
+        if not isinstance(session.model, str):
+            raise Refusal(Kind.MALFORMED, "A session's start names its model: session.model.")
+        grant = self._grant_of(session.model, message)
+        started_us = time.time_ns() // 1000
+        reservation = await self._admission.reserve(with_length(grant, _MINUTE_BYTES), started_us)
+        self._voice = session.model
+        self._minute = self._meter.begin(
+            grant, self._new_request_id(), time.perf_counter(), started_us, reservation, len(message)
+        )
+        self._minute.sent = True
+        if grant.model in (None, session.model):
+            return message
+        return renamed_within(message, "session", grant.model)
+
+    def _grant_of(self, model: str | None, message: bytes) -> Grant:
+        return self._turn_grant(BodyFields(model=model, max_output_tokens=0), message, LIVE)
+
+    def told(self, message: Message) -> None:
+        try:
+            event = _told_decoder.decode(message.whole())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        kind = event.type or ""
+        if kind == "response.event" and event.event:
+            nested = Message(keep_ends=False)
+            nested.add(bytes(event.event))
+            super().told(nested)
+        elif kind == "session.started":
+            self._session_id = event.session.id if event.session is not None else None
+            if self._minute is not None:
+                self._minute.status = 200
+                self._minute.first_byte_us = self._minute.elapsed_us()
+        elif kind in ("session.usage.updated", "session.closed"):
+            self._take_seconds(event.usage, closed=kind == "session.closed")
+        elif kind == "error" and self._minute is not None and self._minute.status == 0:
+            # It did not start.
+            self._close_minute(Outcome.COMPLETED, 400)
+
+    def _take_seconds(self, usage: _Usage | None, *, closed: bool) -> None:
+        seconds = usage.seconds if usage is not None else None
+        if seconds is not None and 0 <= seconds <= _SESSION_SECONDS_MAX:
+            # They are totals, and grow.
+            self._told_ms = max(self._told_ms, round(seconds * 1000))
+        if self._minute is None or not (closed or self._told_ms - self._counted_ms >= MINUTE_MS):
+            return
+        self._close_minute(Outcome.COMPLETED, 200, final=True)
+        if not closed:
+            self._begin_minute()
+
+    def _begin_minute(self) -> None:
+        """Raises `Refusal` when nothing is left for one more."""
+        grant = self._grant_of(self._voice, b"")
+        started_us = time.time_ns() // 1000
+        reservation = self._admission.reserve_now(with_length(grant, _MINUTE_BYTES), started_us)
+        self._minute = self._meter.begin(
+            grant, self._new_request_id(), time.perf_counter(), started_us, reservation, 0
+        )
+        self._minute.sent = True
+        self._minute.status = 200
+
+    def _close_minute(self, outcome: Outcome, status: int, *, final: bool = False) -> None:
+        metering, self._minute = self._minute, None
+        assert metering is not None
+        metering.status = status
+        metering.provider_request_id = self._session_id
+        tally = metering.tally = Tally(Dialect.OPENAI, streamed=False)
+        tally.streamed = True
+        tally.audio_ms, self._counted_ms = self._told_ms - self._counted_ms, self._told_ms
+        tally.parted = True
+        # What was told is paid; if nothing was, nobody knows what it costs.
+        tally.final = final or tally.audio_ms > 0
+        metering.request_bytes = 0
+        metering.settle(outcome)
+
+    def end(self, outcome: Outcome) -> None:
+        """The last minute is counted as far as it was told."""
+        if self._minute is not None:
+            self._close_minute(outcome, self._minute.status)
+        super().end(outcome)
