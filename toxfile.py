@@ -1,5 +1,6 @@
 """Lets tox see every Python that pyenv has installed, not only the one that is switched on; leaves out the
-environment of the one that runs it, which `whole` is for.
+environment of the one that runs it, which `whole` is for; tells where the programs are that tox was installed
+with, by requirements-dev.txt as the README says.
 
 tox loads this file by its name.
 """
@@ -9,6 +10,7 @@ import platform
 import sys
 from pathlib import Path
 
+os.environ.setdefault("KARTA_TOX_PROGRAMS", str(Path(sys.executable).parent))
 os.environ.setdefault("TOX_SKIP_ENV", f"^py3{sys.version_info.minor}$")
 
 

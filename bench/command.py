@@ -1,4 +1,4 @@
-"""`karta bench run | compare | diff | report | targets | install`: the command line of the load harness.
+"""`karta bench run | compare | diff | report | targets | install | capacity`: its command line.
 
 `python -m bench` is the same.  Keys come from KARTA_BENCH_KEY or a file, never from the arguments, which
 every user of the machine can read.  Exit codes: 0 all answers right, 1 anything wrong, 2 usage.
@@ -14,6 +14,7 @@ import msgspec
 import trio
 from rich.console import Console
 
+from bench.capacity import command as capacity_command
 from bench.compare import command as compare_command
 from bench.keys import KEY_VARIABLE, read_keys
 from bench.load.learn import LearnFailed
@@ -73,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="put load on a URL and check every answer")
     _configure_run(run)
     run.set_defaults(run=_run)
-    for group in (compare_command, report_command, targets_command):
+    for group in (compare_command, report_command, targets_command, capacity_command):
         group.register(commands)
     return whole
 

@@ -25,13 +25,16 @@ Around the stages:
 - The sockets: `wire` is the two of a request, `tls_transport` the same with TLS, `readiness` the one set that
   tells of all of them, `socket_state` what the kernel tells of one; `connection` is a client's with all its
   limits, and `watchdog` ends every over-long `wait`.
-- Before a connection's first request: `entrance`, with `certificates` for TLS and `proxy_protocol`.
+- Before a connection's first request: `entrance`, with `certificates` for TLS and `proxy_protocol`. Who has
+  sent wrong keys, by `guessing`, is told no by `dismissal` before there is a task for the connection.
 - Sans-IO (bytes in, facts out): `request_reader` and `response_reader`, helped by `whole_message`; `sse`.
 - Heads: `request_head` and `response_head` decide what becomes of each field; `upstream_response` is an
   answer whose head is complete; `client_address` tells who a proxy speaks for, `scope` whether a key may
-  be used there.
+  be used there. What fields mean is found once for all answers alike (`head_layout`), which are told by one
+  comparison (`head_template`).
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
-- The way down: `exchange` moves an answer by events; `rewrite` changes the few that must be changed; `ending`
+- The way down: `exchange` moves an answer by events; `left_alone` ends one that no task waits for; `rewrite`
+  changes the few that must be changed (`body_fields` are what is read of a request's body); `ending`
   says what each failure means to the client and to the record, and `refusal` how it is told.
 - WebSockets, which leave the pipeline after `api_request`: `websocket`.
 - What is tried again: `tries` goes from a grant to an answer's head, by the rules of `retry`, past whom a
@@ -42,8 +45,8 @@ Around the stages:
 - What may be used: `admission` sets apart what a request may use at most (`worst_case`), out of what `quota`
   has been lent; `reservation` is the numbers of it, and `refill` borrows more.
 - What was used: `usage_figures` are the classes of tokens and how figures merge, `tally` reads them from an
-  answer and `late_usage` from one about earlier work; `include_usage` and `usage_stripper` make a stream tell
-  them.
+  answer (of which `usage_objects` are all that is read) and `late_usage` from one about earlier work;
+  `include_usage` and `usage_stripper` make a stream tell them.
 - What it costs: `price_library` compiles prices into a `price_table`, and `prices` finds the one that holds.
 - What is kept of it: `usage_writer` makes a row as the database takes it, `spool` has it on file before the
   answer ends, `ship` brings it to Postgres; `in_flight` tells of requests that a killed worker never ended,

@@ -16,5 +16,7 @@ database, calls one function of `storage` (or starts one program), and prints wh
 - `children`: the programs `karta up` runs, and what each is given.
 - `admin_processes`: several processes of the admin pages on one port.
 - `up`: puts those together; `welcome` prints the friendly block.
+- `health_job`: looks at each part of Karta (`health_targets`) as users do (`health_probes`), once a minute.
+- `provider_endpoints`: the gateway's table of providers, in the words of the admin pages.
 - `diagnosis`, `database_checks`: what `karta doctor` finds out.
 """

@@ -22,12 +22,16 @@ How to read it
     pending_sign_ins                                who has given the password, and not yet the rest
     throttles                                       how often something may be tried
     api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
+    key_letters                                     who is told of a new one
     management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are
     master_key_rotation                             all of it moved under a new master key
     usage_rows, usage_tuple                         what was metered, and the form it travels in
     usage_report, retention                         what it adds up to, and how it leaves
+    prices, routes                                  what organizations pay, and what their models stand for
+    plans, plan_terms                               what each plan has, and what a change of plan does
+    usage_charges, reconciliation                   what comes of usage in the ledger; whether both agree
     limits, leases                                  what may be used, and what gateways hold of it
     audit_chain, audit_checkpoints, audit_retention proof of the audit log, and how old rows leave it
     audit_search, audit_export, audit_vocabulary    reading it, as pages and files; what its events mean
@@ -42,6 +46,7 @@ How to read it
     meter_reports, payment_checks                   usage that credit does not cover; whether all of it agrees
     csv_cells                                       cells that are no formulas
     error_reports, report_form, secret_patterns     faults told to Sentry, and what may be told of them
+    fault_place                                     where one was raised, for the log
     changes                                         what running gateways are told
 
 The life of a change

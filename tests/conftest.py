@@ -42,9 +42,19 @@ _EACH_PYTHON = {
 }
 
 
-_ABOUT_DIGESTS = ("test_key_format", "test_passwords")
+_ABOUT_DIGESTS = (
+    *("test_key_format", "test_passwords", "test_key_check", "accounts/test_password_check"),
+    *("test_authenticate", "test_shared_keys"),
+)
+"""And about their taking long: what happens meanwhile."""
 _DIGESTS_OF_THEIR_OWN = {"admin", "storage"}
 """Where no program that a test starts has to know a digest that the test made."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait a third of their time, for programs, deadlines and disks."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -14,6 +14,8 @@ from typing import Any
 from unittest.mock import MagicMock
 
 from admin.settings import AdminSettings
+from bench.capacity.coefficients import read_coefficients
+from bench.capacity.tables import markdown
 from gateway.loop_lag import LoopLag
 from gateway.metric_page import PREFIX as METRIC
 from gateway.metric_page import Family
@@ -30,6 +32,8 @@ from tests.api_reference import management_api
 from tests.licences import licences
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
+CAPACITY = FOLDER.parent / "explanation" / "capacity.md"
+CAPACITY_BEGINS = "<!-- By `python -m tests.reference`, from bench/capacity. -->\n"
 SETTINGS: tuple[tuple[str, type[CommonSettings]], ...] = (
     ("Every program", CommonSettings),
     ("Every server", ServerSettings),
@@ -60,6 +64,12 @@ def pages() -> dict[str, str]:
         "metrics.md": "\n".join(metrics()),
         "settings.md": "\n".join(settings()),
     }
+
+
+def capacity() -> str:
+    """The page on capacity, with its generated tables, which are its end."""
+    written = CAPACITY.read_text().partition(CAPACITY_BEGINS)[0]
+    return written + CAPACITY_BEGINS + "\n" + "\n".join(markdown(read_coefficients()))
 
 
 def audit_events() -> Iterator[str]:
@@ -250,6 +260,7 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True, parents=True)
     for file, text in pages().items():
         (FOLDER / file).write_text(text)
+    CAPACITY.write_text(capacity())
 
 
 if __name__ == "__main__":

@@ -71,7 +71,6 @@ class AnswerReader:
     __slots__ = (
         "_collected",
         "_crc32",
-        "_dialect",
         "_expectation",
         "_feed",
         "_parser",
@@ -91,7 +90,6 @@ class AnswerReader:
         self, expectation: Expectation, dialect: Dialect, *, stream: bool, keep: bool = False
     ) -> None:
         self._expectation = expectation
-        self._dialect = dialect
         # None unless the text is asked for: to keep it costs time that other answers need not take.
         self._collected: bytearray | None = (
             bytearray() if keep or expectation.text_crc32 is not None else None

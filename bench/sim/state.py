@@ -53,10 +53,6 @@ class State:
         """The object, None when it never was or is forgotten."""
         return self._objects.get((kind, object_id))
 
-    def was_removed(self, kind: str, object_id: str) -> bool:
-        """True when a client deleted it: such ids are 404, while ids never seen get a made-up object."""
-        return (kind, object_id) in self._removed
-
     def remove(self, kind: str, object_id: str) -> None:
         """Forget the object and its content, and remember that it was deleted."""
         self._forget(kind, object_id)

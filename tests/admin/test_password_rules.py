@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
 
 from admin.accounts.password_check import PasswordCheck, TooManyChecks
-from admin.password_rules import PASSWORD_CHARS_MIN, find_problem
+from admin.password_rules import PASSWORD_CHARS_MIN, _judge, find_problem
 from storage.passwords import PASSWORD_CHARS_MAX
 
 
@@ -43,3 +44,10 @@ async def test_it_says_what_to_do() -> None:
 async def test_its_work_is_bounded_like_all_of_it() -> None:
     with pytest.raises(TooManyChecks):
         await find_problem(PasswordCheck(threads_max=1, waiting_max=-1), "correct horse battery", ())
+
+
+def test_none_of_the_most_used_breached_ones() -> None:
+    long_enough = [one for one in FREQUENCY_LISTS["passwords"] if len(one) >= PASSWORD_CHARS_MIN]
+    assert len(long_enough) > 1000
+    # In order of use: every tenth will do.
+    assert [one for one in long_enough[::10] if _judge(one, ()) is None] == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.price_table import FREE, UNKNOWN, PriceTable, Rates, Tier, tier_of
@@ -27,6 +29,9 @@ def used(parted: bool = False, **counts: int) -> Figures:
         ("default", None, Tier.STANDARD),
         ("standard", "standard", Tier.STANDARD),
         ("auto", None, Tier.STANDARD),
+        ("", None, Tier.STANDARD),
+        ("standard_only", None, Tier.STANDARD),
+        ("on_demand", None, Tier.STANDARD),
         ("scale", None, Tier.STANDARD),
         ("batch", None, Tier.BATCH),
         ("flex", None, Tier.FLEX),
@@ -67,6 +72,90 @@ def test_each_class_has_its_own_rate(name: str) -> None:
     assert table(Rates(**others | {name: 7})).cost(counts) == 7
     assert table(Rates(**others | {name: UNKNOWN})).cost(counts) is None
     assert table(FREE).cost(counts) == 0
+
+
+@pytest.mark.parametrize("parted", [False, True])
+def test_what_was_used_of_each_class_adds_up(parted: bool) -> None:
+    rates = Rates(
+        input=2, output=3, cache_read=5, cache_write_5m=7, cache_write_1h=11, reasoning=13, request=17
+    )
+    counts = used(
+        parted,
+        input_tokens=100,
+        output_tokens=50,
+        cache_read_tokens=30,
+        cache_write_5m_tokens=20,
+        cache_write_1h_tokens=10,
+        reasoning_tokens=8,
+    )
+    assert table(rates).cost(counts) == 17 + 2 * 100 + 3 * 42 + 5 * 30 + 7 * 20 + 11 * 10 + 13 * 8
+    for name in ("input", "output", "cache_read", "cache_write_5m", "cache_write_1h", "reasoning"):
+        assert table(replace(rates, **{name: UNKNOWN})).cost(counts) is None
+
+
+PARTS = Rates(
+    input=2,
+    input_audio=3,
+    input_image=5,
+    cache_read=7,
+    cache_read_audio=11,
+    cache_read_image=13,
+    cache_write_5m=17,
+    cache_write_1h=19,
+    output=23,
+    reasoning=29,
+    output_audio=31,
+    output_image=37,
+    web_search=41,
+    file_search=43,
+    audio_hour=100,
+    request=47,
+)
+
+
+def test_parts_are_taken_out_of_what_they_are_parts_of() -> None:
+    counts = used(
+        True,
+        input_tokens=100,
+        input_audio_tokens=20,
+        input_image_tokens=30,
+        cache_read_tokens=60,
+        cache_read_audio_tokens=10,
+        cache_read_image_tokens=15,
+        cache_write_5m_tokens=8,
+        cache_write_1h_tokens=9,
+        output_tokens=90,
+        reasoning_tokens=20,
+        output_audio_tokens=25,
+        output_image_tokens=5,
+        web_searches=2,
+        file_searches=3,
+        audio_ms=1_800_000,
+    )
+    inputs = 2 * 50 + 3 * 20 + 5 * 30
+    cached = 7 * 35 + 11 * 10 + 13 * 15 + 17 * 8 + 19 * 9
+    outputs = 23 * 40 + 29 * 20 + 31 * 25 + 37 * 5
+    assert table(PARTS).cost(counts) == 47 + inputs + cached + outputs + 41 * 2 + 43 * 3 + 50
+
+
+def test_parts_are_never_more_than_what_they_are_parts_of() -> None:
+    counts = used(True, output_tokens=50, reasoning_tokens=40, output_audio_tokens=30, output_image_tokens=20)
+    assert table(PARTS).cost(counts) == 47 + 29 * 40 + 31 * 10
+    counts.reasoning_tokens, counts.output_audio_tokens = 10, 30
+    assert table(PARTS).cost(counts) == 47 + 29 * 10 + 31 * 30 + 37 * 10
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_dearest_that_a_token_may_turn_out_to_be(name: str) -> None:
+    rates = Rates(**dict.fromkeys(CLASSES, 1) | {name: 9})
+    inputs, outputs = ("input", "cache_write_5m", "input_audio"), ("output", "reasoning")
+    assert rates.dearest_input == (9 if name in inputs else 1)
+    assert rates.dearest_output == (9 if name in (*outputs, "output_audio", "output_image") else 1)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_is_counted_may_be_free(name: str) -> None:
+    assert Rates(**{name: 0}).by_tokens is (name in ("input", "output", "audio_hour"))
 
 
 @pytest.mark.parametrize("parted", [False, True])

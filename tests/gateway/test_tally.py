@@ -7,6 +7,7 @@ import json
 import pytest
 
 from gateway.refusal import Dialect
+from gateway.sse import EVENT_BYTES_MAX, Window
 from gateway.tally import BYTES_PER_TOKEN, Tally
 from tests.gateway.pieces import cut
 from tests.gateway.recorded_streams import (
@@ -295,6 +296,46 @@ def test_unary(dialect: Dialect, answer: dict[str, object], expected: Facts) -> 
 def test_a_body_that_is_no_answer_counts_nothing(body: bytes) -> None:
     assert read(OPENAI, body, streamed=False) == {"complete": False}
     assert read(OPENAI, body) == {"complete": False}
+
+
+SEARCH = {"type": "web_search_call", "action": {"type": "search"}}
+SEARCH_UNTOLD = {"type": "web_search_call"}
+PAGE = {"type": "web_search_call", "action": {"type": "open_page"}}
+FILES = {"type": "file_search_call"}
+CODE = {"type": "code_interpreter_call"}
+
+
+@pytest.mark.parametrize(
+    ("output", "counts", "parted"),
+    [
+        ([], (0, 0, 0), False),
+        ([{"type": "message"}], (0, 0, 0), False),
+        ([SEARCH], (1, 0, 0), True),
+        ([SEARCH, PAGE, SEARCH_UNTOLD], (2, 0, 0), True),
+        ([PAGE], (0, 0, 0), False),
+        ([FILES], (0, 1, 0), True),
+        ([FILES, SEARCH], (1, 1, 0), True),
+        ([CODE, CODE], (0, 0, 2), False),
+    ],
+)
+def test_the_tools_of_a_response_are_counted(
+    output: list[object], counts: tuple[int, int, int], parted: bool
+) -> None:
+    answer = {"object": "response", "model": "m", "output": output, "usage": RESPONSE_USAGE}
+    counted = tally(OPENAI, json.dumps(answer).encode(), streamed=False)
+    assert (counted.web_searches, counted.file_searches, counted.code_runs) == counts
+    assert counted.parted is parted
+
+
+def test_an_answer_of_which_only_the_ends_were_kept() -> None:
+    body = Window()
+    body.add(b'{"model":"m","data":"')
+    for _ in range(2 * EVENT_BYTES_MAX // 65_536):
+        body.add(b"x" * 65_536)
+    body.add(b'","usage":{"prompt_tokens":3,"completion_tokens":4}}')
+    counted = Tally(OPENAI, streamed=False)
+    counted.read_ends(body)
+    assert facts(counted) == {"model": "m", "input_tokens": 3, "output_tokens": 4, "complete": True}
 
 
 # Estimates.

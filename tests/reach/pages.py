@@ -4,6 +4,10 @@ capacity`.
 Each has a browser's kept connection; round by round all ask for a page at once, while a gateway beside serves
 steady traffic and somebody signs in, whose password is being verified meanwhile. Told are how long the pages
 took, and how much of a core one of them cost the admin processes: the latter is the same on a busy machine.
+
+"At once" is the hardest reading of a hundred people who use the pages: the last of a round waits for all
+others, and this is what is held against the target. Told besides is what the same people meet who read what
+they see: each clicks, reads for some seconds (`--reading`, on average), and clicks again, by themselves.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from time import perf_counter
 
 import trio
@@ -122,6 +127,23 @@ class Crowd:
             for browser, request in zip(self._browsers, self._requests, strict=True):
                 nursery.start_soon(self._click, browser, request)
 
+    async def read(self, mean_seconds: float, seconds: float) -> None:
+        """Each clicks and reads by themselves, for so long."""
+        async with trio.open_nursery() as nursery:
+            for index, (browser, request) in enumerate(zip(self._browsers, self._requests, strict=True)):
+                nursery.start_soon(self._read, Random(index), browser, request, mean_seconds, seconds)
+
+    async def _read(
+        self, choose: Random, browser: RawClient, request: bytes, mean_seconds: float, seconds: float
+    ) -> None:
+        ends = trio.current_time() + seconds
+        while True:
+            pause = choose.expovariate(1 / mean_seconds)
+            if trio.current_time() + pause >= ends:
+                return
+            await trio.sleep(pause)
+            await self._click(browser, request)
+
     async def _click(self, browser: RawClient, request: bytes) -> None:
         began = perf_counter()
         await browser.send(request)
@@ -143,7 +165,7 @@ async def measure(tenant: Tenant, folder: Path, given: argparse.Namespace) -> No
         crowd.milliseconds.clear()
         async with trio.open_nursery() as nursery:
             if given.rate:
-                seconds = given.rounds * given.pause + 2.0
+                seconds = given.rounds * given.pause + given.reading_seconds + 2.0
                 plan = gateway.plan(
                     driver="open", rate_per_second=given.rate, connections=32, seconds=seconds
                 )
@@ -157,8 +179,15 @@ async def measure(tenant: Tenant, folder: Path, given: argparse.Namespace) -> No
                 await crowd.click()
                 await trio.sleep(given.pause)
             spent = [after - one for one, after in zip(before, admin.cpu_seconds(), strict=True)]
+            at_once, crowd.milliseconds = crowd.milliseconds, []
+            await crowd.read(given.reading, given.reading_seconds)
         await crowd.leave()
-    _judge(crowd.milliseconds, spent, given)
+    if crowd.milliseconds:
+        p50, p95 = _quantiles(crowd.milliseconds)
+        pages = f"{len(crowd.milliseconds)} pages, {len(crowd.milliseconds) / given.reading_seconds:.0f}/s"
+        tell(f"clicking by themselves, reading {given.reading:g} s", pages)
+        tell("p50, p95, the slowest", f"{p50:.0f}, {p95:.0f}, {max(crowd.milliseconds):.0f} ms")
+    _judge(at_once, spent, given)
 
 
 async def _sign_in(port: int) -> None:
@@ -167,18 +196,21 @@ async def _sign_in(port: int) -> None:
         assert answer.status_code == 303, answer.status_code
 
 
-def _judge(milliseconds: list[float], spent: list[float], given: argparse.Namespace) -> None:
+def _quantiles(milliseconds: list[float]) -> tuple[float, float]:
     found = sorted(milliseconds)
-    p50, p95 = found[len(found) // 2], found[int(len(found) * 0.95)]
-    each = sum(spent) / len(found) * 1000
-    tell(
-        f"{given.people} people, page of {given.page}", f"{len(found)} pages by {given.processes} process(es)"
-    )
-    tell("p50, p95, the slowest", f"{p50:.0f}, {p95:.0f}, {found[-1]:.0f} ms")
+    return found[len(found) // 2], found[int(len(found) * 0.95)]
+
+
+def _judge(milliseconds: list[float], spent: list[float], given: argparse.Namespace) -> None:
+    p50, p95 = _quantiles(milliseconds)
+    pages = len(milliseconds)
+    each = sum(spent) / pages * 1000
+    tell(f"{given.people} at once, page of {given.page}", f"{pages} pages by {given.processes} process(es)")
+    tell("p50, p95, the slowest", f"{p50:.0f}, {p95:.0f}, {max(milliseconds):.0f} ms")
     tell("admin CPU for a page", f"{each:.2f} ms" + (", sign-ins included" if given.sign_ins else ""))
     tell("the busiest process did", f"{max(spent) / sum(spent):.0%} of it")
     if given.assert_figures:
-        assert p95 <= P95_MS_MAX, f"the p95 is {p95:.0f} ms, not {P95_MS_MAX:.0f} ms at most"
+        assert p95 <= P95_MS_MAX, f"the p95 of all at once is {p95:.0f} ms, not {P95_MS_MAX:.0f} ms at most"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -186,6 +218,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--people", type=int, default=100)
     made.add_argument("--rounds", type=int, default=10, help="how often they click")
     made.add_argument("--pause", type=float, default=1.0, help="seconds between two rounds")
+    made.add_argument("--reading", type=float, default=5.0, help="seconds that each reads, on average")
+    made.add_argument(
+        "--reading-seconds", type=float, default=15.0, help="how long they do; 0 for not at all"
+    )
     made.add_argument("--page", choices=list(PAGES), default="keys")
     made.add_argument("--processes", type=int, default=1, help="of the admin pages")
     made.add_argument("--rate", type=float, default=100.0, help="the gateway's requests a second; 0 for none")

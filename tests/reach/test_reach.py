@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.conftest import Tenant
-from tests.reach import export, flood, handover, pages, soak, streams
+from tests.reach import crowd, export, flood, handover, pages, predicted, soak, streams
 from tests.support.postgres import PostgresServer
 
 
@@ -22,7 +22,11 @@ from tests.support.postgres import PostgresServer
         (flood, "--rate 100 --seconds 1 --connections 4 --tokens 30 --flood-connections 8 --lead 1"),
         (handover, "--keys 2 --seconds 3 --rate 20"),
         (soak, "--seconds 4"),
-        (pages, "--people 3 --rounds 2 --pause 0.3 --rate 20 --processes 2"),
+        (
+            pages,
+            "--people 3 --rounds 2 --pause 0.3 --rate 20 --processes 2 --reading 0.2 --reading-seconds 1",
+        ),
+        (predicted, "--idle 50 --rate 50 --seconds 1"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -35,3 +39,12 @@ def test_an_export_over_http_is_flat_and_waits_for_nobody(postgres_server: Postg
     name = f"export{os.getpid()}"
     export.measure(postgres_server, name, rows=15_000, stall=1)
     postgres_server.drop_database(name)
+
+
+def test_a_crowd_is_measured(postgres_server: PostgresServer, capsys: pytest.CaptureFixture[str]) -> None:
+    small = "--orgs 200 --keys 300 --remembered 300 --accounts 300 --owners 3 --sessions 1 2 --batches 1"
+    given = crowd.parser().parse_args([*small.split(), "--minutes", "2", "--chains", "5", "--seconds", "0.2"])
+    crowd.run(postgres_server, given)
+    told = capsys.readouterr().out
+    assert "signing a chain's head" in told
+    assert "FAILED" not in told

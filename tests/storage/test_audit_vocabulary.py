@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ STORAGE = Path(__file__).parent.parent.parent / "storage"
 NOT_WRITERS = {"audit_vocabulary.py"}
 
 
+@cache
 def written() -> set[str]:
     """Every `Event.NAME` that storage's code mentions, and what migrations insert themselves."""
     names = {

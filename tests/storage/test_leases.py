@@ -11,6 +11,7 @@ import msgspec
 import pytest
 import trio
 
+from storage import leases
 from storage.bridge import Database
 from storage.errors import CheckFailed, InvalidValue
 from storage.leases import (
@@ -334,6 +335,24 @@ async def test_limits_and_windows_that_cannot_be_lent_of(
         )
     with pytest.raises(CheckFailed):
         await settle_leases(gateway_db, uuid4(), 1, [Owner(gateway_db, budget).request], lease_seconds=0)
+
+
+async def test_as_many_leases_at_a_time_as_may_be(
+    gateway_db: Database, budget: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "BATCH_LEASES_MAX", 1)
+    request = Owner(gateway_db, budget).request
+    [answer] = await settle_leases(gateway_db, uuid4(), 1, [request])
+    assert answer.state is LeaseState.OPEN
+    with pytest.raises(InvalidValue, match=r"^ask for 1 leases at most at a time$"):
+        await settle_leases(gateway_db, uuid4(), 1, [request, request])
+
+
+@pytest.mark.parametrize(
+    ("amount", "bound"), [(0, 0), (-7, -7), (2**62, 2**62), (2**62 + 1, 2**62), (-(2**63), -(2**62))]
+)
+def test_amounts_stay_in_the_databases_range(amount: int, bound: int) -> None:
+    assert leases._bound(amount) == bound
 
 
 async def test_calls_for_many_are_planned_anew(owner_db: Database, gateway_db: Database) -> None:

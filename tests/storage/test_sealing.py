@@ -78,6 +78,7 @@ def test_an_opening_is_prepared_once_for_each_row() -> None:
     credential = sealed(keys)
     assert open_sealed(keys, credential) == SECRET
     (prepared,) = keys.openers.items()
+    assert prepared[1].sealed is credential
     assert open_sealed(keys, credential) == SECRET
     assert list(keys.openers.items()) == [prepared]
     assert prepared[0] == credential.credential_id.int
@@ -216,29 +217,67 @@ def test_master_keys_are_read_as_they_are_written(versions: list[int]) -> None:
     assert keys.versions == tuple(sorted(versions))
 
 
+KEY = base64.b64encode(bytes(32)).decode()
+WRITTEN = "master keys are written as 1:<base64 of 32 bytes>,2:<…>"
+NUMBERED = "a master key's version is a number from 1 up"
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("text", "told"),
     [
-        "",
-        "1",
-        ":",
-        "1:",
-        "0:" + base64.b64encode(bytes(32)).decode(),
-        "-1:" + base64.b64encode(bytes(32)).decode(),
-        "²:" + base64.b64encode(bytes(32)).decode(),
-        "99999999999:" + base64.b64encode(bytes(32)).decode(),
-        "1:" + base64.b64encode(b"SECRETSECRETSECRET").decode(),
-        "1:SECRET!!",
-        ",".join(["1:" + base64.b64encode(bytes(32)).decode()] * 2),
-        ",".join(f"{n}:" + base64.b64encode(bytes(32)).decode() for n in (1, 2)),
-        ",".join(MasterKeys.generate(n) for n in range(1, 18)),
+        ("", WRITTEN),
+        ("1", WRITTEN),
+        (":", WRITTEN),
+        ("1:", "master key 1 must be 32 bytes in base64"),
+        ("0:" + KEY, NUMBERED),
+        ("-1:" + KEY, WRITTEN),
+        ("²:" + KEY, WRITTEN),
+        ("2147483648:" + KEY, NUMBERED),
+        ("99999999999:" + KEY, WRITTEN),
+        ("1:" + base64.b64encode(b"SECRETSECRETSECRET").decode(), "master key 1 must be 32 bytes in base64"),
+        ("1:SECRET!!", "master key 1 is not base64"),
+        ("1:!" + KEY, "master key 1 is not base64"),
+        ("1:2:" + KEY, "master key 1 is not base64"),
+        (f"1:{KEY},1:{KEY}", "master key version 1 is given twice"),
+        (f"1:{KEY},2:{KEY}", "two versions hold the same master key: make a new one"),
+        (
+            ",".join(MasterKeys.generate(n) for n in range(1, 18)),
+            "there must be 1 to 16 master keys; make one by `karta master-key`",
+        ),
     ],
 )
-def test_malformed_master_keys_are_refused_without_being_quoted(text: str) -> None:
+def test_malformed_master_keys_are_refused_without_being_quoted(text: str, told: str) -> None:
     with pytest.raises(SealError) as caught:
         MasterKeys.parse(text)
-    assert "SECRET" not in str(caught.value)
-    assert "AAAA" not in str(caught.value)
+    assert str(caught.value) == told
+
+
+def test_there_are_master_keys() -> None:
+    with pytest.raises(SealError, match="there must be 1 to 16"):
+        MasterKeys({})
+
+
+def test_a_new_master_key_is_the_first() -> None:
+    version, _, encoded = MasterKeys.generate().partition(":")
+    assert (version, len(base64.b64decode(encoded))) == ("1", 32)
+    assert MasterKeys.parse(f" {MasterKeys.generate(2**31 - 1)} ").versions == (2**31 - 1,)
+
+
+def test_sealed_material_is_told_what_is_wrong_with_it() -> None:
+    for changes, told in (
+        ({"ciphertext": b"\x01" * 28}, r"^sealed material is cut short or of an unknown format$"),
+        ({"ciphertext": b"\x02" * 29}, r"^sealed material is cut short or of an unknown format$"),
+        # Of nothing: whole, but not sealed here.
+        ({"ciphertext": b"\x01" * 29}, r"^sealed material does not open: "),
+        ({"org_salt": b"short"}, r"^an organization's salt is 32 bytes$"),
+    ):
+        with pytest.raises(SealError, match=told):
+            open_sealed(KEYS, msgspec.structs.replace(sealed(), **changes))
+
+
+def test_the_longest_provider_key() -> None:
+    longest = b"x" * sealing.PLAINTEXT_BYTES_MAX
+    assert open_sealed(KEYS, sealed(plaintext=longest)) == longest
 
 
 def test_master_keys_do_not_show_and_do_not_travel() -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import trio
 
 RECEIVE_BYTES = 64 * 1024
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 class Answer(NamedTuple):

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 import trio
 
 RECEIVE_BYTES = 64 * 1024
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 class Line:

@@ -24,7 +24,7 @@ def test_every_curve_is_drawn_for_every_reader(tmp_path: Path) -> None:
     seen = comparison(rounds, idle={"idle": {"karta": idle(9000)}}, broken=["relay, unary: 3 body (b'<x>')"])
     seen.unavailable = {"nginx": "not installed " + "for a long reason " * 9}
     page = write_report(seen, tmp_path)[-1]
-    with open_browser(tmp_path) as browser:
+    with open_browser() as browser:
         browser.driver.get(page.as_uri())
         browser.inspect("bench-report")
         places = browser.driver.find_elements(By.CSS_SELECTOR, ".plot")
