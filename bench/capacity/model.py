@@ -20,8 +20,6 @@ _MICRO = 1e-6
 _MINUTE_LIMITS = 2
 """Of a key's limits, those by the minute."""
 _MONTH_SECONDS = 30.4 * 86_400
-_KEPT_MINUTES = 62
-"""How long the window of a minute stays: itself, an hour, and until somebody looks."""
 _STALL_SECONDS_MAX = 0.1
 _COLD_SECONDS_MAX = 600
 """After the start of a host, until the last of its busy keys gets through."""
@@ -327,7 +325,6 @@ def _stored_bounds(cell: Target, figures: Mapping[str, float]) -> list[Bound]:
     rows = cell.requests_per_second * figures["row_bytes"]
     keys = cell.orgs * cell.keys_each
     sums = keys * cell.models_each * figures["hourly_bytes"] * 24 * 365
-    minutes = min(keys, cell.requests_per_second * 60) * min(cell.limits_each, _MINUTE_LIMITS)
     return [
         Bound(
             "a month of usage, in one partition",
@@ -344,11 +341,10 @@ def _stored_bounds(cell: Target, figures: Mapping[str, float]) -> list[Bound]:
             "karta usage retention --days fewer; cells; disks",
         ),
         Bound(
-            "finding the windows of minutes that are over",
-            minutes * _KEPT_MINUTES * figures["window_scan_us"] * _MICRO,
+            "finding the windows of limits that are over",
+            keys * cell.limits_each * figures["limit_look_us"] * _MICRO,
             figures["statement_seconds_max"],
             "s",
-            "limits on organizations instead of each key; cells; an index by window_start (not there "
-            "yet). Beyond, none is deleted any more",
+            "limits on organizations instead of each key; cells. Beyond, none is deleted any more",
         ),
     ]

@@ -101,19 +101,14 @@ def _levers(coefficients: Mapping[str, Coefficient]) -> Iterator[str]:
     figures = values_of(coefficients)
     yield "### What the levers do"
     yield ""
-    yield "The least number of cells in which nothing breaks: as it is; with a balancer that sends a key to"
-    yield "one worker in fifty; and with that, and the windows of minutes found by an index."
+    yield "The least number of cells in which nothing breaks: as it is; and with a balancer that sends a key"
+    yield "to one worker in fifty."
     yield ""
-    yield "| size | cells | by key | and an index |"
-    yield "|---|---|---|---|"
-    indexed = {**figures, "window_scan_us": figures["window_scan_us"] / 1000}
+    yield "| size | cells | by key |"
+    yield "|---|---|---|"
     for name, target in SIZES.items():
         by_key = msgspec.structs.replace(target, spread=0.02)
-        counts = (
-            cells_needed(target, figures, CELLS_MAX),
-            cells_needed(by_key, figures, CELLS_MAX),
-            cells_needed(by_key, indexed, CELLS_MAX),
-        )
+        counts = (cells_needed(target, figures, CELLS_MAX), cells_needed(by_key, figures, CELLS_MAX))
         yield (
             f"| {name} | " + " | ".join("more than 200" if one is None else str(one) for one in counts) + " |"
         )

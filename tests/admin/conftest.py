@@ -16,6 +16,7 @@ import trio
 from admin.provider_check import Endpoint
 from admin.server import browser_url, listen, serve
 from admin.settings import AdminSettings
+from storage import key_format
 from storage.bridge import Database
 from storage.model import Actor, ActorKind, Organization, Plan, Role, User
 from storage.organizations import create_organization
@@ -27,6 +28,7 @@ from tests.admin.browser import Browser, open_browser
 from tests.admin.browsing import Visitor
 from tests.admin.compiled import routes_compiled_once, templates_compiled_once
 from tests.karta.processes import Up
+from tests.support.digests import REMEMBERING
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
 PASSWORD = "correct horse battery staple"
@@ -43,7 +45,10 @@ def _compiled_once() -> Iterator[None]:
 
 @cache
 def password_digest() -> bytes:
-    return digest_password(PASSWORD)
+    """Made in full, as programs that tests start are to know it, whichever test asks first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(key_format, "bcrypt", REMEMBERING)
+        return digest_password(PASSWORD)
 
 
 @dataclass

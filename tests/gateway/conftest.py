@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+import bcrypt
 import pytest
 
+from storage import key_format
 from storage.bridge import Database
 from storage.credentials import set_credential
 from storage.sealing import MasterKeys
@@ -60,12 +62,12 @@ class Stage(Protocol):
 
 
 @pytest.fixture
-def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
+def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> Stage:
     """A gateway before a provider that runs `handler` for each connection.
 
-    The gateway knows the live key of the tenant (`of`, or the shared one) already, unless `cold`. It must not
-    fail in a way nobody expected, whatever the test does to it, unless `faulty`. Further options are
-    `running_gateway`'s.
+    The gateway knows the live key of the tenant (`of`, or the shared one) already, unless `cold`: then it is
+    verified in full, which takes the time that tests do something in. It must not fail in a way nobody
+    expected, whatever the test does to it, unless `faulty`. Further options are `running_gateway`'s.
     """
     shared = tenant
 
@@ -80,6 +82,8 @@ def stage(tenant: Tenant, caplog: pytest.LogCaptureFixture) -> Stage:
         **options: Any,
     ) -> AsyncIterator[tuple[RunningGateway, ScriptedProvider]]:
         tenant = of or shared
+        if cold:
+            monkeypatch.setattr(key_format, "bcrypt", bcrypt)
         try:
             async with scripted_provider(handler, tls=tls) as provider:
                 options = {
