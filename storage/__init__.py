@@ -5,7 +5,7 @@ How to read it
     errors      everything that storage raises, one family; what the caller can do is in the class
     bridge      PostgreSQL as a trio citizen; alone imports asyncpg, asyncio and trio-asyncio
                 (queries: what may be asked; deadlines: for how long; session_settings: how sessions begin;
-                sqlstate: which error a code is)
+                sqlstate: which error a code is; loop_turns: many of its callbacks at a time)
     migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
     audit       one row for every change, in the change's own transaction, chained
     settings    where the database and the master keys come from

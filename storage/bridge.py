@@ -40,6 +40,7 @@ from storage.deadlines import (
     QUERY_SECONDS_MAX,
     RETIRE_SECONDS_MAX,
 )
+from storage.loop_turns import take_turns_together
 from storage.queries import Queries
 from storage.session_settings import session_settings
 from storage.sqlstate import sqlstate_error
@@ -362,6 +363,7 @@ async def _run_loop(closing: trio.Event, task_status: trio.TaskStatus[trio_async
         async with trio_asyncio.open_loop() as loop:
             loop.set_exception_handler(_on_stray_exception)
             loop.set_default_executor(_AbandoningExecutor())
+            take_turns_together(loop)
             task_status.started(loop)
             await closing.wait()
 
