@@ -24,6 +24,7 @@ def test_an_id_tells_when_it_was_made() -> None:
         int((datetime.now(UTC) + timedelta(hours=1)).timestamp()) * 10**9 << 64,
         int(LATE_PREFIX, 16) << 96,
     ],
+    ids=["none", "the last", "before Karta", "in an hour", "of late usage"],
 )
 def test_others_tell_no_time(number: int) -> None:
     assert made_at(UUID(int=number)) is None
