@@ -123,7 +123,8 @@ class Observer:
 
 
 def _is_settled(home: Path) -> bool:
-    return all((one / SETTLED_FILE).exists() for one in home.glob("worker-*"))
+    """All journals that were begun: a worker that is killed at its start may leave an empty directory."""
+    return all((one.parent / SETTLED_FILE).exists() for one in home.glob("worker-*/lock"))
 
 
 def observe(connection: Connection, database_url: str) -> None:
