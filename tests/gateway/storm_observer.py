@@ -106,12 +106,18 @@ class Observer:
     async def bury(self, home: Path) -> None:
         """Settle all journals, as whoever finds them does."""
         leftovers = Leftovers(home, self._db)
-        with trio.fail_after(SETTLE_SECONDS_MAX):
+        with trio.move_on_after(SETTLE_SECONDS_MAX):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leftovers.run)
                 while not _is_settled(home):
                     await trio.sleep(0.01)
                 nursery.cancel_scope.cancel()
+        if not _is_settled(home):
+            busy = await self._db.fetch(
+                "SELECT pid, state, wait_event, now() - xact_start AS since, left(query, 80) AS query"
+                "  FROM pg_stat_activity WHERE datname = current_database()"
+            )
+            raise AssertionError(f"not settled: {_files(home)}; {[dict(row) for row in busy]}")
 
     async def most(self, limit: Limit, start_us: int, minimum: int) -> int:
         """How much one owner alone is granted who needs that much at least; it is given back."""
@@ -120,6 +126,10 @@ class Observer:
         [answer] = await settle_leases(self._db, owner, 1, [request])
         await release_owner(self._db, owner, 1)
         return answer.granted
+
+
+def _files(home: Path) -> dict[str, int]:
+    return {str(one.relative_to(home)): one.stat().st_size for one in sorted(home.rglob("*"))}
 
 
 def _is_settled(home: Path) -> bool:
