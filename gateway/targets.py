@@ -6,11 +6,13 @@ What a try is (a request sent, a socket opened) the caller knows; here it has an
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from gateway.authorize import Grant
+from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Busy, NotConnected, Pool, Pools, Untrusted
 from gateway.ending import ending_of
 from gateway.refusal import Kind, Refusal
@@ -18,6 +20,7 @@ from gateway.response_reader import UpstreamBroken
 from gateway.retry import Cause, Failure
 from gateway.upstream_response import NothingReceived
 from gateway.wait import Overdue, Waiting
+from storage.sealing import MasterKeys
 
 NO_FAILURE: Final = Failure(Cause.STATUS)
 
@@ -91,6 +94,22 @@ class Targets:
         refusal = ending_of(error).refusal
         refusal.fields += self.lines(answered=False)
         return refusal
+
+
+def admit(pool: Pool, grant: Grant) -> None:
+    """Whether a target may be asked now. Raises `NotTried` while its breaker is open."""
+    wait = pool.breakers.admit(grant.account)
+    if wait:
+        message = "The provider keeps failing, and is left alone for a moment."
+        raise NotTried(Cause.OPEN, message, max(1, math.ceil(wait)))
+
+
+def open_credential(grant: Grant, master_keys: MasterKeys | None) -> OpenedCredential:
+    """A target's credential, to be used in a `with`. Raises `NotTried`."""
+    try:
+        return decrypt(grant, master_keys)
+    except Refusal as refusal:
+        raise NotTried(Cause.KEY, refusal.message, refusal.retry_after or 60) from None
 
 
 def judge(pool: Pool, grant: Grant, failure: Failure) -> None:

@@ -12,7 +12,6 @@ reservation, of its own.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -23,7 +22,7 @@ import trio
 from gateway.admission import Admission
 from gateway.authorize import Grant, Upstreams
 from gateway.connection import Connection
-from gateway.decrypt import OpenedCredential, decrypt, request_head
+from gateway.decrypt import OpenedCredential, request_head
 from gateway.dial import Pool, Pools, Upstream
 from gateway.forward import receive_head
 from gateway.include_usage import add_usage_request
@@ -34,7 +33,7 @@ from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.retry import Cause, Failure, failure_of_answer
 from gateway.send_request import JOINED_BYTES_MAX, send_at_once, send_request
-from gateway.targets import NO_FAILURE, NotTried, Targets, failure_of, judge
+from gateway.targets import NO_FAILURE, Targets, admit, failure_of, judge, open_credential
 from gateway.upload import upload
 from gateway.upstream_response import NothingReceived, UpstreamResponse
 from gateway.wait import Overdue
@@ -216,19 +215,10 @@ class Trier:
     async def _try(self, connection: Connection, tries: Tries, pool: Pool) -> UpstreamResponse:
         """One target, once. Raises as `ask`."""
         grant = tries.grant
-        wait = pool.breakers.admit(grant.account)
-        if wait:
-            raise NotTried(
-                Cause.OPEN,
-                "The provider keeps failing, and is left alone for a moment.",
-                max(1, math.ceil(wait)),
-            )
+        admit(pool, grant)
         opened, tries.opened = tries.opened, None
         if opened is None:
-            try:
-                opened = decrypt(grant, self._master_keys)
-            except Refusal as refusal:
-                raise NotTried(Cause.KEY, refusal.message, refusal.retry_after or 60) from None
+            opened = open_credential(grant, self._master_keys)
         tries.started += 1
         with opened:
             return await self._send_and_wait(connection, tries, pool, opened)

@@ -10,14 +10,13 @@ Bounds: a connection as `dial` says; an answer's head `HEAD_BYTES_MAX`, within t
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import trio
 
 from gateway.authorize import Grant, Upstreams
 from gateway.connection import Connection
-from gateway.decrypt import decrypt, request_head
+from gateway.decrypt import request_head
 from gateway.dial import Pool, Pools, Upstream
 from gateway.head_layout import layout_of
 from gateway.limits import Limits
@@ -26,7 +25,7 @@ from gateway.response_head import ClientHead
 from gateway.response_reader import HEAD_BYTES_MAX, UpstreamBroken
 from gateway.retry import Cause, Failure, failure_of_answer
 from gateway.send_request import send_at_once, send_request
-from gateway.targets import NO_FAILURE, NotTried, Targets, failure_of, judge
+from gateway.targets import NO_FAILURE, Targets, admit, failure_of, judge, open_credential
 from gateway.websocket.upgrade import Handshake, answer_head, upstream_prefix
 from storage.model import CredentialKind
 from storage.sealing import MasterKeys
@@ -96,10 +95,7 @@ class Handshakes:
         self, connection: Connection, targets: Targets, pool: Pool, handshake: Handshake, request_id: bytes
     ) -> tuple[Answer, Failure]:
         grant = targets.grant
-        wait = pool.breakers.admit(grant.account)
-        if wait:
-            message = "The provider keeps failing, and is left alone for a moment."
-            raise NotTried(Cause.OPEN, message, max(1, math.ceil(wait)))
+        admit(pool, grant)
         targets.started += 1
         upstream = await pool.acquire(fresh=True)
         try:
@@ -118,11 +114,8 @@ class Handshakes:
             raise
 
     def _head(self, grant: Grant, prefix: bytes) -> bytearray:
-        try:
-            with decrypt(grant, self._master_keys) as opened:
-                return request_head(opened, 0, b"", prefix)
-        except Refusal as refusal:
-            raise NotTried(Cause.KEY, refusal.message, refusal.retry_after or 60) from None
+        with open_credential(grant, self._master_keys) as opened:
+            return request_head(opened, 0, b"", prefix)
 
     async def _ask(self, connection: Connection, upstream: Upstream, grant: Grant, head: bytearray) -> bytes:
         """Send the request up; the head of the answer, and what came along with it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import socket
 
 import msgspec
 import pytest
@@ -54,14 +53,6 @@ async def garbled(line: Line) -> None:
     await line.read_request()
     await line.send(b"SSH-2.0-OpenSSH\r\n\r\n")
     await line.wait_closed()
-
-
-@pytest.fixture
-def nobody() -> str:
-    """A URL at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
 def asked(received: bytes) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -75,14 +74,6 @@ async def disagreeing(line: Line) -> None:
     await line.read_head()
     await line.send(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n")
     await line.wait_closed()
-
-
-@pytest.fixture
-def nobody() -> str:
-    """The URL of a port on which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
 
 
 @asynccontextmanager
