@@ -282,7 +282,19 @@ def reachable(start: object) -> list[object]:
 
 
 async def test_no_key_stays_in_the_memory_of_a_process(tenant: Tenant) -> None:
-    """Once what came is no longer being read: not in what is remembered, and not in any buffer."""
+    """Once what came is no longer being read: not in what is remembered, and not in any buffer.
+
+    What is kept is kept by every process. But Python leaves freed bytes as they are, and what is allocated
+    over them later and lives on, as the frame of a task that waits, need not fill the whole of its block: in
+    one of ten processes or so the end of such a block still shows them. So three of them are looked at.
+    """
+    for _ in range(3):
+        if not await is_key_kept(tenant):
+            return
+    pytest.fail("the key stays")
+
+
+async def is_key_kept(tenant: Tenant) -> bool:
     async with (
         scripted_provider(answering(ANSWER)) as upstream,
         gateway_process(tenant.database_url, tenant.spool_dir, provider_url=upstream.base_url) as gateway,
@@ -292,18 +304,17 @@ async def test_no_key_stays_in_the_memory_of_a_process(tenant: Tenant) -> None:
             for _ in range(5):
                 await client.send(post(tenant.token))
                 assert (await client.read_answer()).body == ANSWER
+            assert upstream.received.count(b"POST") == 5
             secret = tenant.token.rpartition("_")[2].encode()
             # Longer requests that say nothing, over whatever bytes were left where the last ones were read.
             # What is freed is overwritten sooner or later, what is kept never.
-            for _ in range(20):
+            for _ in range(6):
                 for size in (10, 100, 200, 300, 1000, 5000):
                     await client.send(post("kt_live_wrong", b" " * size))
                     assert (await client.read_answer()).status in (401, 429)
                 if not gateway.count_in_memory(secret):
-                    break
-            else:
-                pytest.fail("the key stays")
-        assert upstream.received.count(b"POST") == 5
+                    return False
+        return True
 
 
 # A connection whose heads never repeat.
