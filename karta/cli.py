@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _heed_sigterm() -> None:
-    """Makes SIGTERM an interrupt for the commands that have no handler of their own: the kernel keeps it from a
+    """Makes SIGTERM an interrupt where a command has no handler of its own: the kernel keeps it from a
     container's first process otherwise, so that stopping a migration would take until it is killed."""
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
