@@ -74,7 +74,8 @@ async def test_one_stops_only_after_those_that_were_started_within(tmp_path: Pat
     def telling(name: str, seconds: float) -> str:
         return (
             f"import signal, sys, time\n"
-            f"def stop(*_):\n  time.sleep({seconds})\n  open({str(told)!r}, 'a').write('{name} ')\n  sys.exit()\n"
+            f"def stop(*_):\n  time.sleep({seconds})\n"
+            f"  open({str(told)!r}, 'a').write('{name} ')\n  sys.exit()\n"
             f"signal.signal(signal.SIGTERM, stop)\n{SERVE}"
         )
 
