@@ -165,7 +165,7 @@ class Ledger:
         """What is left of a limit as far as this worker knows, and the seconds until it is whole again."""
         start_us, end_us = find_window(limit.period, started_us)
         account = self._accounts.get((limit.limit_id, start_us))
-        left = limit.amount if account is None else max(0, account.balance) + account.available
+        left = limit.amount if account is None else max(0, account.balance + account.available)
         return left, 0.0 if end_us == _NO_END_US else (end_us - started_us) / _MICROSECONDS
 
     def reserved(self) -> dict[LimitKind, int]:
