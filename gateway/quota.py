@@ -277,9 +277,7 @@ class Ledger:
         return account.available < account.amount // KEPT_SHARE
 
     def _drop(self, account: Account) -> None:
-        self._accounts.pop((account.limit.limit_id, account.start_us), None)
-        self._believed.pop(account, None)
-        self._low.discard(account)
+        del self._accounts[account.limit.limit_id, account.start_us]
         if self._current.get(account.limit.limit_id) is account:
             del self._current[account.limit.limit_id]
 

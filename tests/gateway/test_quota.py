@@ -13,52 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from gateway.quota import IDLE_SECONDS, RENEW_SECONDS, Ledger, Reason, Shortage, find_window
 from gateway.reservation import Reservation
 from storage.leases import LeaseRequest
-from storage.model import Limit, LimitKind, Period
-from tests.gateway.lender import US, Lender, limit
-
-
-class Worker:
-    """A ledger and the time it lives in."""
-
-    def __init__(self, lender: Lender, name: str = "worker") -> None:
-        self.lender = lender
-        self.name = name
-        self.ledger = Ledger(0)
-        self.now = 1000.0
-        self.wall = 0.0
-
-    def refill(self) -> int:
-        requests = self.ledger.wanted(self.now, int(self.wall * US))
-        self.ledger.apply(self.lender.settle(self.name, self.ledger.turn, requests), self.now)
-        return len(requests)
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.wall += seconds
-        self.lender.now += seconds
-
-    def reserve(
-        self, *limits: Limit, tokens: int = 0, picodollars: int = 0, model: str | None = None
-    ) -> Reservation | Shortage:
-        return self.ledger.reserve(limits, model, int(self.wall * US), tokens, picodollars)
-
-    def admit(self, *limits: Limit, **needs: Any) -> Reservation:
-        found = self.reserve(*limits, **needs)
-        if isinstance(found, Shortage):
-            assert found.reason is Reason.ASK
-            self.refill()
-            found = self.reserve(*limits, **needs)
-        assert isinstance(found, Reservation), found
-        return found
-
-    def refused(self, *limits: Limit, **needs: Any) -> Shortage:
-        found = self.reserve(*limits, **needs)
-        assert isinstance(found, Shortage)
-        return found
-
-    def held(self, one: Limit) -> int:
-        lease = self.lender.leases[one.limit_id, 0].get(self.name)
-        return 0 if lease is None else lease.held
+from storage.model import LimitKind, Period
+from tests.gateway.lender import US, Lender, Worker, limit
 
 
 def test_reserve_ask_settle() -> None:
