@@ -68,6 +68,8 @@ async def test_keys_that_do_not_open(owner_db: Database, admin_db: Database) -> 
     )
     state, detail = (await told(owner_db, MasterKeys.parse(second)))["sealed"]
     assert (state, "1 under version 1" in detail) == ("failed", True)
+    state, detail = (await told(owner_db))["sealed"]
+    assert (state, "1 under version 1" in detail) == ("failed", True), "no key at all"
     state, detail = (await told(owner_db, MasterKeys.parse(f"{first},{second}")))["sealed"]
     assert (state, "master-key rotate" in detail) == ("warning", True)
 
