@@ -227,8 +227,14 @@ async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIt
     for role in ROLES:
         try:
             async with open_database(choice.owner_url, role=role, connections_max=1) as db:
-                await db.fetch_value("SELECT 1")
-            yield Check("roles", "ok", f"statements can run as {role}")
+                there = await db.fetch_value("SELECT current_user")
+            if there == role:
+                yield Check("roles", "ok", f"statements can run as {role}")
+            else:
+                # A pooler that ignores what is asked for as a session begins.
+                mend = f"ALTER ROLE … SET role = '{role}' for the login of its program"
+                told = f"statements run as {there} instead of {role}: {mend} (docs/how-to/pgbouncer.md)"
+                yield Check("roles", "failed", told)
         except StorageError as error:
             yield Check("roles", "failed", f"{role}: {error}")
 

@@ -288,14 +288,14 @@ def _database_bounds(
             sessions,
             cell.database_sessions,
             "sessions",
-            "PgBouncer for all but the one of each worker that listens; cells",
+            "cells; fewer, larger hosts do not help: it goes by workers",
         ),
         Bound(
             "memory of those sessions",
             sessions * figures["session_bytes"],
             cell.database_bytes / 4,
             "bytes",
-            "PgBouncer for all but the one of each worker that listens; cells",
+            "cells; fewer, larger hosts do not help: it goes by workers",
         ),
         Bound(
             "write-ahead log",
