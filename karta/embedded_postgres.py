@@ -232,8 +232,8 @@ def _check_usable(pgdata: Path, run_as: RunAs) -> None:
         made_by = (pgdata / "PG_VERSION").read_text().strip()
     except (OSError, ValueError):
         raise CommandError(
-            f"{pgdata} is damaged, its PG_VERSION cannot be read: put it back from a backup, or begin anew in "
-            "another --data-dir"
+            f"{pgdata} is damaged (no PG_VERSION): put it back from a backup, or begin anew in another "
+            "--data-dir"
         ) from None
     if made_by != (ours := version(WHEEL).partition(".")[0]):
         raise CommandError(

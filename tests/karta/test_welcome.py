@@ -16,6 +16,7 @@ import pytest
 from karta.welcome import Ready, format_welcome
 from tests.karta.processes import Up
 
+ROOT = Path(__file__).parent.parent.parent
 READY = Ready(
     gateway_url="http://127.0.0.1:8080",
     admin_url="http://localhost:8000",
@@ -107,3 +108,15 @@ def test_the_snippets_work(up: Up, name: str, capsys: pytest.CaptureFixture[str]
     snippet = snippet_of(format_welcome(ready), name)
     exec(compile(f"{snippet}\nclient.close()", "snippet", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-request.md"])
+def test_the_snippets_of_the_documents_work(up: Up, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / page).read_text()
+    snippets = re.findall(r"^ *```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    assert len(snippets) == 2
+    for snippet in map(textwrap.dedent, snippets):
+        here = snippet.replace("http://127.0.0.1:8080", up.told["gateway_url"])
+        code = here.replace("kt_live_…", up.told["api_key"])
+        exec(compile(f"{code}\nclient.close()", page, "exec"), {})
+        assert capsys.readouterr().out.strip()
