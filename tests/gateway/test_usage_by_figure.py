@@ -76,6 +76,18 @@ def test_a_later_figure_of_anthropic_s(later: dict[str, object], expected: dict[
     assert shown(anthropic("m", TOLD, later)) == {name: value for name, value in after.items() if value}
 
 
+@pytest.mark.parametrize("figure", [-1, 1_000_000_001])
+@pytest.mark.parametrize(
+    "name",
+    ["input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"],
+)
+def test_a_figure_that_cannot_be_keeps_what_was_told(name: str, figure: int) -> None:
+    assert shown(anthropic("m", TOLD, {name: figure})) == TOLD_SHOWN | {"wrong": True}
+    told: dict[str, object] = {"input_tokens": 5, "output_tokens": 7}
+    if name in told:
+        assert shown(openai(told, told | {name: figure})) == told | {"wrong": True}
+
+
 def test_no_more_cache_writes_than_none() -> None:
     assert shown(anthropic("m", {"cache_creation_input_tokens": 5}, {"cache_creation_input_tokens": 0})) == {
         "model": "m"
