@@ -115,6 +115,11 @@ def test_only_searches_are_paid_for_apart(searches: int, fetches: int, parted: b
             {"output_tokens": 7, "output_audio_tokens": 1, "parted": True},
             id="sound alone",
         ),
+        pytest.param(
+            {"output_tokens": 7, "output_tokens_details": {"reasoning_tokens": 4, "audio_tokens": 0}},
+            {"output_tokens": 7, "reasoning_tokens": 4},
+            id="reasoning alone",
+        ),
         pytest.param({"seconds": 0}, {"parted": True}, id="no time at all"),
         pytest.param({"seconds": 0.5004}, {"audio_ms": 500, "parted": True}, id="half a second"),
         pytest.param({"seconds": 1e6}, {"audio_ms": 10**9, "parted": True}, id="the longest time"),
