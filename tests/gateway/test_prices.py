@@ -202,6 +202,7 @@ def test_of_overrides_for_both_names_that_of_who_answered_holds() -> None:
         figures = used("m-2", input_tokens=1)
         assert cost(prices, figures, asked="m-of-last-week-latest") == (3, "o2")
         assert cost(prices, used("m-3", input_tokens=1), asked="m-of-last-week-latest") == (7, "o1")
+    assert cost(prices, used("m-2-next", input_tokens=1)) == (None, None)
     # An exact name still beats the beginning of one.
     prices.set_overrides([override(1, "alias", input=7), override(2, "m*", input=3)])
     assert cost(prices, used("m-2", input_tokens=1), asked="alias") == (7, "o1")
