@@ -233,8 +233,8 @@ async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIt
             else:
                 # A pooler that ignores what is asked for as a session begins.
                 mend = f"ALTER ROLE … SET role = '{role}' for the login of its program"
-                told = f"statements run as {there} instead of {role}: {mend} (docs/how-to/pgbouncer.md)"
-                yield Check("roles", "failed", told)
+                detail = f"statements run as {there} instead of {role}: {mend} (docs/how-to/pgbouncer.md)"
+                yield Check("roles", "failed", detail)
         except StorageError as error:
             yield Check("roles", "failed", f"{role}: {error}")
 

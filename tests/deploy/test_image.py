@@ -42,12 +42,11 @@ print(gateway.lane.__file__, [one for one in ours if is_stale(one)])
 LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--cgroups=disabled", "--network=none")
 """What a container is given where it is not the Compose file's."""
 
-if FOLDER is None:
-    pytest.skip("only by `tox -e image`", allow_module_level=True)
-if missing():
-    pytest.skip(f"not installed here: {', '.join(missing())}", allow_module_level=True)
-if os.geteuid() != 0:
-    pytest.skip("not root: the image's base and its network take that", allow_module_level=True)
+pytestmark = [
+    pytest.mark.skipif(FOLDER is None, reason="only by `tox -e image`"),
+    pytest.mark.skipif(FOLDER is not None and bool(missing()), reason=f"not here: {', '.join(missing())}"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="not root: the image's base and its network take that"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import httpx
 import pytest
 import trio
 
+from karta.diagnosis import diagnose
 from storage.api_keys import mint_key, revoke_key
 from storage.audit_chain import verify_chain
 from storage.bridge import Database, open_database
@@ -118,3 +120,16 @@ async def test_a_session_that_another_had_before_has_nothing_of_it(
 
 async def _prepared(db: Database, number: int) -> int:
     return int(await db.fetch_value(f"SELECT $1::int + {number} - {number}", number))
+
+
+async def test_the_doctor_tells_of_a_login_that_lacks_its_role(
+    postgres_server: PostgresServer, own_tenant: Tenant
+) -> None:
+    """The pooler ignores what a session asks for as it begins, and says nothing."""
+    postgres_server.sql("DROP ROLE IF EXISTS pooled; CREATE ROLE pooled LOGIN SUPERUSER")
+    database = own_tenant.database_url.partition("@/")[2].partition("?")[0]
+    with pgbouncer(postgres_server, database, "session") as url:
+        given = argparse.Namespace(database_url=url.format("pooled"), data_dir=None)
+        roles = [one for one in (await diagnose(given)).checks if one.name == "roles"]
+        assert [one.state for one in roles] == ["failed", "failed"]
+        assert "run as pooled instead of karta_gateway" in roles[0].detail
