@@ -74,7 +74,8 @@ def ratios_table(seen: Comparison) -> Table:
 
 
 def outsiders(seen: Comparison) -> list[str]:
-    """Say which arms took no part in scenarios because of the API they speak, or because of the suite."""
+    """Say which arms took no part in scenarios because of the API they speak, or because of the suite, and
+    what else has to be known of them."""
     found = []
     dialects = {scenario.dialect for scenario in seen.scenarios}
     for arm in arms_of(seen):
@@ -82,6 +83,7 @@ def outsiders(seen: Comparison) -> list[str]:
         if missing:
             names = " and ".join(sorted(api_names[dialect] for dialect in missing))
             found.append(f"{arm} is not asked by the {names} API, which it does not speak, or not here.")
+    found += [f"{label}: {note}." for label, note in seen.notes.items()]
     found += [f"{one.name} is for {', '.join(one.only)} alone." for one in seen.scenarios if one.only]
     return found
 
