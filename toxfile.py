@@ -1,14 +1,20 @@
 """Lets tox see every Python that pyenv has installed, not only the one that is switched on; leaves out the
 environment of the one that runs it, which `whole` is for; tells where the programs are that tox was installed
-with, by requirements-dev.txt as the README says.
+with, by requirements-dev.txt as the README says, and lets `whole` have the packages beside them.
 
 tox loads this file by its name.
 """
 
+from __future__ import annotations
+
 import os
 import platform
 import sys
+import sysconfig
 from pathlib import Path
+from typing import Any
+
+from tox.plugin import impl
 
 os.environ.setdefault("KARTA_TOX_PROGRAMS", str(Path(sys.executable).parent))
 os.environ.setdefault("TOX_SKIP_ENV", f"^py3{sys.version_info.minor}$")
@@ -23,3 +29,12 @@ def installed_versions(root: Path) -> list[str]:
 if "PYENV_ROOT" in os.environ:
     # Read by the discovery of interpreters, which gets it by tox.ini's pass_env.
     os.environ.setdefault("PYENV_VERSION", ":".join(installed_versions(Path(os.environ["PYENV_ROOT"]))))
+
+
+@impl
+def tox_on_install(tox_env: Any, arguments: Any, section: str, of_type: str) -> None:  # noqa: ARG001
+    """Before pip installs anything in `whole`, which runs on the same Python: it finds there what tox was
+    installed with, and installs what is missing or of another version only."""
+    if tox_env.name == "whole":
+        path = tox_env.env_site_package_dir() / "of_tox.pth"
+        path.write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")

@@ -24,6 +24,7 @@ from tests.support.tenant import tenant_template as tenant_template
 settings.register_profile("mutants", max_examples=20, derandomize=True, database=None, deadline=None)
 
 TEMPLATE = "karta_template"
+_HERE = Path(__file__).parent
 _numbers = itertools.count(1)
 
 # What is tested on each Python: whatever touches the interpreter or the system by it (sockets, tasks, memory,
@@ -57,14 +58,28 @@ def pytest_xdist_auto_num_workers() -> int:
     return len(os.sched_getaffinity(0)) + 1
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """For tox's `-m` of one Python more: each worker imported ten times what it then ran."""
+    if config.option.markexpr != "not one_python" or not collection_path.is_relative_to(_HERE):
+        return None
+    path = collection_path.relative_to(_HERE)
+    if collection_path.is_dir():
+        unknown = bool(path.parts) and path.parts[0] not in _EACH_PYTHON
+    else:
+        unknown = path.stem.startswith("test_") and not _is_for_each_python(path)
+    return unknown or None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Before `-m` chooses."""
-    here = Path(__file__).parent
     for item in items:
-        path = item.path.relative_to(here)
-        if path.stem.removeprefix("test_") not in _EACH_PYTHON.get(path.parts[0], set()):
+        if not _is_for_each_python(item.path.relative_to(_HERE)):
             item.add_marker("one_python")
+
+
+def _is_for_each_python(path: Path) -> bool:
+    return path.stem.removeprefix("test_") in _EACH_PYTHON.get(path.parts[0], set())
 
 
 @pytest.fixture

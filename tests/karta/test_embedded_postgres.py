@@ -12,7 +12,7 @@ import pytest
 
 from karta import embedded_postgres
 from karta.data_dir import DataDir
-from karta.embedded_postgres import Cluster, prepare, role_statements, stop_leftover
+from karta.embedded_postgres import Cluster, complaint, prepare, role_statements, stop_leftover
 from karta.service import Service, running
 from karta.terminal import CommandError
 from storage.bridge import open_database
@@ -37,6 +37,13 @@ async def started(data_dir: DataDir, hold: int) -> AsyncIterator[tuple[Cluster, 
     async with running(cluster.program(hold)) as service:
         url = await service.ready()
         yield cluster, service, int(url.rpartition(":")[2])
+
+
+def test_what_went_wrong_is_told_and_not_what_was_said_last() -> None:
+    said = "a hint\ninitdb: error: could not write: No space left on device\ninitdb: removing contents\n"
+    assert complaint(said) == "initdb: error: could not write: No space left on device"
+    assert complaint("only this\n") == "only this"
+    assert complaint("") == ""
 
 
 async def test_it_is_closed_to_all_but_its_roles(data_dir: DataDir, hold: int) -> None:
@@ -136,6 +143,9 @@ async def test_another_major_version_is_refused(data_dir: DataDir, hold: int) ->
         pass
     (cluster.pgdata / "PG_VERSION").write_text("17\n")
     with pytest.raises(CommandError, match="made by PostgreSQL 17"):
+        await prepare(data_dir)
+    (cluster.pgdata / "PG_VERSION").unlink()
+    with pytest.raises(CommandError, match="is damaged"):
         await prepare(data_dir)
 
 
