@@ -3,7 +3,8 @@
 Order: `Prices(library)` at start-up, `set_overrides` whenever they changed, then `cost` after each request. A
 table of rates (`price_table`) is put together when a model is first seen, and kept. Precedence, class by
 class: the organization's override, the operator's, the library (`price_library`); of two overrides of one
-owner, one for the tier beats one for any tier, and an exact model name beats a prefix.
+owner, one for the tier beats one for any tier, an exact model name beats a prefix, and one for the model that
+answered beats one for the model that was asked for.
 
 The model that answered is priced; the model that was asked for only when the library does not know the other.
 
@@ -103,7 +104,7 @@ class Prices:
         searches.web_searches, searches.parted = used.web_searches, used.parted
         costs = [
             table.cost(searches),
-            *(self.table(org_id, provider, run.model, run.model, tier, at).cost(run) for run in used.runs),
+            *(self.table(org_id, provider, None, run.model, tier, at).cost(run) for run in used.runs),
         ]
         total = 0
         for cost in costs:
@@ -173,15 +174,17 @@ def _matching(
     overrides: list[PriceOverride], provider: str, names: list[str], tier: Tier
 ) -> list[PriceOverride]:
     """One owner's overrides that apply, the strongest last: at most one for any tier and one for this."""
-    best: dict[str | None, tuple[tuple[bool, int], PriceOverride]] = {}
+    best: dict[str | None, tuple[tuple[bool, int, int], PriceOverride]] = {}
     for override in overrides:
         if override.provider != provider or override.tier not in (None, tier):
             continue
         prefix = override.model.removesuffix("*")
         exact = prefix == override.model
-        if not any(name == prefix if exact else name.startswith(prefix) for name in names):
+        matching = [name == prefix if exact else name.startswith(prefix) for name in names]
+        if True not in matching:
             continue
-        rank = (exact, len(prefix))
+        # The first name is that of the model which answered.
+        rank = (exact, -matching.index(True), len(prefix))
         if override.tier not in best or rank > best[override.tier][0]:
             best[override.tier] = (rank, override)
     return [best[name][1] for name in (None, tier.value) if name in best]

@@ -165,7 +165,7 @@ class Ledger:
         """What is left of a limit as far as this worker knows, and the seconds until it is whole again."""
         start_us, end_us = find_window(limit.period, started_us)
         account = self._accounts.get((limit.limit_id, start_us))
-        left = limit.amount if account is None else max(0, account.balance) + account.available
+        left = limit.amount if account is None else max(0, account.balance + account.available)
         return left, 0.0 if end_us == _NO_END_US else (end_us - started_us) / _MICROSECONDS
 
     def reserved(self) -> dict[LimitKind, int]:
@@ -277,9 +277,7 @@ class Ledger:
         return account.available < account.amount // KEPT_SHARE
 
     def _drop(self, account: Account) -> None:
-        self._accounts.pop((account.limit.limit_id, account.start_us), None)
-        self._believed.pop(account, None)
-        self._low.discard(account)
+        del self._accounts[account.limit.limit_id, account.start_us]
         if self._current.get(account.limit.limit_id) is account:
             del self._current[account.limit.limit_id]
 
@@ -319,9 +317,8 @@ def find_window(period: Period, started_us: int) -> tuple[int, int]:
         length = _PERIOD_US[period]
         start_us = started_us - started_us % length
         return start_us, start_us + length
-    month = datetime.fromtimestamp(started_us // _MICROSECONDS, UTC).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
+    moment = datetime.fromtimestamp(started_us // _MICROSECONDS, UTC)
+    month = moment.replace(day=1, hour=0, minute=0, second=0)
     following = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
     return int(month.timestamp()) * _MICROSECONDS, int(following.timestamp()) * _MICROSECONDS
 

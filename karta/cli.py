@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -37,6 +38,8 @@ from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 from storage import error_reports
 
 EXIT_INTERRUPTED = 130
+FIRST_PROCESS = 1
+"""A container's own."""
 GROUPS = (
     up,
     servers,
@@ -67,6 +70,8 @@ Every command has --help. With --json it prints exactly one JSON document on std
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    if os.getpid() == FIRST_PROCESS:
+        _heed_sigterm()
     try:
         given = parse(sys.argv[1:] if arguments is None else arguments)
         given.run(given)
@@ -88,6 +93,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         error_reports.finish()
     return 0
+
+
+def _heed_sigterm() -> None:
+    """Makes SIGTERM an interrupt where a command has no handler of its own: the kernel keeps it from a
+    container's first process otherwise, so that stopping a migration would take until it is killed."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

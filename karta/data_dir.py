@@ -138,12 +138,16 @@ class DataDir:
         return Running(**content) if content else None
 
     def read(self, name: str) -> dict[str, Any]:
-        """The JSON object kept under `name`, or an empty one."""
+        """The JSON object kept under `name`, or an empty one. Raises `CommandError` for a damaged file."""
+        file = self.path / f"{name}.json"
         try:
-            content = (self.path / f"{name}.json").read_bytes()
+            loaded = json.loads(file.read_bytes())
         except FileNotFoundError:
             return {}
-        loaded = json.loads(content)
+        except ValueError:
+            raise CommandError(
+                f"{file} is damaged: put it back from a backup, or begin anew in another --data-dir"
+            ) from None
         return loaded if isinstance(loaded, dict) else {}
 
     def write(self, name: str, content: dict[str, Any]) -> None:

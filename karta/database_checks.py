@@ -44,8 +44,8 @@ async def check_database(
         if production:
             yield await _archive(db)
             yield await _login(db)
-        if master_keys is not None:
-            yield await _sealed(db, master_keys)
+        if (sealed := await _sealed(db, master_keys)) is not None:
+            yield sealed
     except StorageError as error:
         yield "database", "failed", str(error)
 
@@ -106,24 +106,31 @@ async def _login(db: Database) -> Told:
     return "login", "ok", "is no superuser"
 
 
-async def _sealed(db: Database, master_keys: MasterKeys) -> Told:
+async def _sealed(db: Database, master_keys: MasterKeys | None) -> Told | None:
+    """None where nothing is sealed, and nothing could be."""
     rows = await db.fetch(
-        "SELECT master_key_version AS version, count(*) AS sealed FROM provider_credentials"
-        " WHERE revoked_at IS NULL GROUP BY 1 ORDER BY 1 LIMIT 1000"
+        "SELECT version, count(*) AS sealed FROM ("
+        " SELECT master_key_version AS version FROM provider_credentials WHERE revoked_at IS NULL"
+        " UNION ALL SELECT master_key_version FROM webhook_secrets"
+        ") AS sealed GROUP BY 1 ORDER BY 1 LIMIT 1000"
     )
-    unknown = [row for row in rows if row["version"] not in master_keys.versions]
+    if master_keys is None and not rows:
+        return None
+    versions = () if master_keys is None else master_keys.versions
+    unknown = [row for row in rows if row["version"] not in versions]
     if unknown:
         told = ", ".join(f"{row['sealed']} under version {row['version']}" for row in unknown)
         return (
             "sealed",
             "failed",
-            f"no master key opens these provider keys: {told}; set that version as well",
+            f"no master key opens these provider keys and secrets of webhooks: {told}; set that version, too",
         )
-    old = sum(row["sealed"] for row in rows if row["version"] != master_keys.primary_version)
+    primary = None if master_keys is None else master_keys.primary_version
+    old = sum(row["sealed"] for row in rows if row["version"] != primary)
     if old:
         return (
             "sealed",
             "warning",
-            f"{old} provider keys are under an old master key: `karta master-key rotate`",
+            f"{old} provider keys and secrets are under an old master key: `karta master-key rotate`",
         )
-    return "sealed", "ok", "every provider key opens with the newest master key"
+    return "sealed", "ok", "all that is sealed opens with the newest master key"

@@ -74,7 +74,7 @@ def choose(given: argparse.Namespace) -> Choice:
     if given.database_url is not None:
         return Choice(check_url(given.database_url), given.database_url, "--database-url")
     if given.data_dir is None and (url := _configured_url()) is not None:
-        return Choice(check_url(url), url, VARIABLE)
+        return Choice(check_url(url, VARIABLE), url, VARIABLE)
     path = default_path() if given.data_dir is None else given.data_dir
     running = DataDir(path.expanduser().absolute()).find_running()
     if running is None:
@@ -85,10 +85,10 @@ def choose(given: argparse.Namespace) -> Choice:
     return Choice(running.database_url, running.admin_database_url, f"`karta up` on {path}", running)
 
 
-def check_url(url: str) -> str:
+def check_url(url: str, origin: str = "--database-url") -> str:
     """Raises `CommandError` for what is no PostgreSQL URL; a password in it is not quoted."""
     if not url.startswith(("postgresql://", "postgres://")):
-        raise CommandError("--database-url: write it as postgresql://user:password@host:port/name")
+        raise CommandError(f"{origin}: write it as postgresql://user:password@host:port/name")
     return url
 
 

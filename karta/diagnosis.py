@@ -27,7 +27,7 @@ from karta.database_checks import check_database
 from karta.database_choice import Choice
 from karta.terminal import CommandError
 from storage.bridge import open_database
-from storage.errors import StorageError
+from storage.errors import DatabaseUnavailable, StorageError
 from storage.migrate import ROLES, check_schema
 from storage.settings import PREFIX, ServerSettings, SettingsError, Variable, read_variables
 
@@ -100,7 +100,8 @@ async def diagnose(given: argparse.Namespace) -> Diagnosis:
         checks.append(_master_key(choice))
     for settings in loaded:
         if isinstance(settings, GatewaySettings):
-            checks += [check async for check in _providers(settings)]
+            up = choice is not None and choice.running is not None
+            checks += [check async for check in _providers(settings, simulated=up)]
         if isinstance(settings, AdminSettings):
             checks += _payments(settings)
             checks.append(_mail(settings))
@@ -214,16 +215,26 @@ async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIt
             yield Check("schema", "ok", "is this release's")
             with contextlib.suppress(StorageError, SettingsError):  # told by `_master_key`
                 master_keys = choice.load_master_keys()
-                async for told in check_database(db, loaded, master_keys):
-                    yield Check(*told)
+                async for found in check_database(db, loaded, master_keys):
+                    yield Check(*found)
+    except DatabaseUnavailable as error:
+        place = f"{_without_password(choice.owner_url)}, chosen by {choice.origin}"
+        yield Check("database", "failed", f"{error}: {place}")
+        return
     except StorageError as error:
-        yield Check("database", "failed", str(error))
+        yield Check("database", "failed", f"{error} (chosen by {choice.origin})")
         return
     for role in ROLES:
         try:
             async with open_database(choice.owner_url, role=role, connections_max=1) as db:
-                await db.fetch_value("SELECT 1")
-            yield Check("roles", "ok", f"statements can run as {role}")
+                there = await db.fetch_value("SELECT current_user")
+            if there == role:
+                yield Check("roles", "ok", f"statements can run as {role}")
+            else:
+                # A pooler that ignores what is asked for as a session begins.
+                mend = f"ALTER ROLE … SET role = '{role}' for the login of its program"
+                detail = f"statements run as {there} instead of {role}: {mend} (docs/how-to/pgbouncer.md)"
+                yield Check("roles", "failed", detail)
         except StorageError as error:
             yield Check("roles", "failed", f"{role}: {error}")
 
@@ -234,7 +245,8 @@ def _master_key(choice: Choice) -> Check:
     except (StorageError, SettingsError) as error:
         return Check("master key", "failed", str(error))
     if master_keys is None:
-        return Check("master key", "warning", "none: organizations cannot bring provider keys of their own")
+        mend = "`karta master-key generate` makes one, and KARTA_MASTER_KEYS takes it"
+        return Check("master key", "warning", f"none: no provider keys of one's own, no webhooks; {mend}")
     versions = ", ".join(str(version) for version in master_keys.versions)
     return Check("master key", "ok", f"version {master_keys.primary_version} seals (known: {versions})")
 
@@ -269,12 +281,16 @@ def _mail(settings: AdminSettings) -> Check:
     return Check("mail", "ok", "none is sent: it waits in the admin pages' /outbox")
 
 
-async def _providers(settings: GatewaySettings) -> AsyncIterator[Check]:
+async def _providers(settings: GatewaySettings, *, simulated: bool) -> AsyncIterator[Check]:
     for name, provider in settings.providers().items():
-        if name != provider.dialect and not any(
-            variable.startswith(f"KARTA_PROVIDER_{name.upper()}_") for variable in settings.provider_variables
-        ):
+        family = f"KARTA_PROVIDER_{name.upper()}_"
+        named = any(variable.startswith(family) for variable in settings.provider_variables)
+        if name != provider.dialect and not named:
             # Known, but nobody said that it is used: it need not hear of this machine.
+            continue
+        if simulated and not named:
+            told = f"simulated by `karta up`, until {family}API_KEY brings the real one"
+            yield Check(f"provider {name}", "ok", told)
             continue
         origin = provider.origin
         place = f"{'https' if origin.tls else 'http'}://{origin.host}:{origin.port}"

@@ -16,6 +16,7 @@ that was left behind by a killed `karta up` is stopped before a new one is start
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -210,8 +211,15 @@ async def _run(command: list[str], directory: Path, run_as: RunAs, stdin: str = 
     said = finished.stderr.decode(errors="replace")
     # A single-user server goes on after an error and ends well: what it said counts as much as its code.
     if finished.returncode != 0 or "ERROR:" in said or "FATAL:" in said:
-        last = said.strip().splitlines()[-1:] or [f"exit code {finished.returncode}"]
-        raise CommandError(f"cannot make the embedded database: {Path(command[0]).name} said: {last[0]}")
+        told = complaint(said) or f"exit code {finished.returncode}"
+        raise CommandError(f"cannot make the embedded database: {Path(command[0]).name} said: {told}")
+
+
+def complaint(said: str) -> str:
+    """The line that says what went wrong. What programs say last is often only how they tidied up."""
+    lines = said.strip().splitlines()
+    wrong = [line for line in lines if re.search(r"\b(?:error|ERROR|FATAL|PANIC):", line)]
+    return (wrong[:1] or lines[-1:] or [""])[0]
 
 
 def _check_usable(pgdata: Path, run_as: RunAs) -> None:
@@ -220,7 +228,13 @@ def _check_usable(pgdata: Path, run_as: RunAs) -> None:
             f"{pgdata} belongs to another user: run `karta up` as the user who ran it first, or name another "
             "--data-dir"
         )
-    made_by = (pgdata / "PG_VERSION").read_text().strip()
+    try:
+        made_by = (pgdata / "PG_VERSION").read_text().strip()
+    except (OSError, ValueError):
+        raise CommandError(
+            f"{pgdata} is damaged (no PG_VERSION): put it back from a backup, or begin anew in another "
+            "--data-dir"
+        ) from None
     if made_by != (ours := version(WHEEL).partition(".")[0]):
         raise CommandError(
             f"{pgdata} was made by PostgreSQL {made_by} and this Karta brings {ours}: install the older "

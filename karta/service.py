@@ -163,10 +163,20 @@ class Service:
 async def running(program: Program) -> AsyncIterator[Service]:
     """Keep `program` running inside the context. It has been started, but await `ready()` before using it."""
     service = Service(program)
+    # A cancellation from outside reaches all nested contexts at once, and must not stop a program while those
+    # inside still need it: the gateway's last usage, for one, goes to the database.
+    kept = trio.CancelScope(shield=True)
+
+    async def keep() -> None:
+        with kept:
+            await service.keep()
+
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(service.keep)
-        yield service
-        nursery.cancel_scope.cancel()
+        nursery.start_soon(keep)
+        try:
+            yield service
+        finally:
+            kept.cancel()
 
 
 def ready_line(key: str) -> Callable[[trio.Process], Awaitable[str | None]]:

@@ -44,16 +44,21 @@ class Ready:
 def format_welcome(ready: Ready) -> str:
     """The friendly block. Without keys (a later run) the snippets show where to put one."""
     key = ready.api_key or "kt_live_…"
-    parts = [_where(ready)]
-    if ready.owner_password:
-        parts.append("Shown this once; keep them:\n" + _secrets(ready))
-    elif not ready.api_key:
-        parts.append("Keys and password were shown at the first start; for a new key see `karta keys mint`.")
-    parts += [_curl(ready, key), _anthropic(ready, key), _openai(ready, key)]
+    parts = [_where(ready), _curl(ready, key), _anthropic(ready, key), _openai(ready, key)]
     if ready.simulated:
         parts.append(
             "Answers come from the simulated provider. For real ones set KARTA_PROVIDER_ANTHROPIC_API_KEY\n"
             "or KARTA_PROVIDER_OPENAI_API_KEY and start again."
+        )
+    # Last, since a terminal of 24 lines shows no more than the end.
+    if ready.owner_password:
+        parts.append("Shown this once; keep them:\n\n" + _secrets(ready))
+    elif not ready.api_key:
+        parts.append(
+            "Keys and password were shown at the first start. For another key:\n\n"
+            f"  karta keys mint --org {ready.org_id} --name NAME\n\n"
+            'For another password choose "Forgot your password?" where you sign in; the mail waits at\n'
+            f"{ready.admin_url}/outbox, unless you have mail sent."
         )
     parts.append("Ctrl-C stops everything.")
     return "\n\n".join(parts)
@@ -75,7 +80,7 @@ def _secrets(ready: Ready) -> str:
 
 def _curl(ready: Ready, key: str) -> str:
     return (
-        "Try it:\n\n"
+        "Try it in another terminal:\n\n"
         f"  curl -N {ready.gateway_url}/v1/messages \\\n"
         f"    -H 'x-api-key: {key}' \\\n"
         "    -H 'anthropic-version: 2023-06-01' -H 'content-type: application/json' \\\n"
@@ -86,7 +91,7 @@ def _curl(ready: Ready, key: str) -> str:
 
 def _anthropic(ready: Ready, key: str) -> str:
     return (
-        "Anthropic SDK:\n\n"
+        "Anthropic SDK (pip install anthropic):\n\n"
         "  from anthropic import Anthropic\n"
         f'  client = Anthropic(base_url="{ready.gateway_url}", api_key="{key}")\n'
         f'  with client.messages.stream(model="{ANTHROPIC_MODEL}", max_tokens=64,\n'
@@ -97,7 +102,7 @@ def _anthropic(ready: Ready, key: str) -> str:
 
 def _openai(ready: Ready, key: str) -> str:
     return (
-        "OpenAI SDK:\n\n"
+        "OpenAI SDK (pip install openai):\n\n"
         "  from openai import OpenAI\n"
         f'  client = OpenAI(base_url="{ready.gateway_url}/v1", api_key="{key}")\n'
         f'  for chunk in client.chat.completions.create(model="{OPENAI_MODEL}", stream=True,\n'

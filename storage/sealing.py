@@ -121,7 +121,10 @@ class MasterKeys:
             raise SealError(f"the master key file {path} cannot be read: {exc.strerror}") from None
         if len(content) > FILE_BYTES_MAX or not content.isascii():
             raise SealError(f"{path} does not hold master keys")
-        return cls.parse(",".join(content.decode().split()))
+        try:
+            return cls.parse(",".join(content.decode().split()))
+        except SealError as error:
+            raise SealError(f"{path}: {error}") from None
 
     @property
     def versions(self) -> tuple[int, ...]:

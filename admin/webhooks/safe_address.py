@@ -40,6 +40,10 @@ _URL = re.compile(
 )
 _LOCAL = re.compile(rf"https://((?=[a-z]){_LABEL})(?::([1-9][0-9]{{0,4}}))?{_PATH}", re.ASCII)
 """A name of one label, which only a private network has."""
+_PRIVATE = (
+    "that name is of no receiver on the public internet; a private network is reached only where those who "
+    "run Karta have opened it (KARTA_WEBHOOKS_ALLOWED_NETWORKS)"
+)
 _PRIVATE_SUFFIXES = (
     *("localhost", "local", "internal", "intranet", "private", "corp", "home", "lan", "localdomain"),
     *("home.arpa", "onion", "test", "invalid", "example", "in-addr.arpa", "ip6.arpa", "alt", "svc", "consul"),
@@ -121,8 +125,10 @@ def parse(url: str, rules: Rules) -> Target:
         raise UnsafeURL(f"a URL has {URL_CHARS_MAX} characters at most")
     if not url.startswith("https://"):
         raise UnsafeURL("write it as https://hooks.example.com/path")
-    pattern = _LOCAL if rules.allowed_networks and "." not in url.split("/")[2] else _URL
-    found = pattern.fullmatch(url)
+    local = "." not in url.split("/")[2] and _LOCAL.fullmatch(url)
+    if local and not rules.allowed_networks:
+        raise UnsafeURL(_PRIVATE)
+    found = local or _URL.fullmatch(url)
     if found is None:
         raise UnsafeURL(
             "write it as https://hooks.example.com/path: a name in small letters (an international one in "
@@ -136,7 +142,7 @@ def parse(url: str, rules: Rules) -> Target:
     if port > 65535 or (port not in PORTS and not rules.allowed_networks):
         raise UnsafeURL(f"the port is {' or '.join(map(str, sorted(PORTS)))}")
     if not rules.allowed_networks and _is_private_name(host):
-        raise UnsafeURL("that name is of no receiver on the public internet")
+        raise UnsafeURL(_PRIVATE)
     return Target(host, port, (found[3] or "/") + (found[4] or ""))
 
 

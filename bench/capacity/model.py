@@ -288,14 +288,14 @@ def _database_bounds(
             sessions,
             cell.database_sessions,
             "sessions",
-            "PgBouncer for all but the one of each worker that listens; cells",
+            "a larger server; cells. By workers, so fewer, larger hosts do not help",
         ),
         Bound(
             "memory of those sessions",
             sessions * figures["session_bytes"],
             cell.database_bytes / 4,
             "bytes",
-            "PgBouncer for all but the one of each worker that listens; cells",
+            "a larger server; cells. By workers, so fewer, larger hosts do not help",
         ),
         Bound(
             "write-ahead log",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,24 @@ def compose() -> dict[str, Any]:
     return found
 
 
+def filled_in(environment: dict[str, Any]) -> dict[str, str]:
+    """The compose file's variables in place of their names, as an `.env` with nothing optional has them."""
+    values = {
+        "POSTGRES_PASSWORD": "x",
+        "KARTA_MASTER_KEYS": MASTER_KEYS,
+        "GATEWAY_HOST": "g.example",
+        "ADMIN_HOST": "a.example",
+    }
+
+    def fill(match: re.Match[str]) -> str:
+        return values.get(match[1], (match[3] or "") if match[2] == ":-" else "")
+
+    return {
+        name: re.sub(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}", fill, str(value))
+        for name, value in environment.items()
+    }
+
+
 def manifests() -> list[dict[str, Any]]:
     """Each document of the base's files, as it stands there."""
     names = yaml.safe_load((BASE / "kustomization.yaml").read_text())["resources"]
@@ -44,6 +63,13 @@ def pods() -> Iterator[tuple[str, dict[str, Any]]]:
         template = spec.get("jobTemplate", {}).get("spec", spec).get("template")
         if template is not None:
             yield one["metadata"]["name"], template["spec"]
+
+
+def containers() -> Iterator[tuple[str, dict[str, Any]]]:
+    """All of them, sidecars too, by what makes their pods."""
+    for name, pod in pods():
+        for one in [*pod.get("initContainers", []), *pod["containers"]]:
+            yield name, one
 
 
 def environment_of(container: dict[str, Any]) -> dict[str, str]:

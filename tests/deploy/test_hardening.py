@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import shutil
 import subprocess
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from gateway.probes import PATHS
-from tests.deploy.files import BASE, DEPLOY, ROOT, compose, manifest, manifests, pods, units
+from tests.deploy.files import BASE, DEPLOY, ROOT, compose, containers, manifest, manifests, pods, units
 
-CONTAINERS = [(f"{name}/{one['name']}", one) for name, pod in pods() for one in pod["containers"]]
+CONTAINERS = [(f"{name}/{one['name']}", one) for name, one in containers()]
 
 
 @pytest.mark.parametrize(("where", "container"), CONTAINERS, ids=[one[0] for one in CONTAINERS])
@@ -51,11 +52,67 @@ def test_secrets_are_by_reference() -> None:
 
 
 def test_probes_ask_for_what_there_is() -> None:
-    (gateway, _) = manifest("StatefulSet", "karta-gateway")["spec"]["template"]["spec"]["containers"]
+    (gateway,) = manifest("StatefulSet", "karta-gateway")["spec"]["template"]["spec"]["containers"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert gateway[probe]["httpGet"]["path"].encode() in PATHS
     assert gateway["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert gateway["readinessProbe"]["httpGet"]["path"] == "/readyz"
+
+
+def test_a_port_that_is_let_through_is_one_that_is_served() -> None:
+    """And a probe's port is there by its name."""
+    for name, pod in pods():
+        served = {one["containerPort"] for box in pod["containers"] for one in box.get("ports", [])}
+        rules = manifest("NetworkPolicy", name)["spec"].get("ingress", [])
+        assert {one["port"] for rule in rules for one in rule["ports"]} == served
+        for box in pod["containers"]:
+            names = {one["name"] for one in box.get("ports", [])}
+            probes = [box[one] for one in ("startupProbe", "livenessProbe", "readinessProbe") if one in box]
+            assert {one["httpGet"]["port"] for one in probes} <= names
+
+
+def test_every_pod_finds_names_and_the_database_and_private_addresses_only_there() -> None:
+    for name, _ in pods():
+        egress = manifest("NetworkPolicy", name)["spec"]["egress"]
+        ports = [{one["port"] for one in rule["ports"]} for rule in egress]
+        assert ports[:2] == [{53}, {5432, 6432}]
+        for rule in egress[2:]:
+            assert rule["ports"] == [{"protocol": "TCP", "port": 443}]
+            # The health job alone asks by public names that may lead inside.
+            blocks = [one["ipBlock"] for one in rule.get("to", [])]
+            assert name == "karta-health" or [one["cidr"] for one in blocks] == ["0.0.0.0/0", "::/0"]
+            assert all(
+                {"10.0.0.0/8", "169.254.0.0/16"} <= set(one["except"])
+                or {"fc00::/7", "fe80::/10"} <= set(one["except"])
+                for one in blocks
+            )
+
+
+def test_what_the_migration_needs_is_there_before_it_and_the_programs_after() -> None:
+    """By Argo CD's waves, where what has none is of wave 0."""
+
+    def wave(kind: str, name: str) -> int:
+        annotations = manifest(kind, name)["metadata"].get("annotations", {})
+        return int(annotations.get("argocd.argoproj.io/sync-wave", "0"))
+
+    job = wave("Job", "karta-migrate")
+    for kind, name in (
+        ("ServiceAccount", "karta-migrate"),
+        ("ConfigMap", "karta-settings"),
+        ("NetworkPolicy", "karta-migrate"),
+    ):
+        assert wave(kind, name) < job
+    for kind, name in (("StatefulSet", "karta-gateway"), ("Deployment", "karta-admin")):
+        assert wave(kind, name) > job
+
+
+def test_under_compose_caddy_s_address_is_nobody_else_s() -> None:
+    network = compose()["networks"]["front"]["ipam"]["config"][0]
+    address = ipaddress.ip_address(compose()["services"]["caddy"]["networks"]["front"]["ipv4_address"])
+    assert address in ipaddress.ip_network(network["subnet"])
+    assert address not in ipaddress.ip_network(network["ip_range"])
+    for name in ("gateway", "admin"):
+        assert compose()["services"][name]["environment"]["KARTA_TRUSTED_PROXIES"] == str(address)
 
 
 def test_under_compose_no_container_of_ours_may_do_more() -> None:
@@ -75,6 +132,7 @@ def test_the_image_is_nobody_s_and_complete() -> None:
     assert "USER 10001:10001" in final
     assert "gcc" not in final
     assert "--require-hashes -r requirements.txt" in text
+    assert "--require-hashes -r requirements-build.txt" in text
     ignored = (ROOT / ".dockerignore").read_text()
     for line in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
         for source in line.split():

@@ -16,12 +16,12 @@ from karta.cli import parse
 from karta.diagnosis import known_variables
 from tests.deploy.files import (
     DEPLOY,
-    MASTER_KEYS,
     STANDING_FOR_SECRETS,
     compose,
+    containers,
     environment_of,
+    filled_in,
     manifest,
-    pods,
     units,
 )
 
@@ -38,7 +38,7 @@ def test_every_setting_that_is_named_exists() -> None:
 
 
 def _commands() -> list[tuple[str, list[str]]]:
-    found = [(name, one["args"]) for name, pod in pods() for one in pod["containers"]]
+    found = [(name, one["args"]) for name, one in containers()]
     found += [
         (name, one["command"])
         for name, one in compose()["services"].items()
@@ -83,28 +83,11 @@ def test_on_kubernetes_the_programs_start_so(given: Any) -> None:
     assert AdminSettings.load().admin_bind.port == 8000
 
 
-def _filled_in(environment: dict[str, Any]) -> dict[str, str]:
-    values = {
-        "POSTGRES_PASSWORD": "x",
-        "KARTA_MASTER_KEYS": MASTER_KEYS,
-        "GATEWAY_HOST": "g.example",
-        "ADMIN_HOST": "a.example",
-    }
-
-    def fill(match: re.Match[str]) -> str:
-        return values.get(match[1], (match[3] or "") if match[2] == ":-" else "")
-
-    return {
-        name: re.sub(r"\$\{(\w+)(?:(:[-?])([^}]*))?\}", fill, str(value))
-        for name, value in environment.items()
-    }
-
-
 def test_under_compose_the_programs_start_so(given: Any) -> None:
     services = compose()["services"]
-    given(_filled_in(services["gateway"]["environment"]))
+    given(filled_in(services["gateway"]["environment"]))
     assert GatewaySettings.load().public_url == "https://g.example"
-    given(_filled_in(services["admin"]["environment"]))
+    given(filled_in(services["admin"]["environment"]))
     assert AdminSettings.load().admin_url == "https://a.example"
 
 

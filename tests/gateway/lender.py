@@ -1,5 +1,5 @@
 """The database's side of leases, in memory: what `settle_leases` of migrations/0006_limits.sql does, said
-again in Python. `tests/storage/test_leases.py` has the real one."""
+again in Python. `tests/storage/test_leases.py` has the real one. And a worker that borrows of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from gateway.quota import Ledger, Reason, Shortage
+from gateway.reservation import Reservation
 from storage.leases import LEASE_SECONDS, LeaseAnswer, LeaseRequest, LeaseState
 from storage.model import Limit, LimitKind, Period
 
@@ -109,3 +111,47 @@ class Lender:
         mine.acquired, mine.opened, mine.turn = asked.acquired + granted, asked.opened, turn
         mine.expires_at = self.now + LEASE_SECONDS
         return answer(LeaseState.OPEN, granted, free + debt - granted, last)
+
+
+class Worker:
+    """A ledger and the time it lives in."""
+
+    def __init__(self, lender: Lender, name: str = "worker") -> None:
+        self.lender = lender
+        self.name = name
+        self.ledger = Ledger(0)
+        self.now = 1000.0
+        self.wall = 0.0
+
+    def refill(self) -> int:
+        requests = self.ledger.wanted(self.now, int(self.wall * US))
+        self.ledger.apply(self.lender.settle(self.name, self.ledger.turn, requests), self.now)
+        return len(requests)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall += seconds
+        self.lender.now += seconds
+
+    def reserve(
+        self, *limits: Limit, tokens: int = 0, picodollars: int = 0, model: str | None = None
+    ) -> Reservation | Shortage:
+        return self.ledger.reserve(limits, model, int(self.wall * US), tokens, picodollars)
+
+    def admit(self, *limits: Limit, **needs: Any) -> Reservation:
+        found = self.reserve(*limits, **needs)
+        if isinstance(found, Shortage):
+            assert found.reason is Reason.ASK
+            self.refill()
+            found = self.reserve(*limits, **needs)
+        assert isinstance(found, Reservation), found
+        return found
+
+    def refused(self, *limits: Limit, **needs: Any) -> Shortage:
+        found = self.reserve(*limits, **needs)
+        assert isinstance(found, Shortage)
+        return found
+
+    def held(self, one: Limit) -> int:
+        lease = self.lender.leases[one.limit_id, 0].get(self.name)
+        return 0 if lease is None else lease.held

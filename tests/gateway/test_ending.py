@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ending import Cut, ending_of
+from gateway.ending import Cut, cut_by_provider, ending_of
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.upstream_response import NothingReceived
@@ -54,3 +54,40 @@ def test_a_fault_is_not_repeated_to_the_client() -> None:
     ending = ending_of(ZeroDivisionError("a secret"))
     assert "secret" not in ending.refusal.message
     assert ending.refusal.close
+
+
+def test_a_cut_ends_as_who_made_it_says() -> None:
+    refusal = Refusal(Kind.FORBIDDEN, "This key ended.")
+    error = Cut(refusal, Outcome.REVOKED)
+    assert str(error) == "This key ended."
+    assert ending_of(error) == (refusal, Outcome.REVOKED)
+
+
+def test_what_is_wrong_with_the_provider_s_answer_is_told() -> None:
+    message = ending_of(UpstreamBroken("its head is too large")).refusal.message
+    assert message == "The provider's answer cannot be used: its head is too large."
+
+
+@pytest.mark.parametrize(
+    ("error", "by_provider"),
+    [
+        (UpstreamBroken("it did"), True),
+        (NothingReceived(), True),
+        (Overdue(Waiting.UPSTREAM), True),
+        (Overdue(Waiting.BODY), False),
+        (Overdue(Waiting.WRITE), False),
+        (ConnectionResetError(), False),
+        (Cut(Refusal(Kind.FORBIDDEN, "No."), Outcome.REVOKED), False),
+    ],
+)
+def test_who_cut_an_answer_that_had_begun(error: Exception, by_provider: bool) -> None:
+    assert cut_by_provider(error) is by_provider
+
+
+@pytest.mark.parametrize(("waiting", "close"), [(Waiting.UPSTREAM, False), (Waiting.BODY, True)])
+def test_who_was_too_slow_is_told_and_a_body_that_may_still_come_is_not_waited_for(
+    waiting: Waiting, close: bool
+) -> None:
+    refusal = ending_of(Overdue(waiting)).refusal
+    assert refusal.close is close
+    assert ("provider" in refusal.message, "body" in refusal.message) == (not close, close)

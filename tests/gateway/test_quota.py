@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,52 +14,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 from gateway.quota import IDLE_SECONDS, RENEW_SECONDS, Ledger, Reason, Shortage, find_window
 from gateway.reservation import Reservation
 from storage.leases import LeaseRequest
-from storage.model import Limit, LimitKind, Period
-from tests.gateway.lender import US, Lender, limit
-
-
-class Worker:
-    """A ledger and the time it lives in."""
-
-    def __init__(self, lender: Lender, name: str = "worker") -> None:
-        self.lender = lender
-        self.name = name
-        self.ledger = Ledger(0)
-        self.now = 1000.0
-        self.wall = 0.0
-
-    def refill(self) -> int:
-        requests = self.ledger.wanted(self.now, int(self.wall * US))
-        self.ledger.apply(self.lender.settle(self.name, self.ledger.turn, requests), self.now)
-        return len(requests)
-
-    def pass_time(self, seconds: float) -> None:
-        self.now += seconds
-        self.wall += seconds
-        self.lender.now += seconds
-
-    def reserve(
-        self, *limits: Limit, tokens: int = 0, picodollars: int = 0, model: str | None = None
-    ) -> Reservation | Shortage:
-        return self.ledger.reserve(limits, model, int(self.wall * US), tokens, picodollars)
-
-    def admit(self, *limits: Limit, **needs: Any) -> Reservation:
-        found = self.reserve(*limits, **needs)
-        if isinstance(found, Shortage):
-            assert found.reason is Reason.ASK
-            self.refill()
-            found = self.reserve(*limits, **needs)
-        assert isinstance(found, Reservation), found
-        return found
-
-    def refused(self, *limits: Limit, **needs: Any) -> Shortage:
-        found = self.reserve(*limits, **needs)
-        assert isinstance(found, Shortage)
-        return found
-
-    def held(self, one: Limit) -> int:
-        lease = self.lender.leases[one.limit_id, 0].get(self.name)
-        return 0 if lease is None else lease.held
+from storage.model import LimitKind, Period
+from tests.gateway.lender import US, Lender, Worker, limit
 
 
 def test_reserve_ask_settle() -> None:
@@ -123,6 +80,28 @@ def test_each_kind_counts_its_own() -> None:
     }
 
 
+def test_the_metrics_sum_over_all_accounts() -> None:
+    limits = [limit(number, kind=kind) for number, kind in enumerate([LimitKind.TOKENS] * 3, 1)]
+    limits.append(limit(4, kind=LimitKind.REQUESTS))
+    worker = Worker(Lender(*limits))
+    none = dict.fromkeys(LimitKind, 0)
+    assert (worker.ledger.free(), worker.ledger.reserved()) == (none, none)
+    # Four times what was needed is asked for, and less what the request took is free.
+    worker.admit(*limits, tokens=10)
+    assert worker.ledger.free() == none | {LimitKind.TOKENS: 90, LimitKind.REQUESTS: 3}
+    assert worker.ledger.reserved() == none | {LimitKind.TOKENS: 30, LimitKind.REQUESTS: 1}
+    # What one owes is not taken from what others have.
+    worker.admit(limits[0], tokens=10).settle(100, 0)
+    assert worker.ledger.free() == none | {LimitKind.TOKENS: 60, LimitKind.REQUESTS: 3}
+
+
+def test_what_is_left_of_a_limit_that_nobody_has_used_is_all() -> None:
+    minute, ever = limit(1), limit(2, kind=LimitKind.CONCURRENT, period=Period.NONE, amount=7)
+    ledger = Ledger(0)
+    assert ledger.remaining(minute, 30 * US) == (1000, 30.0)
+    assert ledger.remaining(ever, 30 * US) == (7, 0.0)
+
+
 def test_exhausted_until_that_word_is_old() -> None:
     requests = limit(kind=LimitKind.REQUESTS, amount=2)
     worker = Worker(Lender(requests))
@@ -166,7 +145,7 @@ def test_what_cost_more_is_repaid() -> None:
     tokens = limit()
     worker = Worker(Lender(tokens))
     worker.admit(tokens, tokens=100).settle(500, 0)
-    assert worker.ledger.remaining(tokens, 0)[0] == 600
+    assert worker.ledger.remaining(tokens, 0)[0] == 500
     worker.lender.account("worker", 1, 0, 500)
     worker.admit(tokens, tokens=500)
     assert worker.lender.committed((1, 0)) == 1000
@@ -182,7 +161,7 @@ def test_what_was_not_reserved_is_charged() -> None:
         limit(4, model="b"),
     )
     reserved = limit(5, kind=LimitKind.REQUESTS)
-    everything = [money, streams, soft, other, reserved]
+    everything = [streams, soft, other, reserved, money]
     worker = Worker(Lender(*everything))
     held = worker.admit(reserved)
     # Meanwhile the others were set.
@@ -195,6 +174,9 @@ def test_what_was_not_reserved_is_charged() -> None:
     assert worker.ledger.remaining(reserved, 0)[0] == 999
     assert worker.ledger.remaining(money, 0)[0] <= 700
     assert worker.lender.committed((1, 0)) >= 300
+    # Nor need anything have been reserved.
+    worker.ledger.charge([money], None, "a", 0, 5, 200)
+    assert worker.ledger.remaining(money, 0)[0] <= 500
 
 
 def test_a_limit_that_was_soft_for_a_while_knows_what_was_used() -> None:
@@ -368,6 +350,17 @@ def test_windows(period: Period, start: datetime, end: datetime) -> None:
     bounds = int(start.timestamp()) * US, int(end.timestamp()) * US
     assert find_window(period, bounds[0]) == find_window(period, bounds[1] - 1) == bounds
     assert find_window(period, bounds[1])[0] == bounds[1]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
+def test_windows_are_those_of_utc_wherever_the_worker_is(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    start, end = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = find_window(Period.MONTH, int(start.timestamp()) * US + 1)
+    time.tzset()
+    assert found == (int(start.timestamp()) * US, int(end.timestamp()) * US)
 
 
 @given(st.integers(0, 4 * 10**15), st.sampled_from(Period))

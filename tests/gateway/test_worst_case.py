@@ -44,9 +44,12 @@ PDF = base64.b64encode(b"%PDF-1.7\n" + bytes(3_000)).decode()
 
 
 def test_text_is_two_bytes_a_token() -> None:
-    text = content({"type": "text", "text": "x" * 100_000})
-    estimate = estimate_input(text)
-    assert (estimate.tokens, estimate.fills_window, estimate.searches) == (1000 + len(text) // 2, False, 0)
+    for length in (100_000, 100_001):
+        text = content({"type": "text", "text": "x" * length})
+        found = estimate_input(text)
+        assert (found.tokens, found.fills_window, found.searches) == (1000 + len(text) // 2, False, 0)
+        # Of what is lent whole numbers are asked for.
+        assert isinstance(found.tokens, int)
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,9 @@ def test_a_picture_counts_as_one_whatever_its_bytes(part: dict[str, Any]) -> Non
         content("x", tools=[{"type": "code_execution_20250825"}]),
         content("x", tools=[{"type": "mcp", "server_url": "https://x.example"}]),
         b'{ "type" : "input_file" }',
+        # What is no object is nobody's request, but looked at from its first byte on.
+        b'"type":"input_file"',
+        b'"prompt":{}',
     ],
 )
 def test_what_is_not_here_may_fill_the_window(sent: bytes) -> None:
@@ -106,12 +112,33 @@ def test_what_a_request_s_fields_name_may_fill_the_window() -> None:
 def test_searches_and_caches_kept_for_an_hour() -> None:
     found = estimate_input(content("x", tools=[{"type": "web_search"}]))
     assert (found.searches, found.hour_cache) == (SEARCHES_MAX, False)
+    both = content({"type": "input_file", "file_id": "file-1"}, tools=[{"type": "file_search"}])
+    assert estimate_input(both).searches == SEARCHES_MAX
+    assert estimate_input(content({"type": "input_file", "file_id": "file-1"})).searches == 0
     cached = content({"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}})
     assert estimate_input(cached).hour_cache
+    assert estimate_input(b'"ttl":"1h"').hour_cache
 
 
 def test_an_upload_is_told_by_its_size() -> None:
-    assert estimate_upload(1_000_000).tokens == 501_000
+    assert estimate_upload(1_000_001).tokens == 501_000
+
+
+def test_what_nobody_has_looked_at_may_be_anything() -> None:
+    for number, fills_window in ((9_999, False), (10_001, True)):
+        parts = content(*[{"type": "text", "text": "x"}] * number)
+        assert estimate_input(parts).fills_window is fills_window
+
+
+def test_what_is_sent_along_is_told_by_how_it_begins() -> None:
+    picture, document = content({"data": f"base64,{PNG}"}), content({"data": f"base64,{PDF}"})
+    found = estimate_input(picture)
+    assert (found.tokens, found.fills_window) == (1000 + (len(picture) - len(PNG)) // 2, False)
+    found = estimate_input(document)
+    assert (found.tokens, found.fills_window) == (1000 + len(document) // 2, True)
+    # All of them, wherever they are said to be base64.
+    found = estimate_input(b"base64," + PNG.encode() + b" " + PNG.encode() + b" " + PDF.encode())
+    assert (found.tokens, found.fills_window) == (1000 + (9 + len(PDF)) // 2, True)
 
 
 def cost(found: PriceTable, given: InputEstimate, out: int = 1000, **options: int) -> tuple[int, int]:
@@ -129,7 +156,8 @@ def test_the_dearest_that_may_come() -> None:
     found = cost(opus, InputEstimate(100, fills_window=True, searches=10))
     assert found == (1_000_000 * 5_000_000 + 1000 * 20_000_000 + 10 * 10_000_000_000, 1_001_000)
     # No request has more than the window.
-    assert cost(opus, InputEstimate(9_000_000))[1] == 1_001_000
+    for fills_window in (False, True):
+        assert cost(opus, InputEstimate(9_000_000, fills_window=fills_window))[1] == 1_001_000
 
 
 def test_long_prompts_are_reserved_at_their_own_rate() -> None:
@@ -150,6 +178,30 @@ def test_unknown_prices_reserve_the_configured_default(found: PriceTable) -> Non
 def test_an_unknown_window() -> None:
     assert cost(UNKNOWN, InputEstimate(5, fills_window=True))[1] == WINDOW_TOKENS_DEFAULT + 1000
     assert cost(UNKNOWN, InputEstimate(500_000, fills_window=True))[1] == 501_000
+
+
+def priced(**rates: int) -> PriceTable:
+    return PriceTable(rates=Rates(**rates), version="", source="")
+
+
+def test_what_is_unknown_of_a_price_is_reserved_at_the_default() -> None:
+    assert cost(priced(input=0), InputEstimate(500)) == (0, 500)
+    assert cost(priced(input=3), InputEstimate(500)) == (1500, 500)
+    assert cost(priced(output=0), InputEstimate(500)) == (500 * 100_000_000, 1500)
+    # By the hour: nothing of it is a token.
+    assert cost(priced(audio_hour=3), InputEstimate(500)) == (1500 * 100_000_000, 1500)
+
+
+def test_searches_are_reserved_at_the_dearest_known_price() -> None:
+    for rates, each in (
+        ({"web_search": 7, "file_search": 5}, 7),
+        ({"web_search": 5, "file_search": 7}, 7),
+        ({"web_search": 7}, 7),
+        ({"file_search": 7}, 7),
+        ({}, 0),
+    ):
+        found = cost(priced(input=0, output=0, request=1000, **rates), InputEstimate(5, searches=10))
+        assert found == (1000 + 10 * each, 1005)
 
 
 def test_free_is_free() -> None:

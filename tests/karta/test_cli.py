@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
 import pytest
 
-from karta.cli import build_parser, find_foreseen
+from karta.cli import EXIT_INTERRUPTED, build_parser, find_foreseen
 from karta.terminal import CommandError
 from storage.errors import DatabaseUnavailable
 from storage.settings import SettingsError
@@ -121,3 +122,23 @@ def test_errors_that_were_foreseen_are_told() -> None:
 @pytest.mark.parametrize("error", [ValueError(), ExceptionGroup("", [CommandError("x"), ValueError()])])
 def test_a_bug_keeps_its_traceback(error: Exception) -> None:
     assert find_foreseen(error) is None
+
+
+def test_as_a_container_s_first_process_a_command_heeds_sigterm() -> None:
+    """The kernel keeps the signal from process 1 unless it has a handler; elsewhere it kills."""
+    program = (
+        "import argparse, os, sys, threading, karta.cli\n"
+        "def run(_):\n"
+        "    print('runs', flush=True)\n"
+        "    threading.Event().wait(60)\n"
+        "os.getpid = lambda: int(sys.argv[1])\n"
+        "karta.cli.parse = lambda _: argparse.Namespace(run=run)\n"
+        "sys.exit(karta.cli.main([]))\n"
+    )
+    for process_id, code in (("1", EXIT_INTERRUPTED), ("2", -signal.SIGTERM)):
+        command = [sys.executable, "-P", "-c", program, process_id]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "runs\n"
+            process.terminate()
+            assert process.wait(60) == code

@@ -40,6 +40,14 @@ def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     assert stat.S_IMODE(DataDir.open(tmp_path / "data").path.stat().st_mode) == 0o700
 
 
+@pytest.mark.parametrize("content", [b"", b'{"owner": "', b"\xff"])
+def test_a_damaged_file_is_told_by_name(tmp_path: Path, content: bytes) -> None:
+    data_dir = DataDir.open(tmp_path / "data")
+    (data_dir.path / "passwords.json").write_bytes(content)
+    with pytest.raises(CommandError, match=r"passwords\.json is damaged"):
+        data_dir.read("passwords")
+
+
 def test_one_that_others_may_read_is_refused(tmp_path: Path) -> None:
     DataDir.open(tmp_path / "data").path.chmod(0o750)
     with pytest.raises(CommandError, match="chmod 700"):

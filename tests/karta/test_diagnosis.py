@@ -87,8 +87,17 @@ async def test_without_a_database_it_still_tells_the_rest() -> None:
 
 
 async def test_one_that_is_away_is_told(database_url: str) -> None:
-    diagnosis = await diagnose(given(f"postgresql://karta@127.0.0.1:{free_port()}/karta"))
-    assert [state for state, _ in of(diagnosis, "database")] == ["failed"]
+    port = free_port()
+    diagnosis = await diagnose(given(f"postgresql://karta:hunter2@127.0.0.1:{port}/karta"))
+    [(state, told)] = of(diagnosis, "database")
+    assert state == "failed"
+    assert told.endswith(f": postgresql://karta:…@127.0.0.1:{port}/karta, chosen by --database-url")
+
+
+async def test_what_is_no_url_is_told_by_where_it_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KARTA_DATABASE_URL", "localhost:5432")
+    told = of(await diagnose(given()), "database")
+    assert told == [("failed", "KARTA_DATABASE_URL: write it as postgresql://user:password@host:port/name")]
 
 
 async def test_a_missing_schema_is_told(postgres_server: object, empty_database_name: str) -> None:

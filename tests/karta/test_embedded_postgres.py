@@ -12,7 +12,7 @@ import pytest
 
 from karta import embedded_postgres
 from karta.data_dir import DataDir
-from karta.embedded_postgres import Cluster, prepare, role_statements, stop_leftover
+from karta.embedded_postgres import Cluster, complaint, prepare, role_statements, stop_leftover
 from karta.service import Service, running
 from karta.terminal import CommandError
 from storage.bridge import open_database
@@ -37,6 +37,13 @@ async def started(data_dir: DataDir, hold: int) -> AsyncIterator[tuple[Cluster, 
     async with running(cluster.program(hold)) as service:
         url = await service.ready()
         yield cluster, service, int(url.rpartition(":")[2])
+
+
+def test_what_went_wrong_is_told_and_not_what_was_said_last() -> None:
+    said = "a hint\ninitdb: error: could not write: No space left on device\ninitdb: removing contents\n"
+    assert complaint(said) == "initdb: error: could not write: No space left on device"
+    assert complaint("only this\n") == "only this"
+    assert complaint("") == ""
 
 
 async def test_it_is_closed_to_all_but_its_roles(data_dir: DataDir, hold: int) -> None:
@@ -127,8 +134,10 @@ async def test_a_pid_file_of_somebody_elses_process_is_cleared(data_dir: DataDir
 @pytest.mark.parametrize("content", ["", "nonsense\n", "999999999\n"])
 async def test_a_pid_file_of_nobody_is_left_to_postgresql(data_dir: DataDir, content: str) -> None:
     data_dir.postgres.mkdir()
-    (data_dir.postgres / "postmaster.pid").write_text(content)
+    pid_file = data_dir.postgres / "postmaster.pid"
+    pid_file.write_text(content)
     await stop_leftover(data_dir.postgres)
+    assert pid_file.read_text() == content
 
 
 async def test_another_major_version_is_refused(data_dir: DataDir, hold: int) -> None:
@@ -136,6 +145,9 @@ async def test_another_major_version_is_refused(data_dir: DataDir, hold: int) ->
         pass
     (cluster.pgdata / "PG_VERSION").write_text("17\n")
     with pytest.raises(CommandError, match="made by PostgreSQL 17"):
+        await prepare(data_dir)
+    (cluster.pgdata / "PG_VERSION").unlink()
+    with pytest.raises(CommandError, match="is damaged"):
         await prepare(data_dir)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -64,6 +65,34 @@ async def test_it_is_stopped_when_cancelled() -> None:
             await trio.sleep_forever()
     assert service.process is not None
     assert service.process.returncode is not None
+
+
+@pytest.mark.parametrize("way", ["left", "cancelled", "failed"])
+async def test_one_stops_only_after_those_that_were_started_within(tmp_path: Path, way: str) -> None:
+    told = tmp_path / "told"
+
+    def telling(name: str, seconds: float) -> str:
+        return (
+            f"import signal, sys, time\n"
+            f"def stop(*_):\n  time.sleep({seconds})\n"
+            f"  open({str(told)!r}, 'a').write('{name} ')\n  sys.exit()\n"
+            f"signal.signal(signal.SIGTERM, stop)\n{SERVE}"
+        )
+
+    with trio.fail_after(PATIENCE_SECONDS), contextlib.suppress(ExceptionGroup), trio.CancelScope() as scope:
+        # The inner one takes longer, so that both being told at once shows.
+        async with (
+            running(program(telling("outer", 0))) as outer,
+            running(program(telling("inner", 0.3))) as inner,
+        ):
+            await outer.ready()
+            await inner.ready()
+            if way == "cancelled":
+                scope.cancel()
+                await trio.sleep_forever()
+            if way == "failed":
+                raise ValueError
+    assert told.read_text().split() == ["inner", "outer"]
 
 
 async def test_one_that_does_not_stop_is_killed() -> None:

@@ -150,6 +150,8 @@ def test_it_stops_at_a_signal_and_starts_again_without_secrets(tmp_path: Path) -
     with Up(tmp_path / "data") as first:
         told = first.wait_ready()
         assert first.stop(signal.SIGINT) == 0
+        # The database goes last: nobody complains of its absence.
+        assert first.errors.splitlines()[-1] == "karta: stopping"
         assert not has_orphans(first.data_dir)
         assert not (first.data_dir / "running.json").exists()
     with Up(tmp_path / "data") as second:

@@ -16,6 +16,7 @@ import pytest
 from karta.welcome import Ready, format_welcome
 from tests.karta.processes import Up
 
+ROOT = Path(__file__).parent.parent.parent
 READY = Ready(
     gateway_url="http://127.0.0.1:8080",
     admin_url="http://localhost:8000",
@@ -35,6 +36,10 @@ def curl_of(text: str) -> list[str]:
     found = re.search(r"curl -N.*?'\{.*?\}'", text, re.DOTALL)
     assert found is not None
     return shlex.split(found[0].replace("\\\n", " "))
+
+
+def snippet_of(text: str, name: str) -> str:
+    return textwrap.dedent(text.split(f"{name} SDK (pip install {name.lower()}):\n\n")[1].split("\n\n")[0])
 
 
 def test_it_says_where_everything_is() -> None:
@@ -59,6 +64,19 @@ def test_later_it_has_no_secret_to_tell() -> None:
     assert "simulated" not in text
 
 
+def test_what_is_shown_once_is_still_seen_on_a_small_terminal() -> None:
+    end = "\n".join(format_welcome(READY).splitlines()[-10:])
+    assert READY.owner_password in end  # type: ignore[operator]
+    assert f"  Live key    {READY.api_key}" in end
+    assert f"  Test key    {READY.test_api_key}" in end
+
+
+def test_who_lost_them_is_told_how_to_get_others() -> None:
+    text = format_welcome(LATER)
+    assert f"karta keys mint --org {LATER.org_id} --name NAME" in text
+    assert f"{LATER.admin_url}/outbox" in text
+
+
 def test_the_database_and_its_password_stay_out_of_it() -> None:
     assert "hunter2" not in format_welcome(READY)
     assert "hunter2" not in repr(READY)
@@ -67,8 +85,7 @@ def test_the_database_and_its_password_stay_out_of_it() -> None:
 def test_the_snippets_are_python_and_json() -> None:
     text = format_welcome(READY)
     for name in ("Anthropic", "OpenAI"):
-        snippet = text.split(f"{name} SDK:\n\n")[1].split("\n\n")[0]
-        ast.parse(textwrap.dedent(snippet))
+        ast.parse(snippet_of(text, name))
     json.loads(curl_of(text)[-1])
 
 
@@ -88,6 +105,18 @@ def test_the_curl_works(up: Up) -> None:
 @pytest.mark.parametrize("name", ["Anthropic", "OpenAI"])
 def test_the_snippets_work(up: Up, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     ready = dataclasses.replace(READY, gateway_url=up.told["gateway_url"], api_key=up.told["api_key"])
-    snippet = textwrap.dedent(format_welcome(ready).split(f"{name} SDK:\n\n")[1].split("\n\n")[0])
+    snippet = snippet_of(format_welcome(ready), name)
     exec(compile(f"{snippet}\nclient.close()", "snippet", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-request.md"])
+def test_the_snippets_of_the_documents_work(up: Up, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / page).read_text()
+    snippets = re.findall(r"^ *```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    assert len(snippets) == 2
+    for snippet in map(textwrap.dedent, snippets):
+        here = snippet.replace("http://127.0.0.1:8080", up.told["gateway_url"])
+        code = here.replace("kt_live_…", up.told["api_key"])
+        exec(compile(f"{code}\nclient.close()", page, "exec"), {})
+        assert capsys.readouterr().out.strip()
