@@ -78,13 +78,14 @@ class Idleness:
     async def _watch(self, watching: trio.CancelScope) -> None:
         with watching:
             await self._server.context.terminated.wait()
-            if watching.deadline == math.inf:
-                # Busy: Hypercorn closes it after the answer.
-                self._watching = None
-                return
-        if not self._server.has_ended:
-            with trio.CancelScope(shield=True):
-                await self._server.close_idle()
+        if self._server.has_ended:
+            return
+        if watching.deadline == math.inf:
+            # Busy, if only since this moment. When the server stops, Hypercorn closes it after the answer.
+            self._watching = None
+            return
+        with trio.CancelScope(shield=True):
+            await self._server.close_idle()
 
 
 class Server(TCPServer):

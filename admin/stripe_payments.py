@@ -40,7 +40,6 @@ RETRIES_MAX: Final = 2
 CALL_SECONDS_MAX: Final = 50.0
 LISTED_MAX: Final = 100
 CURRENCY: Final = "usd"
-SUMMARIES_MAX: Final = 1000
 T = TypeVar("T")
 
 # The library's own record of how long requests took, sent along with the next.

@@ -34,11 +34,13 @@ Around the stages:
   comparison (`head_template`).
 - The way up: `send_request` for a body that is whole, `upload` for one that streams.
 - The way down: `exchange` moves an answer by events; `left_alone` ends one that no task waits for; `rewrite`
-  changes the few that must be changed (`body_fields` are what is read of a request's body); `ending`
-  says what each failure means to the client and to the record, and `refusal` how it is told.
+  changes the few that must be changed (`body_fields` are what is read of a request's body, and `named_once`
+  refuses what tells them twice); `ending` says what each failure means to the client and to the record, and
+  `refusal` how it is told.
 - WebSockets, which leave the pipeline after `api_request`: `websocket`.
-- What is tried again: `tries` goes from a grant to an answer's head, by the rules of `retry`, past whom a
-  `breaker` leaves alone; `members` changes the model's name in a body where a route says so.
+- What is tried again: `tries` goes from a grant to an answer's head, over its `targets`, by the rules of
+  `retry`, past whom a `breaker` leaves alone; `members` changes the model's name in a body where a route says
+  so.
 - Tables, as data: `operations`, `provider`, `limits`, `settings`.
 - Memory: `snapshot` keeps keys and organizations, and keeps them true; `cutting` ends what still runs for a
   key that ended.

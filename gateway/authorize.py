@@ -7,7 +7,6 @@ the same thing.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -16,6 +15,7 @@ from typing import Final
 from gateway.api_request import APIRequest
 from gateway.authenticate import Caller, unauthenticated
 from gateway.breaker import Key
+from gateway.named_once import refuse_second_model
 from gateway.operations import OperationKind
 from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
@@ -246,21 +246,4 @@ def _check_model(caller: Caller, request: APIRequest) -> None:
     if model is None or model not in allowed:
         raise Refusal(Kind.MODEL_FORBIDDEN, "This key may not use that model; its scope names others.")
     if request.body.count(b'"model"') > 1 or b"\\u00" in request.body:
-        _refuse_second_model(request.body)
-
-
-def _refuse_second_model(body: bytes) -> None:
-    """Of two `model` members Karta reads the last; a provider that reads the first would be a way round the
-    scope.
-    """
-
-    def refuse_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        names = [name for name, _ in pairs]
-        if names.count("model") > 1:
-            raise Refusal(Kind.MALFORMED, "The request body names its model twice.")
-        return dict(pairs)
-
-    try:
-        json.loads(body, object_pairs_hook=refuse_twice)
-    except (ValueError, RecursionError):
-        raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
+        refuse_second_model(request.body)

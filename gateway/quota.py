@@ -317,9 +317,8 @@ def find_window(period: Period, started_us: int) -> tuple[int, int]:
         length = _PERIOD_US[period]
         start_us = started_us - started_us % length
         return start_us, start_us + length
-    month = datetime.fromtimestamp(started_us // _MICROSECONDS, UTC).replace(
-        day=1, hour=0, minute=0, second=0, microsecond=0
-    )
+    moment = datetime.fromtimestamp(started_us // _MICROSECONDS, UTC)
+    month = moment.replace(day=1, hour=0, minute=0, second=0)
     following = month.replace(year=month.year + month.month // 12, month=month.month % 12 + 1)
     return int(month.timestamp()) * _MICROSECONDS, int(following.timestamp()) * _MICROSECONDS
 

@@ -28,7 +28,7 @@ import trio
 from gateway.quota import Ledger, Reason, Shortage
 from gateway.reservation import Reservation
 from storage.bridge import Database
-from storage.errors import DatabaseUnavailable, StorageError
+from storage.errors import DatabaseBusy, DatabaseUnavailable, StorageError
 from storage.leases import PRUNE_ROWS_MAX, LeaseRequest, prune_quota, release_owner, settle_leases
 from storage.model import Limit
 
@@ -117,8 +117,13 @@ class Refill:
     async def _prune_regularly(self) -> None:
         while True:
             await trio.sleep(PRUNE_SECONDS)
-            with contextlib.suppress(StorageError):
+            try:
                 await self.prune()
+            except StorageError as error:
+                # One that is away is told of elsewhere. Where it takes too long, windows pile up, and limits
+                # get slow.
+                if isinstance(error, DatabaseBusy) or not isinstance(error, DatabaseUnavailable):
+                    _log.error("windows that are over cannot be deleted: %s", error)
 
     async def prune(self) -> None:
         """Deletes all windows that are over, but those that others are deleting. Raises `StorageError`."""

@@ -108,7 +108,7 @@ class Account:
         if self.demand:
             # It was too small, or is new.
             self.slice = min(max(2 * self.slice, SLICES_FIRST * self.demand), self.amount)
-        wanted = max(self.slice - self.balance, self.demand, 0)
+        wanted = max(self.slice - self.balance, self.demand)
         minimum = self.minimum if self.demand else min(wanted, 1)
         self.demand = self.minimum = 0
         return LeaseRequest(

@@ -215,8 +215,8 @@ async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIt
             yield Check("schema", "ok", "is this release's")
             with contextlib.suppress(StorageError, SettingsError):  # told by `_master_key`
                 master_keys = choice.load_master_keys()
-                async for told in check_database(db, loaded, master_keys):
-                    yield Check(*told)
+                async for found in check_database(db, loaded, master_keys):
+                    yield Check(*found)
     except DatabaseUnavailable as error:
         place = f"{_without_password(choice.owner_url)}, chosen by {choice.origin}"
         yield Check("database", "failed", f"{error}: {place}")

@@ -5,7 +5,8 @@ How to read it
     errors      everything that storage raises, one family; what the caller can do is in the class
     bridge      PostgreSQL as a trio citizen; alone imports asyncpg, asyncio and trio-asyncio
                 (queries: what may be asked; deadlines: for how long; session_settings: how sessions begin;
-                sqlstate: which error a code is; loop_turns: many of its callbacks at a time)
+                sqlstate: which error a code is; loop_turns: many of its callbacks at a time;
+                clock: what time it is there)
     migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
     audit       one row for every change, in the change's own transaction, chained
     settings    where the database and the master keys come from
@@ -28,6 +29,7 @@ How to read it
     sealed_box                                      how other secrets are
     master_key_rotation                             all of it moved under a new master key
     usage_rows, usage_tuple                         what was metered, and the form it travels in
+    request_ids                                     what a request's id tells of its time
     usage_report, retention                         what it adds up to, and how it leaves
     prices, routes                                  what organizations pay, and what their models stand for
     plans, plan_terms                               what each plan has, and what a change of plan does

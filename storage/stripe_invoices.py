@@ -32,6 +32,7 @@ _TOLD_AS = {
     "void": "invoice.voided",
 }
 """What webhooks call it that an invoice has come to a status."""
+_TOLD_TO_LEDGER = ("usage_paid", "usage_refunded", "usage_credited")
 
 
 class KeptInvoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,16 +109,16 @@ async def apply_invoice(tx: Transaction, actor: Actor, reading: InvoiceReading, 
     )
     if not newest:
         return org_id
-    went_back = await _post_differences(tx, org_id, reading, before, number)
+    posted = await _post_differences(tx, org_id, reading, before, number)
     changed = before is None or before["status"] != reading.status
     if changed:
         await _emit(tx, org_id, reading)
-    if changed or went_back:
+    if changed or posted:
         details = {"status": reading.status, "total": reading.total, "currency": reading.currency}
         if before is not None:
             details["status_before"] = before["status"]
-        if reading.usage_refunded or reading.usage_credited or went_back:
-            details |= {"usage_refunded": reading.usage_refunded, "usage_credited": reading.usage_credited}
+        if posted:
+            details |= {name: getattr(reading, name) for name in _TOLD_TO_LEDGER}
         await audit.record(tx, actor, Event.PAYMENT_INVOICE_CHANGED, org_id, reading.invoice_id, details)
     return org_id
 
@@ -125,7 +126,8 @@ async def apply_invoice(tx: Transaction, actor: Actor, reading: InvoiceReading, 
 async def _post_differences(
     tx: Transaction, org_id: UUID, reading: InvoiceReading, before: Record | None, number: int
 ) -> bool:
-    """What the ledger has not been told. Returns whether some of it went back or is not owed any more."""
+    """What the ledger has not been told. Returns whether there was any."""
+    posted = False
     source = f"stripe:{reading.invoice_id}:{number}"
     for kind, account, field, sign in (
         (EntryKind.PAYMENT, Account.STRIPE, "usage_paid", 1),
@@ -140,8 +142,8 @@ async def _post_differences(
             }
             own = source if kind is EntryKind.PAYMENT else f"{source}:{kind.value}"
             await ledger.post(tx, org_id, kind, own, entries, note=reading.number or "")
-    told = ("usage_refunded", "usage_credited")
-    return any(getattr(reading, field) != (0 if before is None else before[field]) for field in told)
+            posted = True
+    return posted
 
 
 async def _emit(tx: Transaction, org_id: UUID, reading: InvoiceReading) -> None:

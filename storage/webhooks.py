@@ -38,8 +38,6 @@ SECRET_BYTES = 32
 SECRET_PREFIX = "whsec_"  # noqa: S105 - what every secret begins with
 OVERLAP_SECONDS_MAX = 7 * 86400
 OVERLAP_SECONDS = 86400
-SIGNERS_MAX = 2
-"""Secrets that sign at once: the current one, and the one before."""
 
 _PLACE = "webhook:secret"
 """Stands where a provider's name does in what is sealed; no provider can be called so."""

@@ -90,6 +90,16 @@ def imported(path: Path) -> Iterator[str]:
             yield (node.module or "").partition(".")[0]
 
 
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_names_its_modules(package: str) -> None:
+    """Its docstring is the map that a newcomer reads first."""
+    folder = ROOT / package
+    told = ast.get_docstring(parse(folder / "__init__.py")) or ""
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    modules |= {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert sorted(modules - set(re.findall(r"\w+", told))) == []
+
+
 def test_a_test_folder_is_a_package() -> None:
     folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
     assert [name(folder) for folder in folders if not (folder / "__init__.py").exists()] == []

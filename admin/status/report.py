@@ -29,7 +29,6 @@ LABELS = {
     "payments": "Payments",
 }
 _ORDER = list(LABELS)
-MINUTES_A_DAY = 24 * 60
 
 
 class Shown(StrEnum):

@@ -1,7 +1,8 @@
 """The targets of one comparison: started once for each variant that its scenarios need.
 
-A variant is a number of workers and whether the provider is reached over TLS. A target that is not asked
-costs nothing, so all run from beginning to end.
+A variant is a number of workers, whether the provider is reached over TLS, and whether there are so many keys
+that their digests may be quick ones (cold keys never are: what those cost is what is measured).  A target
+that is not asked costs nothing, so all run from beginning to end.
 """
 
 import math
@@ -21,7 +22,9 @@ from bench.load.plan import Question
 from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, Target, TargetContext, TargetUnavailable
 from bench.targets.listening import free_port
 
-_WARMING_AT_ONCE = 4
+_WARMING_AT_ONCE = 16
+# More keys than these would take minutes of bcrypt.
+full_digests_max = 200
 # A cold key more, in case a question is due just as the window closes.
 _COLD_SPARE = 4
 
@@ -29,14 +32,17 @@ _COLD_SPARE = 4
 class Variant(NamedTuple):
     workers: int
     tls: bool
+    many_keys: bool = False
 
     def __str__(self) -> str:
         parts = [f"{self.workers} workers"] * (self.workers > 1) + ["TLS"] * self.tls
+        parts += ["many keys"] * self.many_keys
         return f" ({', '.join(parts)})" if parts else ""
 
 
 def variant_of(scenario: Scenario) -> Variant:
-    return Variant(scenario.workers, scenario.tls)
+    many_keys = scenario.keys > full_digests_max and not scenario.cold
+    return Variant(scenario.workers, scenario.tls, many_keys)
 
 
 def cold_keys(scenario: Scenario, options: CompareOptions) -> int:
@@ -84,6 +90,7 @@ class Arms:
             ca_file=provider.ca_file,
             workers=variant.workers,
             keys=(warm + cold) if target.governed else 1,
+            quick_digests=variant.many_keys,
             tenants=max((scenario.tenants for scenario in scenarios), default=1),
             dead_url=f"http://127.0.0.1:{free_port()}" if failing else None,
             fallback_behaviour=failing[0].full_behaviour if failing else "",
@@ -103,6 +110,8 @@ class Arms:
             return
         self.running[target.name, variant] = running
         self.seen.commands[label] = list(running.command)
+        if running.notes:
+            self.seen.notes[label] = "; ".join(running.notes.values())
         warm = max((scenario.keys for scenario in scenarios), default=1)
         self._used[target.name, variant] = warm
         if target.governed and warm > 1:

@@ -12,7 +12,7 @@ import trio
 from rich.console import Console
 
 from bench.compare.comparison import Comparison
-from bench.compare.figures import ratios
+from bench.compare.goals import ratios
 from bench.compare.progress import LiveProgress
 from bench.compare.scenarios import CompareOptions, Suite
 from bench.compare.session import Session

@@ -39,6 +39,10 @@ class Comparison(msgspec.Struct, kw_only=True):
     started: list[str] = []
     versions: dict[str, str] = {}
     commands: dict[str, list[str]] = {}
+    dialects: dict[str, list[str]] = {}
+    """The APIs that each arm is asked by."""
+    notes: dict[str, str] = {}
+    """What has to be known of an arm, by its name and variant."""
     unavailable: dict[str, str] = {}
     declined: dict[str, dict[str, str]] = {}
     """By scenario and arm, why an arm takes no part in a scenario."""

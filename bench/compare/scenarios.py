@@ -52,7 +52,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     for their memory.  `keys` are used in turn, of `tenants` organizations; `cold` uses each key once.
     `prompt_bytes` (or `prompt_tokens`) is the size of the question, `answer_bytes` above 0 that of the
     answer.  `failover` asks for a model whose first provider is dead, of targets that have such.
-    `only` names the arms that take part, empty for all.
+    `only` names the arms that take part, empty for all.  `once` is measured in the last round alone: what
+    takes long, and is about its own course.
     """
 
     name: str
@@ -76,6 +77,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seconds: float | None = None
     beside: list[Beside] = []
     only: list[str] = []
+    once: bool = False
     sweep: dict[str, list[float]] = {}
     family: str = ""
     """The scenario that this one is a point of, `axis` what differs, `at` its value; empty for none."""

@@ -80,6 +80,7 @@ class Session:
         self._targets = {target.name: target for target in targets}
         for target in targets:
             seen.versions[target.name] = target.installation().version
+            seen.dialects[target.name] = list(target.dialects)
         async with AsyncExitStack() as stack:
             if seen.options.keep_awake:
                 await stack.enter_async_context(kept_awake(seen.harness_cpus, self._directory))
@@ -133,7 +134,10 @@ class Session:
     def _steps(self) -> int:
         """Return how many measurements there will be, if every target takes part."""
         rounds = self.seen.options.rounds
-        return sum(len(self._takers(one)) * (1 if one.idle else rounds) for one in self.seen.scenarios)
+        return sum(
+            len(self._takers(one)) * (1 if one.idle or (one.once and rounds) else rounds)
+            for one in self.seen.scenarios
+        )
 
     async def _learn(self, scenario: Scenario, question: Question) -> Expectation | None:
         """Return what the provider answers to a question; None for one that has no end."""
@@ -220,7 +224,7 @@ class Session:
         options = self.seen.options
         self._given_up.clear()
         for scenario in self.seen.scenarios:
-            if scenario.idle:
+            if scenario.idle or (scenario.once and number < options.rounds):
                 continue
             takers = [
                 target

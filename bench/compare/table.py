@@ -7,10 +7,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.compare.comparison import Comparison
-from bench.compare.figures import figures_of, harness_bound, metric_median, ratios
+from bench.compare.figures import figures_of, harness_bound, metric_median
+from bench.compare.goals import ratios
 from bench.compare.machine import idle_load_max
 
 _BOUND_MARK = "†"
+api_names = {"anthropic": "Anthropic", "openai": "OpenAI"}
 _KIBIBYTE = 1024
 
 
@@ -59,15 +61,31 @@ def ratios_table(seen: Comparison) -> Table:
     table.add_column("note")
     for row in ratios(seen):
         met = {None: "", True: "[green]yes[/]", False: "[red]no[/]"}[row.met]
+        had = not math.isnan(row.value)
         table.add_row(
             row.figure,
-            f"{row.value:,.2f} {row.unit}",
-            f"{row.low:,.2f} to {row.high:,.2f}",
+            f"{row.value:,.2f} {row.unit}" if had else "-",
+            f"{row.low:,.2f} to {row.high:,.2f}" if had else "-",
             row.goal,
-            met,
-            row.note,
+            met if had or not row.goal else "[yellow]?[/]",
+            escape(row.note),
         )
     return table
+
+
+def outsiders(seen: Comparison) -> list[str]:
+    """Say which arms took no part in scenarios because of the API they speak, or because of the suite, and
+    what else has to be known of them."""
+    found = []
+    dialects = {scenario.dialect for scenario in seen.scenarios}
+    for arm in arms_of(seen):
+        missing = dialects - set(seen.dialects.get(arm, dialects))
+        if missing:
+            names = " and ".join(sorted(api_names[dialect] for dialect in missing))
+            found.append(f"{arm} is not asked by the {names} API, which it does not speak, or not here.")
+    found += [f"{label}: {note}." for label, note in seen.notes.items()]
+    found += [f"{one.name} is for {', '.join(one.only)} alone." for one in seen.scenarios if one.only]
+    return found
 
 
 def print_comparison(seen: Comparison, console: Console) -> None:
@@ -83,10 +101,14 @@ def print_comparison(seen: Comparison, console: Console) -> None:
         harness_bound(seen, scenario, arm, metric) for scenario, metric in limited for arm in seen.started
     ):
         console.print(
-            f"{_BOUND_MARK} within 10 % of the harness's own ceiling: the harness may be the limit."
+            f"{_BOUND_MARK} the harness is the limit: within 10 % of what it reaches alone, or its cores were"
+            " busy and the target's was not.",
+            highlight=False,
         )
     if seen.goals and (goals := ratios_table(seen)).row_count:
         console.print(goals)
+    for told in outsiders(seen):
+        console.print(told, markup=False, highlight=False)
     for arm, reason in seen.unavailable.items():
         console.print(f"[yellow]{arm} took no part:[/] {escape(reason)}", highlight=False)
     for scenario, by_arm in seen.declined.items():

@@ -119,7 +119,7 @@ class LoadConnection(asyncio.Protocol):
         tally = self._tally
         if not self._first_ns:
             self._first_ns = now
-            if tally.counts(self.started_ns):
+            if tally.times(self.started_ns):
                 tally.first.record(now - self.started_ns)
             self._driver.first_event(self)
         elif tally.counting:
@@ -144,6 +144,7 @@ class LoadConnection(asyncio.Protocol):
         if tally.counts(self.started_ns):
             tally.requests += 1
             tally.body_bytes += reader.body_bytes
+        if tally.times(self.started_ns):
             tally.latency.record(now - self.started_ns)
             if not self._stream:
                 tally.first.record(self._first_ns - self.started_ns)

@@ -12,7 +12,7 @@ from bench.load.plan import LoadPlan
 from bench.load.tally import Tally
 from bench.load.worker import Progress
 from bench.process import Child, child_process
-from bench.process_watch import cpu_seconds, resident_bytes, starved_seconds
+from bench.process_watch import cores_busy_seconds, cpu_seconds, resident_bytes, starved_seconds
 
 WORKER = (sys.executable, "-m", "bench.load.worker")
 # How often the target's memory is looked at: some two hundred times a window, but not all the time.
@@ -31,7 +31,8 @@ class LoadResult:
 
     `target_cpu_seconds` is None if no process was watched, as for a URL on another machine.  `memory` are
     the resident bytes over the window, as (second, bytes); `target_starved_seconds`, how long the target
-    waited for a core that others had.
+    waited for a core that others had; `harness_busy_seconds`, how long the harness's cores did anything,
+    added up (None if it has none of its own).
     """
 
     def __init__(
@@ -41,9 +42,13 @@ class LoadResult:
         target_resident_bytes: int | None,
         memory: Sequence[tuple[float, int]] = (),
         target_starved_seconds: float | None = None,
+        harness_busy_seconds: float | None = None,
+        harness_cores: int = 0,
     ) -> None:
         self.tally = tally
         self.target_starved_seconds = target_starved_seconds
+        self.harness_busy_seconds = harness_busy_seconds
+        self.harness_cores = harness_cores
         self.memory = memory
         self.target_cpu_seconds = target_cpu_seconds
         self.target_resident_bytes = target_resident_bytes
@@ -109,13 +114,14 @@ async def run_load(
     with trio.fail_after(planned_seconds + overhead_seconds_max):
         async with _workers(plan, processes=processes, cpus=cpus, directory=directory) as workers:
             await _all_reach(workers, "open")
-            spent, starved = cpu_seconds(watch), starved_seconds(watch)
+            spent, starved, busy = cpu_seconds(watch), starved_seconds(watch), cores_busy_seconds(cpus)
             memory: list[tuple[float, int]] = []
             async with trio.open_nursery() as nursery:
                 if watch:
                     nursery.start_soon(_sample_memory, watch, plan.seconds, memory)
                 await _all_reach(workers, "closed")
                 nursery.cancel_scope.cancel()
+            busy = cores_busy_seconds(cpus) - busy
             spent, starved = cpu_seconds(watch) - spent, starved_seconds(watch) - starved
             resident = resident_bytes(watch)
             tally = Tally()
@@ -123,7 +129,13 @@ async def run_load(
                 if progress.tally is not None:
                     tally.add(progress.tally)
     return LoadResult(
-        tally, spent if watch else None, resident if watch else None, memory, starved if watch else None
+        tally,
+        spent if watch else None,
+        resident if watch else None,
+        memory,
+        starved if watch else None,
+        busy if cpus else None,
+        len(cpus),
     )
 
 

@@ -64,6 +64,9 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     memory: list[tuple[float, int]] = []
     target_starved_share: float | None = None
     """Of the window, how long the target waited for a core that others had."""
+    harness_cpu_share: float | None = None
+    """Of the window, how long each of the harness's cores was busy, on average: the generator, the provider,
+    and what else was at work there."""
 
     @property
     def ok(self) -> bool:
@@ -129,4 +132,7 @@ def summarize(result: LoadResult) -> Summary:
         target_starved_share=None
         if result.target_starved_seconds is None
         else result.target_starved_seconds / seconds,
+        harness_cpu_share=None
+        if result.harness_busy_seconds is None
+        else result.harness_busy_seconds / (seconds * result.harness_cores),
     )

@@ -2,8 +2,9 @@
 
 Failures are counted from the first request to the last, warm-up included, since a wrong answer is wrong
 whenever it comes; figures of speed only for the window.  A closed loop counts the answers that end in the
-window.  An open loop counts the questions that were due in it, however late their answers: dropping the
-late ones would hide exactly the stalls it is there to show.
+window, but times those that were asked for in it, however late they come: a stall at its end would show in
+no latency else.  An open loop counts and times the questions that were due in it, however late their answers:
+dropping the late ones would hide exactly the stalls it is there to show.
 """
 
 from collections import Counter
@@ -83,8 +84,12 @@ class Tally:
     def counts(self, started_ns: int) -> bool:
         """Whether an answer that is here now, to a question due at `started_ns`, belongs to the window."""
         if self._by_start:
-            return self.counting_from(started_ns) and not 0 < self._closed_ns <= started_ns
+            return self.times(started_ns)
         return self.counting
+
+    def times(self, started_ns: int) -> bool:
+        """Whether the latency of an answer to a question asked (or due) at `started_ns` is told."""
+        return self.counting_from(started_ns) and not 0 < self._closed_ns <= started_ns
 
     def counting_from(self, started_ns: int) -> bool:
         """Whether the window was open at `started_ns` or had been."""

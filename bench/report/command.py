@@ -12,6 +12,9 @@ from bench.compare.comparison import Comparison
 from bench.report.diff import Change, changes
 from bench.report.files import read_comparison, write_report
 
+# Of so many 95 % intervals, one is expected to be wrong.
+_MANY_FIGURES = 20
+
 
 def register(commands: Any) -> None:
     """Add both to argparse's subcommands."""
@@ -51,6 +54,12 @@ def run_diff(options: argparse.Namespace) -> int:
     if unsure:
         console.print(
             f"{unsure} of {len(found)} figures may be the same (--all tells them).", highlight=False
+        )
+    if len(found) >= _MANY_FIGURES:
+        console.print(
+            f"Of {len(found)} figures that are the same, about {len(found) / 20:.0f} are told as changed by "
+            "chance: believe those that have a reason.",
+            highlight=False,
         )
     for line in differing(first, second):
         console.print(f"[yellow]{line}[/]", highlight=False)

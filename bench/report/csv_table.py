@@ -13,6 +13,7 @@ _PLAIN = (
     *("seconds", "requests", "requests_per_second", "events", "events_per_second", "body_bytes"),
     *("answers_checked", "reconnects", "merged_events_share", "waited_share", "stalls", "left"),
     *("generator_cpu_share", "target_cpu_seconds", "target_cpu_share", "target_resident_bytes"),
+    *("target_starved_share", "harness_cpu_share"),
 )
 HEAD = (
     *("scenario", "family", "axis", "at", "arm", "round"),

@@ -7,6 +7,9 @@ a bootstrap has ten different samples. Logarithms, because such figures vary by 
 on each side; with two or three it is honest and wide. That a machine had another mood on another day it
 cannot know: `relative_to` sets every value against another arm's of the same round first, which takes most of
 that out.
+
+A histogram knows a duration to a slot of 1/128 of it, so rounds may agree by coincidence: their variance
+counts as that of the rounding at least, or two equal rounds on each side would make any change a sure one.
 """
 
 import math
@@ -24,6 +27,9 @@ _T_95 = (
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
+
+# Of a logarithm that is known to a slot of this width.
+_ROUNDING_VARIANCE = (1 / 128) ** 2 / 12
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,10 +62,8 @@ def ratio_interval(first: Sequence[float], second: Sequence[float]) -> tuple[flo
         return None
     logs = [[math.log(value) for value in side] for side in (first, second)]
     shift = fmean(logs[1]) - fmean(logs[0])
-    errors = [variance(side) / len(side) for side in logs]
+    errors = [max(variance(side), _ROUNDING_VARIANCE) / len(side) for side in logs]
     error = sum(errors)
-    if error == 0:
-        return math.exp(shift), math.exp(shift), math.exp(shift)
     # Welch and Satterthwaite's degrees of freedom; rounded down, which makes the interval wider.
     freedom = error**2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, logs, strict=True))
     reach = _T_95[min(max(int(freedom), 1), len(_T_95)) - 1] * math.sqrt(error)

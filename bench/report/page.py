@@ -23,11 +23,11 @@ from bench.compare.figures import (
     latency_p99,
     metric_median,
     rate_within,
-    ratios,
 )
+from bench.compare.goals import ratios
 from bench.compare.machine import idle_load_max
 from bench.compare.scenarios import Scenario
-from bench.compare.table import arms_of
+from bench.compare.table import arms_of, outsiders
 from bench.report.charts import (
     Chart,
     distribution_charts,
@@ -137,7 +137,8 @@ class Page:
             items = "".join(f"<li>{escape(wrong)}</li>" for wrong in seen.broken)
             parts.append(f"<div class=wrong><h2>Wrong</h2><ul>{items}</ul></div>")
         parts.append(f"<p>{answers:,} answers checked, each of them whole.</p>")
-        told = [f"{arm} took no part: {why}" for arm, why in seen.unavailable.items()]
+        told = outsiders(seen)
+        told += [f"{arm} took no part: {why}" for arm, why in seen.unavailable.items()]
         told += [
             f"{arm} is out of {name}: {_cut(why)}"
             for name, by_arm in seen.declined.items()
@@ -163,13 +164,14 @@ class Page:
         rows = []
         for row in ratios(self.seen) if self.seen.goals else []:
             met = {None: "", True: "<span class=yes>yes</span>", False: "<span class=no>no</span>"}[row.met]
+            had = not math.isnan(row.value)
             rows.append(
                 (
                     escape(row.figure),
-                    f"{row.value:,.2f} {row.unit}",
-                    f"{row.low:,.2f} to {row.high:,.2f}",
+                    f"{row.value:,.2f} {row.unit}" if had else "-",
+                    f"{row.low:,.2f} to {row.high:,.2f}" if had else "-",
                     escape(row.goal),
-                    met,
+                    met if had or not row.goal else "?",
                     escape(row.note),
                 )
             )
@@ -215,9 +217,7 @@ class Page:
                 for arm in arms:
                     value = metric_median(self.seen, scenario.name, arm, figure.metric)
                     bound = figure.limited and harness_bound(self.seen, scenario.name, arm, figure.metric)
-                    mark = (
-                        '<abbr title="within 10 % of the harness&#39;s own ceiling">†</abbr>' if bound else ""
-                    )
+                    mark = '<abbr title="the harness is the limit">†</abbr>' if bound else ""
                     cells.append(_number(value, figure.digits) + mark)
                 rows.append((prefix + escape(figure.label), *cells))
             rows += self._added(scenario, prefix, arms)

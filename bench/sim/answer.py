@@ -11,8 +11,6 @@ from bench.sim.sse import Event
 
 JSON = b"application/json"
 EVENT_STREAM = b"text/event-stream; charset=utf-8"
-BODY_JOINED_BYTES_MAX = 1_048_576
-"""A longer body is written piece by piece, so that flooding never holds it whole."""
 
 _encode = msgspec.json.Encoder().encode
 

@@ -28,6 +28,7 @@ class TargetContext(msgspec.Struct, frozen=True, kw_only=True):
     `target_cpus` are for the target alone, `harness_cpus` for whatever it needs besides (a database); empty
     means unpinned.  `directory` is its own and is removed afterwards.  `ca_file` is the authority of an https
     upstream.  `keys` and `tenants` are how many it shall give; one that checks no keys need not.
+    `quick_digests` allows digests of keys that are worth nothing, since there are so many keys.
     `workers` are its processes for requests.  `dead_url` is an origin where nobody answers, for targets that
     can fall back from one provider to another; they shall then ask the other for `fallback_behaviour`.
     """
@@ -40,6 +41,7 @@ class TargetContext(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 1
     keys: int = 1
     tenants: int = 1
+    quick_digests: bool = False
     dead_url: str | None = None
     fallback_behaviour: str = ""
 

@@ -16,12 +16,17 @@ from typing import Any
 
 from bench.process import Child, StartFailed, child_process
 from bench.process_watch import command_line, descendants, pin
+from bench.targets import quick_bcrypt
 from bench.targets.base import Installation, RunningTarget, Target, TargetContext, TargetUnavailable
 from bench.targets.karta_tenants import FAILOVER_MODEL, FAILOVER_PROVIDER, Commands
 
 # The first start of a data directory creates a database cluster.
 first_start_seconds_max = 120.0
 _PROVIDERS = ("anthropic", "openai")
+_QUICK_NOTE = (
+    "its keys' digests are bcrypt's of the least cost (4 instead of 12), as so many would take an hour to "
+    "make and to use once; after its first use no key costs a digest"
+)
 
 
 def find_program() -> str | None:
@@ -74,6 +79,8 @@ class KartaTarget(Target):
         if program is None:
             raise TargetUnavailable("the karta command is not installed here (pip install karta)")
         environment = provider_environment(context)
+        if context.quick_digests:
+            environment |= quick_bcrypt.for_python(context.directory / "quick")
         data_dir = context.directory / "data"
         argv = [
             *(program, "up", "--json", "--data-dir", str(data_dir)),
@@ -95,6 +102,7 @@ class KartaTarget(Target):
                 keys=keys,
                 pids=self._pinned(child, context),
                 command=argv,
+                notes={"keys": _QUICK_NOTE} if context.quick_digests else {},
             )
 
     async def _govern(

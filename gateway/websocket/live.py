@@ -20,10 +20,11 @@ from gateway.authorize import Grant
 from gateway.body_fields import BodyFields
 from gateway.members import renamed_within
 from gateway.meter import Metering
+from gateway.named_once import refuse_second
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
 from gateway.websocket.frames import Message
-from gateway.websocket.turns import Turns, refuse_twice, with_length
+from gateway.websocket.turns import Turns, with_length
 from gateway.websocket.upgrade import LIVE
 from storage.model import Outcome
 
@@ -86,7 +87,7 @@ class Live(Turns):
         try:
             asked = _asked_decoder.decode(message)
             if b"session.start" in message or b"\\u00" in message:
-                refuse_twice(message)
+                refuse_second(message)
             if asked.type != "session.start" or self._minute is not None:
                 return message
             session = _session_decoder.decode(asked.session) if asked.session else _Session()
@@ -98,6 +99,8 @@ class Live(Turns):
         started_us = time.time_ns() // 1000
         reservation = await self._admission.reserve(with_length(grant, _MINUTE_BYTES), started_us)
         self._voice = session.model
+        # Of another session than one before, if there was one.
+        self._told_ms = self._counted_ms = 0
         self._minute = self._meter.begin(
             grant, self._new_request_id(), time.perf_counter(), started_us, reservation, len(message)
         )
@@ -121,9 +124,12 @@ class Live(Turns):
             super().told(nested)
         elif kind == "session.started":
             self._session_id = event.session.id if event.session is not None else None
-            if self._minute is not None:
-                self._minute.status = 200
-                self._minute.first_byte_us = self._minute.elapsed_us()
+            if self._minute is None:
+                # An error about something else was taken for its end.
+                self._begin_minute()
+            assert self._minute is not None
+            self._minute.status = 200
+            self._minute.first_byte_us = self._minute.elapsed_us()
         elif kind in ("session.usage.updated", "session.closed"):
             self._take_seconds(event.usage, closed=kind == "session.closed")
         elif kind == "error" and self._minute is not None and self._minute.status == 0:
@@ -135,6 +141,8 @@ class Live(Turns):
         if seconds is not None and 0 <= seconds <= _SESSION_SECONDS_MAX:
             # They are totals, and grow.
             self._told_ms = max(self._told_ms, round(seconds * 1000))
+        if self._minute is None and self._told_ms > self._counted_ms:
+            self._begin_minute()
         if self._minute is None or not (closed or self._told_ms - self._counted_ms >= MINUTE_MS):
             return
         self._close_minute(Outcome.COMPLETED, 200, final=True)

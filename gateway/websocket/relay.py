@@ -10,8 +10,9 @@ messages of the provider's; and a close frame at the end, with an error event be
 reason to tell. When the provider breaks off within a frame, nothing could be read as that: then the
 connection just breaks.
 
-Bounds: a client's message is `body_bytes_max`; a write `write_stall_seconds`; silence of both sides
-`socket_idle_seconds`, of the provider within a response `between_bytes_seconds`; a farewell some seconds.
+Bounds: a client's message is `body_bytes_max`, and twice that with the heads of its frames; a write
+`write_stall_seconds`; silence of both sides `socket_idle_seconds`, of the provider within a response
+`between_bytes_seconds`; a farewell some seconds.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from gateway.websocket.frames import (
     GOING_AWAY,
     INTERNAL,
     POLICY,
+    TOO_BIG,
     FrameError,
     FrameReader,
     close_frame,
@@ -164,10 +166,9 @@ class Relay:
             self._stop(_Ended(Outcome.REFUSED, POLICY, refusal.message, refusal))
 
     async def _up(self, _first: bytes) -> None:
-        held: list[bytes] = []
-        # Of those the control frames, which may come within a message.
-        asides: list[bytes] = []
+        held = bytearray()
         frame_at = 0
+        """Where in it the frame under way begins."""
         while True:
             # One that always has something to read must not keep the others from it.
             await trio.lowlevel.checkpoint()
@@ -180,25 +181,25 @@ class Relay:
             self._told_at = trio.current_time()
             at = 0
             for frame in self._up_reader.feed(data):
-                held.append(data[at : frame.end])
+                held += data[at : frame.end]
                 at = frame.end
-                if frame.opcode >= CLOSE:
-                    asides += held[frame_at:]
-                if frame.message is not None:
-                    held = await self._admitted(frame.message.whole(), held, asides)
-                if self._up_reader.between_messages:
-                    if held:
-                        await self._send_up(b"".join(held))
-                    held, asides = [], []
-                frame_at = len(held)
                 if self._up_reader.closed:
                     self._closing_at = trio.current_time()
-            if at < len(data):
-                held.append(data[at:])
+                if frame.opcode >= CLOSE:
+                    # May come within a message, and waits for none.
+                    await self._send_up(bytes(held[frame_at:]))
+                    del held[frame_at:]
+                elif frame.message is not None:
+                    await self._send_up(await self._admitted(frame.message.whole(), bytes(held)))
+                    held.clear()
+                frame_at = len(held)
+            held += data[at:]
+            if len(held) > 2 * self._limits.body_bytes_max:
+                raise FrameError(TOO_BIG, "a message is in too many pieces")
 
-    async def _admitted(self, message: bytes, held: list[bytes], asides: list[bytes]) -> list[bytes]:
+    async def _admitted(self, message: bytes, held: bytes) -> bytes:
         """What goes up for the client's message (which is never more than its bound, and so here whole): what
-        came, or another message in its place; else the client is told why not."""
+        came, another message in its place, or nothing; the client is told why then."""
         if self._draining:
             refusal = Refusal(Kind.UNAVAILABLE, "This gateway is stopping: connect again.", retry_after=1)
         else:
@@ -207,13 +208,13 @@ class Relay:
             except Refusal as refused:
                 refusal = refused
             else:
-                return held if told is message else [*asides, text_frame(told, masked=True)]
+                return held if told is message else text_frame(told, masked=True)
         if len(self._unsent) >= _REFUSALS_UNSENT_MAX:
             raise _Ended(Outcome.REFUSED, POLICY, refusal.message, refusal)
         self._unsent.append(text_frame(self._error_event(refusal)))
         async with self._down_lock:
             await self._send_refusals()
-        return asides
+        return b""
 
     async def _send_up(self, data: bytes) -> None:
         self._up_torn = True

@@ -15,7 +15,6 @@ Bounds: `OPEN_MAX` responses at once; a message is one of `FrameReader`'s.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 
@@ -27,6 +26,7 @@ from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
 from gateway.body_fields import BodyFields
 from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
+from gateway.named_once import refuse_second
 from gateway.operations import Operation
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
@@ -166,7 +166,7 @@ class Turns:
         key's scope."""
         if asked.type == _CREATE or (b"response.create" not in message and b"\\u00" not in message):
             return
-        refuse_twice(message)
+        refuse_second(message)
 
     def _take_settings(self, session: object, message: bytes) -> bytes:
         settings = _settings_of(session)
@@ -174,7 +174,10 @@ class Turns:
         if told is not None:
             self._output_tokens_max = told
         model = settings.model
-        if not isinstance(model, str) or (model == self._model and not self._grant.routed):
+        if not isinstance(model, str):
+            return message
+        refuse_second(message)
+        if model == self._model and not self._grant.routed:
             return message
         grant = self._turn_grant(BodyFields(model=model), b"")
         self._model = model
@@ -364,18 +367,3 @@ def with_length(grant: Grant, length: int) -> Grant:
     seen.fields = request.fields
     seen.json, seen.content_length = False, length
     return grant.of(seen, grant.model)
-
-
-def refuse_twice(message: bytes) -> None:
-    """Raises `Refusal` for a message any of whose objects has two types."""
-    try:
-        json.loads(message, object_pairs_hook=_no_second_type)
-    except (ValueError, RecursionError):
-        raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
-
-
-def _no_second_type(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    names = [name for name, _ in pairs]
-    if names.count("type") > 1:
-        raise Refusal(Kind.MALFORMED, "A message names its type twice.")
-    return dict(pairs)

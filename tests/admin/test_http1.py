@@ -14,10 +14,11 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Event, RawData
 from hypercorn.protocol.events import Body, EndBody, Response
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-from admin.http1 import HTTP1, Server, install
+from admin.http1 import HTTP1, Idleness, Server, install
 
 STREAM = 1
 
@@ -153,3 +154,43 @@ async def test_a_stop_ends_it_at_once_or_after_its_answer(busy: bool) -> None:
             await read_answer(client)
         assert await client.receive_some() == b""
         await done.wait()
+
+
+class IdleServer:
+    """What is known of a connection by what ends it."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self.config = Config()
+        self.config.keep_alive_timeout = idle_seconds
+        self.context = WorkerContext(None)
+        self.has_ended = self.closed = False
+
+    async def close_idle(self) -> None:
+        self.closed = True
+
+
+def test_a_request_that_comes_as_its_time_runs_out_is_answered() -> None:
+    """In the same turn of the scheduler, which sees to the two in any order: so it is tried often."""
+    servers = [IdleServer(10.0) for _ in range(64)]
+    cut_off = []
+
+    async def ask(server: IdleServer, idleness: Idleness, nursery: TaskGroup) -> None:
+        await idleness.restart(nursery, ask)
+        await trio.sleep(10.0)
+        in_time = not server.closed
+        await idleness.stop()
+        await trio.sleep(1.0)
+        if in_time and server.closed:
+            cut_off.append(server)
+        server.has_ended = True
+        idleness.end()
+
+    async def all_of_them() -> None:
+        async with TaskGroup() as nursery:
+            for server in servers:
+                nursery.spawn(ask, server, Idleness(server), nursery)  # type: ignore[arg-type]
+        assert cut_off == []
+
+    trio.run(all_of_them, clock=trio.testing.MockClock(autojump_threshold=0))
+    # Otherwise nothing was tried.
+    assert {server.closed for server in servers} == {False, True}

@@ -10,7 +10,15 @@ from pathlib import Path
 import trio
 
 from bench.process import child_process
-from bench.process_watch import command_line, cpu_seconds, descendants, pin, resident_bytes, starved_seconds
+from bench.process_watch import (
+    command_line,
+    cores_busy_seconds,
+    cpu_seconds,
+    descendants,
+    pin,
+    resident_bytes,
+    starved_seconds,
+)
 
 
 def dead_pid() -> int:
@@ -75,3 +83,14 @@ async def test_who_shares_a_core_waits_for_it(tmp_path: Path) -> None:
             while starved_seconds([one.pid, other.pid]) < 0.05:
                 await trio.sleep(0.01)
     assert starved_seconds([one.pid]) == 0
+
+
+def test_a_core_is_busy_as_long_as_somebody_works_on_it() -> None:
+    [core, *_] = sorted(os.sched_getaffinity(0))
+    before, watched = time.process_time(), cores_busy_seconds(os.sched_getaffinity(0))
+    while time.process_time() - before < 0.1:
+        sum(range(1000))
+    # In ticks of 10 ms, the first and the last of which may be cut.
+    assert cores_busy_seconds(os.sched_getaffinity(0)) - watched >= 0.07
+    assert 0 < cores_busy_seconds([core]) <= cores_busy_seconds(os.sched_getaffinity(0))
+    assert cores_busy_seconds([]) == 0

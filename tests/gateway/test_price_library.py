@@ -77,7 +77,6 @@ TIERS = {
 # - A class without any price is unknown; the library says it costs nothing.
 # - A dearer tier without a price is unknown; the library takes the standard price.
 # - Sound of models of which it knows the text's price only is unknown; the library takes that.
-AUDIO_UNPRICED = ("gpt-4o-audio-preview", "gpt-4o-mini-audio-preview")
 
 
 @pytest.mark.parametrize(("owner", "model"), MODELS)

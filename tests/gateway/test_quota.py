@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -349,6 +350,17 @@ def test_windows(period: Period, start: datetime, end: datetime) -> None:
     bounds = int(start.timestamp()) * US, int(end.timestamp()) * US
     assert find_window(period, bounds[0]) == find_window(period, bounds[1] - 1) == bounds
     assert find_window(period, bounds[1])[0] == bounds[1]
+
+
+@pytest.mark.parametrize("zone", ["Pacific/Kiritimati", "America/Los_Angeles"])
+def test_windows_are_those_of_utc_wherever_the_worker_is(monkeypatch: pytest.MonkeyPatch, zone: str) -> None:
+    start, end = datetime(2028, 2, 1, tzinfo=UTC), datetime(2028, 3, 1, tzinfo=UTC)
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", zone)
+        time.tzset()
+        found = find_window(Period.MONTH, int(start.timestamp()) * US + 1)
+    time.tzset()
+    assert found == (int(start.timestamp()) * US, int(end.timestamp()) * US)
 
 
 @given(st.integers(0, 4 * 10**15), st.sampled_from(Period))

@@ -41,6 +41,22 @@ def refused(ledger: Ledger, tokens: int, *limits: Limit, model: str | None = Non
     return found
 
 
+def test_who_needs_nothing_asks_for_nothing() -> None:
+    ledger = Ledger(0)
+    assert take(ledger, 0).limits == (DAY,)
+    assert ledger.wanted(0.0, 0) == []
+    # Nobody has told yet what there is.
+    assert ledger.remaining(DAY, 0)[0] == 0
+
+
+def test_what_is_owed_beyond_what_is_to_be_had_leaves_nothing() -> None:
+    ledger = lent(40, 10)
+    take(ledger, 10).settle(60, 0)
+    assert ledger.remaining(DAY, 0)[0] == 0
+    ledger.apply([answer(10, 1)], 0.1)
+    assert ledger.remaining(DAY, 0)[0] == 0
+
+
 def test_more_is_asked_for_below_half_of_what_is_held() -> None:
     ledger = lent(40)
     take(ledger, 20)
@@ -65,9 +81,10 @@ def test_where_nothing_was_to_be_had_it_is_asked_for_again_after_a_second() -> N
     assert ledger.wanted(1.0, 0) == []
     take(ledger, 1)
     assert ledger.wanted(1.49, 0) == []
-    take(ledger, 1)
     assert ledger.wanted(0.5 + BELIEVE_SECONDS, 0) == []
     # Seven are left, as many as half of the fifteen to hold.
+    take(ledger, 1)
+    assert ledger.wanted(1.55, 0) == []
     take(ledger, 1)
     assert [told.wanted for told in ledger.wanted(1.6, 0)] == [9]
 
@@ -89,6 +106,8 @@ def test_another_amount_of_a_limit_is_not_what_was_refused() -> None:
     ledger = lent(40)
     assert refused(ledger, 51).reason is Reason.EXHAUSTED
     assert refused(ledger, 51, limit(period=Period.DAY, amount=2000)).reason is Reason.ASK
+    # Nor need any word be left of what was before.
+    assert refused(ledger, 51, limit(period=Period.DAY, amount=3000)).reason is Reason.ASK
 
 
 def test_the_first_limit_that_refuses_is_told_and_all_that_lack_are_asked_for() -> None:
@@ -100,12 +119,14 @@ def test_the_first_limit_that_refuses_is_told_and_all_that_lack_are_asked_for() 
         limit(5, period=Period.DAY, model="a"),
         limit(6, period=Period.DAY),
     )
-    ledger = lent(40, 0, spent)
-    ledger.apply([answer(1, 0, of=4)], 0.0)
+    ledger = lent(40, 0, spent, free)
+    for _ in range(39):
+        take(ledger, 0, free)
+    ledger.wanted(0.0, 0)
     all_of_them = (asked, soft, others, spent, free, last)
     found = refused(ledger, 100, *all_of_them, model="a")
     assert (found.limit, found.reason) == (spent, Reason.EXHAUSTED)
-    assert {told.limit_id for told in ledger.wanted(0.1, 0)} == {4, 5, 6}
+    assert {told.limit_id for told in ledger.wanted(0.1, 0)} == {5, 6}
     # As long as each may still be had, it does not matter which is told.
     assert refused(ledger, 10, asked, soft, others, last, model="a").reason is Reason.ASK
 

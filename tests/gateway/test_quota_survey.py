@@ -52,7 +52,9 @@ def test_an_account_is_given_back_a_minute_after_its_last_use() -> None:
     worker.admit(day, tokens=10).settle(10, 0)
     worker.refill()
     worker.lender.account("worker", 1, 0, 10)
-    worker.pass_time(7)
+    worker.pass_time(1)
+    worker.refill()
+    worker.pass_time(6)
     worker.admit(day, tokens=10).settle(10, 0)
     worker.refill()
     worker.lender.account("worker", 1, 0, 10)
@@ -160,3 +162,12 @@ def test_use_of_long_ago_counts_as_of_a_minute() -> None:
     worker.refill()
     # Of a hundred a second, two seconds' need.
     assert worker.held(day) == 200
+    worker.ledger.charge([day], None, None, 0, 6_000, 0)
+    worker.refill()
+    worker.lender.account("worker", 1, 0, 6_000)
+    worker.pass_time(2)
+    worker.refill()
+    # Of three thousand a second, once somebody takes of it: the one that is reserved comes on top.
+    worker.admit(day, tokens=1)
+    worker.refill()
+    assert worker.held(day) == 6_001

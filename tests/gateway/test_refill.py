@@ -104,6 +104,27 @@ async def test_no_refill_waits_for_pruning(
         nursery.cancel_scope.cancel()
 
 
+async def test_pruning_that_takes_too_long_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gateway_db: Database,
+    owner_db: Database,
+) -> None:
+    monkeypatch.setattr("gateway.refill.PRUNE_SECONDS", 0.1)
+    await owner_db.execute(
+        """
+        CREATE OR REPLACE FUNCTION prune_quota(rows_max integer) RETURNS integer LANGUAGE plpgsql
+        AS $$ BEGIN RAISE EXCEPTION 'as at the end of its time' USING ERRCODE = 'query_canceled'; END $$
+        """
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Refill(gateway_db, uuid4()).run)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while "windows that are over cannot be deleted" not in caplog.text:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+
+
 async def test_many_wait_for_the_same_refill(refill: Refill, tokens: Limit) -> None:
     reservations = []
 

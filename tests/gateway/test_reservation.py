@@ -34,6 +34,15 @@ def test_never_more_than_the_limit_is_asked_for() -> None:
         assert one.ask().wanted <= 100
 
 
+def test_all_who_wait_are_asked_for() -> None:
+    """Though together they need more than the limit has: some of it may have been given back meanwhile."""
+    one = account(amount=100)
+    one.queue(90, 90)
+    one.queue(90, 90)
+    asked = one.ask()
+    assert (asked.wanted, asked.minimum) == (180, 90)
+
+
 def test_a_debt_is_asked_for() -> None:
     one = account()
     one.take(answer(10))
@@ -93,6 +102,8 @@ def test_what_is_told_names_the_window_and_the_lease() -> None:
     one.slice = 260
     asked = one.ask()
     assert asked == LeaseRequest(9, 120, 77, acquired=500, unspent=230, wanted=60, minimum=1)
+    # The database takes nothing else.
+    assert isinstance(asked.window_start, int)
 
 
 def test_what_waits_is_told_once() -> None:
@@ -135,7 +146,7 @@ def test_a_window_may_be_closed_and_open_again() -> None:
 def test_where_something_is_to_be_had_it_is_asked_for_in_time() -> None:
     for granted, available, low in ((5, 0, 50), (0, 5, 50), (0, 0, 0)):
         one = account()
-        one.slice = 100
+        one.slice = 101
         one.take(answer(granted, available))
         assert one.low == low
 
@@ -155,7 +166,9 @@ def test_another_amount_gives_back_all_that_is_free() -> None:
 def test_little_is_kept_in_case_of_need() -> None:
     """A twentieth of the limit at most; half of what was held, or what once did not suffice."""
     one = account(amount=2000)
-    one.slice, one.floor = 150, 10
+    one.measure(1.0, 2.0, scarce=False)
+    assert one.slice == 0
+    one.slice, one.floor = 151, 10
     assert one.measure(1.0, 2.0, scarce=False) == 0
     assert one.slice == 75
     one.floor = 6400
@@ -176,6 +189,9 @@ def test_use_is_what_went_since_the_last_time() -> None:
     one.balance -= 100
     assert one.measure(2.0, 4.0, scarce=True) == 100
     assert (one.slice, one.low) == (50, 25)
+    one.balance -= 27
+    assert one.measure(2.0, 4.0, scarce=True) == 27
+    assert (one.slice, one.low) == (13, 6)
     # What comes back is no use below nothing.
     one.balance += 50
     one.low = 0
@@ -184,7 +200,7 @@ def test_use_is_what_went_since_the_last_time() -> None:
 
 
 def test_streams_in_hand_are_few_of_a_small_limit() -> None:
-    for amount, reserved, kept in ((1000, 40, 11), (1000, 400, 50), (100, 400, 5), (19, 8, 0)):
+    for amount, reserved, kept in ((1000, 41, 11), (1000, 400, 50), (100, 400, 5), (19, 8, 0)):
         one = account(amount=amount, kind=LimitKind.CONCURRENT, period=Period.NONE)
         one.reserved = reserved
         one.measure(1.0, 2.0, scarce=False)

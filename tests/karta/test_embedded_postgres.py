@@ -134,8 +134,10 @@ async def test_a_pid_file_of_somebody_elses_process_is_cleared(data_dir: DataDir
 @pytest.mark.parametrize("content", ["", "nonsense\n", "999999999\n"])
 async def test_a_pid_file_of_nobody_is_left_to_postgresql(data_dir: DataDir, content: str) -> None:
     data_dir.postgres.mkdir()
-    (data_dir.postgres / "postmaster.pid").write_text(content)
+    pid_file = data_dir.postgres / "postmaster.pid"
+    pid_file.write_text(content)
     await stop_leftover(data_dir.postgres)
+    assert pid_file.read_text() == content
 
 
 async def test_another_major_version_is_refused(data_dir: DataDir, hold: int) -> None:

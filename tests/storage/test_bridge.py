@@ -379,13 +379,15 @@ async def test_exceptions_leave_a_database_as_they_are(database_url: str) -> Non
 
 
 async def test_leaving_a_database_closes_its_sessions(database_url: str, owner_db: Database) -> None:
+    count = (
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'karta karta_admin'"
+        " AND datname = current_database()"
+    )
     async with open_database(database_url, role="karta_admin") as db:
         await db.fetch_value("SELECT 1")
+        assert await owner_db.fetch_value(count) >= 1
     with trio.fail_after(PATIENCE_SECONDS):
-        while await owner_db.fetch_value(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'karta karta_admin'"
-            " AND datname = current_database()"
-        ):
+        while await owner_db.fetch_value(count):
             await trio.sleep(0.01)
 
 

@@ -68,8 +68,10 @@ async def test_when_its_time_has_come_nothing_opens_any_more(
     assert await select_due(admin_db) == []
     with pytest.raises(Conflict):
         await cancel_end(admin_db, actor, org.org_id)
-    assert all(key.revoked_at for key in await select_keys(admin_db, org.org_id))
-    assert all(one.revoked_at for one in await select_credentials(admin_db, org.org_id))
+    [key] = await select_keys(admin_db, org.org_id)
+    [credential] = await select_credentials(admin_db, org.org_id)
+    assert key.revoked_at
+    assert credential.revoked_at
     material = await owner_db.fetch_value(
         "SELECT count(*) FROM provider_credentials WHERE ciphertext IS NOT NULL"
     )

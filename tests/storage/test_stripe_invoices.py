@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
+from storage.audit import Event, select_audit_rows
 from storage.bridge import Database
-from storage.ledger import select_balance
+from storage.ledger import EntryKind, select_balance, select_statement
 from storage.model import Actor, Organization
 from storage.sealing import MasterKeys
 from storage.stripe_invoices import apply_invoice, select_invoices
@@ -32,6 +34,34 @@ async def test_invoices_and_what_was_paid_for_usage(
     assert (await select_balance(admin_db, org.org_id)).credit - before == 120 * 10**10
     async with admin_db.transaction() as tx:
         assert await apply_invoice(tx, actor, invoice(customer_id="cus_other"), 5) is None
+
+
+async def test_each_change_of_the_ledger_has_its_audit_row(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Also where the status stays: an invoice is paid in parts, and may be paid back in parts."""
+    await make_customer(admin_db, actor, org)
+    readings = (
+        invoice(usage_paid=50),
+        invoice(usage_paid=120),
+        invoice(usage_paid=120),
+        invoice(usage_paid=120, usage_refunded=20),
+    )
+    for number, reading in enumerate(readings, 1):
+        async with admin_db.transaction() as tx:
+            await apply_invoice(tx, actor, reading, number)
+    rows = await select_audit_rows(admin_db, org.org_id)
+    told = [json.loads(row.details) for row in rows if row.event == Event.PAYMENT_INVOICE_CHANGED]
+    assert sorted((one["usage_paid"], one["usage_refunded"]) for one in told) == [
+        (50, 0),
+        (120, 0),
+        (120, 20),
+    ]
+    assert [one.kind for one in await select_statement(admin_db, org.org_id)][:3] == [
+        EntryKind.PAYMENT_REFUND,
+        EntryKind.PAYMENT,
+        EntryKind.PAYMENT,
+    ]
 
 
 async def test_what_an_invoice_comes_to_is_told_by_webhooks(

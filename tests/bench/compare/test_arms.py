@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from bench.compare.arms import Arms, Variant, cold_keys, cores_for
+from bench.compare.arms import Arms, Variant, cold_keys, cores_for, variant_of
 from bench.compare.comparison import Comparison
-from bench.compare.provider import found_provider
+from bench.compare.provider import Provider, found_provider
 from bench.compare.scenarios import CompareOptions, Scenario
 from bench.targets.base import Installation, RunningTarget, Target, TargetContext, TargetUnavailable
 from tests.bench.compare.seen import comparison
@@ -82,3 +83,18 @@ async def test_who_checks_no_keys_is_asked_with_any(provider_url: str, tmp_path:
         scenario = Scenario(name="many", keys=3)
         await arms.start(target := Open(), Variant(1, False), [scenario])
         assert len(set(arms.keys_for(target, scenario))) == 3
+
+
+def test_very_many_keys_have_quick_digests_and_an_instance_of_their_own_and_cold_ones_never(
+    provider_url: str, tmp_path: Path
+) -> None:
+    many = Scenario(name="many", keys=10_000)
+    cold = Scenario(name="cold", loop="open", rate=2, cold=True, keys=10_000, seconds=1)
+    assert variant_of(many) == Variant(1, False, many_keys=True)
+    assert str(variant_of(many)) == " (many keys)"
+    assert variant_of(cold) == variant_of(Scenario(name="few", keys=100)) == Variant(1, False)
+    target = Keyed()
+    providers = {False: Provider(provider_url, httpx.AsyncClient(), None)}
+    arms = Arms(comparison({}), tmp_path, providers, AsyncExitStack())
+    assert arms.context(variant_of(many), [many], target).quick_digests
+    assert not arms.context(variant_of(cold), [cold], target).quick_digests

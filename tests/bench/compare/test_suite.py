@@ -42,7 +42,8 @@ def test_the_ready_made_ones_are_whole() -> None:
         suite = load_suite(name)
         assert suite.scenarios()
     headline = {scenario.name for scenario in load_suite("headline").scenarios()}
-    assert headline >= {"unary", "unary-openai", "alone", "burst", "paced", "idle", "idle-tls", "workers@2"}
+    assert headline >= {"unary", "unary-openai", "alone", "burst", "burst-openai", "paced", "soak"}
+    assert headline >= {"idle", "idle-tls", "workers@1", "workers@2"}
 
 
 def test_options_fill_the_file(tmp_path: Path) -> None:

@@ -27,18 +27,20 @@ def test_arms_ratios_absences_and_wrongs_are_told() -> None:
             },
             idle={"idle": {"karta": idle(10 * 1024)}},
             unavailable={"nginx": "not installed [sic]"},
+            dialects={"relay": ["openai"]},
             declined={"paced": {"relay": "it says [/] else"}},
             overloaded={"load": {"relay": 500.0}},
             broken=["naive, unary: 1 body (b'[/]')"],
         )
     )
     assert "1,900 †" in text
-    assert "within 10 % of the harness's own ceiling" in text
+    assert "† the harness is the limit" in text
     assert "requests/s, karta / relay" in text
     assert "0.68 x" in text
     assert "yes" in text
     assert "10.0" in text
     assert "nginx took no part: not installed [sic]" in text
+    assert "relay is not asked by the Anthropic API" in text
     assert "relay is out of paced: it says [/] else" in text
     assert "load: 500 requests/s are too many for relay" in text
     assert "wrong: naive, unary: 1 body (b'[/]')" in text

@@ -16,6 +16,14 @@ def test_a_closed_loop_counts_what_ends_while_the_window_is_open() -> None:
     assert tally.seconds == 2.0
 
 
+def test_a_closed_loop_times_what_was_asked_for_in_the_window_however_late_it_comes() -> None:
+    tally = Tally()
+    tally.open_window(10)
+    tally.close_window(20)
+    assert not tally.counts(15)
+    assert [tally.times(started) for started in (9, 10, 19, 20)] == [False, True, True, False]
+
+
 def test_an_open_loop_counts_what_was_due_in_the_window_however_late() -> None:
     tally = Tally(by_start=True)
     assert not tally.counts(5)

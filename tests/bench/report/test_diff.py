@@ -30,6 +30,12 @@ def test_it_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.94 < held / 2000 < 0.99
 
 
+def test_rounds_that_agree_to_a_slot_of_the_histogram_prove_no_change_of_a_slot() -> None:
+    found = ratio_interval([1.0, 1.0], [1.0 + 1 / 128, 1.0 + 1 / 128])
+    assert found is not None
+    assert found[1] < 1 < found[2]
+
+
 @pytest.mark.parametrize("sides", [([1.0], [1.0, 2.0]), ([1.0, 0.0], [1.0, 2.0])])
 def test_without_enough_to_go_by_nothing_is_said(sides: tuple[list[float], list[float]]) -> None:
     assert ratio_interval(*sides) is None

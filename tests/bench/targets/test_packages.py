@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench.targets.packages import CACHE_VARIABLE, InstallFailed, Package, cache_directory, locked
+from bench.targets.packages import (
+    CACHE_VARIABLE,
+    InstallFailed,
+    Package,
+    _npm_commands,
+    cache_directory,
+    locked,
+)
 from bench.targets.registry import INSTALLABLE
 
 PACKAGE = Package(name="ferrogw", source="pypi", program="bin/ferrogw")
@@ -29,6 +36,7 @@ def test_everything_is_pinned_with_hashes() -> None:
         else:
             lock = json.loads((locked / package.name / "package-lock.json").read_text())
             assert all("integrity" in entry for name, entry in lock["packages"].items() if name)
+            assert "--hash=sha256:" in (locked / package.name / "node.txt").read_text()
 
 
 def test_the_folder_is_the_users_cache(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -62,8 +70,21 @@ def test_an_installer_that_fails_is_told_and_leaves_nothing_that_counts(
     assert not PACKAGE.installation().ready
 
 
-def test_npm_is_asked_for_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shutil.which", lambda _: None)
-    with pytest.raises(InstallFailed, match="apt install nodejs npm"):
-        INSTALLABLE["portkey"].package.install()
-    assert "Node" in INSTALLABLE["portkey"].installation().mend
+def test_an_npm_package_brings_its_own_node(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    package = INSTALLABLE["portkey"].package
+    package.folder.mkdir(parents=True)
+    *_, fetch_node, npm = _npm_commands(package)
+    assert "--require-hashes" in fetch_node
+    assert npm[0] == str(package.node)
+    assert Path(npm[1]).is_relative_to(package.folder)
+    package.path.parent.mkdir(parents=True)
+    package.path.touch()
+    (package.folder / "installed").write_text(package.pinned_version())
+    # A folder of before, when Node was the machine's.
+    assert not INSTALLABLE["portkey"].installation().ready
+    package.node.parent.mkdir(parents=True)
+    package.node.touch()
+    assert INSTALLABLE["portkey"].installation().version == (
+        f"{package.pinned_version()}, Node.js {package.pinned_node_version()}"
+    )

@@ -19,9 +19,10 @@ def test_it_is_told_where_to_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not PortkeyTarget().installation().ready, reason="karta bench install portkey")
-async def test_it_says_what_the_provider_says(provider_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_it_says_what_the_provider_says(provider_url: str, tmp_path: Path, stream: bool) -> None:
     target = PortkeyTarget()
-    question = Question(dialect="openai", behaviour="tokens=7")
+    question = Question(dialect="openai", stream=stream, behaviour="tokens=7")
     async with found_provider(provider_url) as provider:
         if target.model is not None:
             await provider.name_model(target.model, question.behaviour)

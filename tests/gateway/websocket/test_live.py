@@ -128,6 +128,28 @@ async def test_an_error_instead_of_a_session_costs_nothing(stage: Stage, own_ten
     assert (row["status"], row["cost_picodollars"]) == (400, 0)
 
 
+async def test_an_error_about_something_else_ends_no_session(stage: Stage, own_tenant: Tenant) -> None:
+    """A client that says nonsense first, so that the error comes between the start and its answer, has a
+    session that is paid all the same."""
+    error = {"type": "error", "event_id": "e", "error": {"message": "what?"}}
+
+    async def handler(line: Line) -> None:
+        side = await accept(line)
+        await side.next()
+        await side.send(error, STARTED, used(61.0), closed(90.0))
+        with contextlib.suppress(Closed, EOFError):
+            await side.next()
+
+    async with session(stage, own_tenant, handler) as (gateway, client):
+        await client.until("session.closed")
+        rows = await gateway.settled(3)
+    assert sorted((row["status"], milliseconds(row)) for row in rows) == [
+        (200, 29_000),
+        (200, 61_000),
+        (400, 0),
+    ]
+
+
 async def test_where_nothing_is_left_for_a_minute_more_the_socket_is_cut(
     stage: Stage, own_tenant: Tenant
 ) -> None:

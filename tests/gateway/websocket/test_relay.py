@@ -193,6 +193,29 @@ async def test_a_message_has_a_bound(stage: Stage, tenant: Tenant) -> None:
         await provider_.lines[0].closed.wait()
 
 
+async def test_pings_within_a_message_do_not_wait_for_its_end(stage: Stage, tenant: Tenant) -> None:
+    begun, ping = b"\x01\x88mask" + bytes(8), b"\x89\x84mask" + bytes(4)
+    async with stage(provider(silent)) as (gateway, provider_), connected(gateway, tenant.token) as client:
+        before = len(provider_.lines[0].received)
+        for at in range(len(begun)):
+            await client.client.send(begun[at : at + 1])
+        await client.client.send(ping + ping[:3])
+        await poll(lambda: provider_.lines[0].received[before:] == ping)
+        await client.client.send(ping[3:])
+        await poll(lambda: provider_.lines[0].received[before:] == ping + ping)
+
+
+async def test_a_message_of_endless_empty_pieces_is_cut_off(stage: Stage, tenant: Tenant) -> None:
+    """Each adds nothing to its size, and six bytes to what is held."""
+    stand = stage(provider(silent), body_bytes_max=1024)
+    async with stand as (gateway, provider_), connected(gateway, tenant.token) as client:
+        await client.client.send(b"\x01\x80mask" + b"\x00\x80mask" * 400)
+        with pytest.raises(Closed) as found:
+            await client.next()
+        assert found.value.code == 1009
+        await provider_.lines[0].closed.wait()
+
+
 async def test_a_large_message_of_a_client_goes_up_whole(stage: Stage, tenant: Tenant) -> None:
     received: list[object] = []
 
