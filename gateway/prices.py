@@ -221,5 +221,4 @@ def _covered(table: PriceTable) -> PriceTable:
         version=table.version,
         source=table.source,
         model=table.model,
-        context_tokens=table.context_tokens,
     )

@@ -359,9 +359,9 @@ def test_a_table_that_is_put_together_anew_pushes_none_out_and_is_the_newest(
     prices = Prices(shelf, 100)
     # Models that only an override knows have the same price every day.
     prices.set_overrides([override(1, "own*", input=1)])
-    for model, day in [("m", 0), ("own", 0), ("m", 1), ("own", 1), ("own-2", 1), ("m", 1)]:
+    for model, day in [("own", 0), ("m", 0), ("m", 1), ("own", 1), ("own-2", 1), ("m", 1)]:
         cost(prices, used(model), at=AT + day * 86_400)
-    assert [model for _, model in shelf.asked] == ["m", "own", "m", "own-2"]
+    assert [model for _, model in shelf.asked] == ["own", "m", "m", "own-2"]
     cost(prices, used("own"), at=AT)
     assert [model for _, model in shelf.asked][4:] == ["own"]
 

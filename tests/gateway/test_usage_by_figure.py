@@ -156,6 +156,7 @@ def test_openai_s_rare_figures(usage: dict[str, object], expected: dict[str, obj
     [
         # Of 100 tokens. Expected: sound and images read from the cache, then those that were not.
         (40, 70, 0, None, None, (0, 0, 60, 0)),
+        (40, 0, 10, None, None, (0, 0, 0, 10)),
         (40, 20, 30, 15, 25, (15, 25, 5, 5)),
         # No more sound was cached than there was cache, or sound.
         (40, 70, 0, 50, 0, (40, 0, 30, 0)),
