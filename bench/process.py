@@ -3,7 +3,8 @@ gone.
 
 The child is started through a line of Python that pins itself, asks the kernel to be killed when its parent
 dies, and then becomes the program: so every process the program starts is pinned too, and nothing is left
-behind if the harness is killed.  `Popen` is called in this thread, not in one of trio's, because the kernel
+behind if the harness is killed.  (A program that must end what it started itself is asked to end instead.)
+`Popen` is called in this thread, not in one of trio's, because the kernel
 takes the death of the *thread* that started a child for the death of its parent.
 
 Bounds: an announcement is one line of at most `line_bytes_max`; its stderr goes to a file, of which the end
@@ -11,6 +12,7 @@ is quoted when the start fails.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -27,11 +29,11 @@ line_bytes_max = 4 * 1024 * 1024
 stop_seconds_max = 20.0
 _STDERR_QUOTE_BYTES = 600
 _BECOME = (
-    "import ctypes, os, signal, sys\n"
+    "import ctypes, os, sys\n"
     "cpus = [int(cpu) for cpu in sys.argv[1].split(',') if cpu]\n"
     "cpus and os.sched_setaffinity(0, cpus)\n"
-    "ctypes.CDLL(None).prctl(1, signal.SIGKILL)\n"
-    "os.execvp(sys.argv[2], sys.argv[2:])\n"
+    "ctypes.CDLL(None).prctl(1, int(sys.argv[2]))\n"
+    "os.execvp(sys.argv[3], sys.argv[3:])\n"
 )
 
 
@@ -133,12 +135,14 @@ async def child_process(
     stderr_path: Path,
     cpus: Sequence[int] = (),
     environment: Mapping[str, str] | None = None,
+    orphan_signal: signal.Signals = signal.SIGKILL,
 ) -> AsyncIterator[Child]:
     """Run `argv` on the given cores (empty: any) for as long as the body runs.
 
-    `environment` is added to ours.  Raises StartFailed if the program does not exist.
+    `environment` is added to ours.  `orphan_signal` is what it gets when the harness dies.  Raises
+    StartFailed if the program does not exist.
     """
-    become = [sys.executable, "-c", _BECOME, ",".join(map(str, cpus)), *argv]
+    become = [sys.executable, "-c", _BECOME, ",".join(map(str, cpus)), str(int(orphan_signal)), *argv]
     with stderr_path.open("ab") as stderr:
         try:
             popen = subprocess.Popen(  # noqa: ASYNC220, S603 (see above; argv is ours)

@@ -7,6 +7,7 @@ touched.
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -134,7 +135,10 @@ class NginxTarget(Target):
         )
         argv = [program, "-e", "stderr", "-p", str(context.directory), "-c", str(configuration)]
         stderr_path = context.directory / "nginx.stderr"
-        async with child_process(argv, stderr_path=stderr_path, cpus=context.target_cpus) as child:
+        # A master that is killed leaves its workers to themselves; one that is asked ends them.
+        async with child_process(
+            argv, stderr_path=stderr_path, cpus=context.target_cpus, orphan_signal=signal.SIGTERM
+        ) as child:
             await accepting(
                 child,
                 port,

@@ -1,9 +1,13 @@
 """nginx is used where it is installed, with a configuration of its own, and missed politely where it is
 not."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from bench.load.learn import learn_expectation
 from bench.load.plan import Question
@@ -16,6 +20,8 @@ from bench.targets.nginx import (
     program_version,
     write_configuration,
 )
+
+DEADLINE_SECONDS = 10.0
 
 
 def test_the_configuration_touches_only_its_own_folder(tmp_path: Path) -> None:
@@ -69,3 +75,31 @@ async def test_it_answers_as_the_provider_does(provider_url: str, tmp_path: Path
         through = await learn_expectation(running.base_url, question, running.keys[0])
     assert through == await learn_expectation(provider_url, question, "sk-test")
     assert all(command_line(pid) == [] for pid in running.pids)
+
+
+@pytest.mark.skipif(find_program() is None, reason="nginx is not installed")
+async def test_its_workers_die_with_a_killed_harness(tmp_path: Path) -> None:
+    harness = (
+        "import trio\n"
+        "from pathlib import Path\n"
+        "from bench.targets.base import TargetContext\n"
+        "from bench.targets.nginx import NginxTarget\n"
+        "async def main():\n"
+        f"    context = TargetContext(upstream_url='http://127.0.0.1:1', directory=Path({str(tmp_path)!r}))\n"
+        "    async with NginxTarget().open(context) as running:\n"
+        "        print(*running.pids, flush=True)\n"
+        "        await trio.sleep_forever()\n"
+        "trio.run(main)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", harness], stdout=subprocess.PIPE, text=True) as running:  # noqa: ASYNC220
+        assert running.stdout is not None
+        descriptors = [os.pidfd_open(int(pid)) for pid in running.stdout.readline().split()]
+        running.kill()
+    try:
+        assert len(descriptors) == 2
+        with trio.fail_after(DEADLINE_SECONDS):
+            for descriptor in descriptors:
+                await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
