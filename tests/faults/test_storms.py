@@ -16,7 +16,9 @@ from tests.support.raw_client import RawClient
 from tests.support.requests import post
 from tests.support.tokens import forge, unknown
 
-ASKED = 400
+ASKED = 4000
+BEGINNING = 400
+"""Of these, where the storm begins: told, but so few have no 99th percentile to be held to."""
 UNKNOWN_A_SECOND = 200
 WRONG_A_SECOND = 50
 NOISE_SECONDS = 0.005
@@ -37,17 +39,18 @@ async def test_a_storm_of_wrong_keys(own_tenant: Tenant, tmp_path: Path, table: 
             )
             # From the very beginning, where verifications are under way.
             spent, began = cpu_of(stand), trio.current_time()
-            during = percentile(await stand.ask_many(ASKED, "tokens=1"), 0.99)
+            asked = await stand.ask_many(ASKED, "tokens=1")
             cores = (cpu_of(stand) - spent) / (trio.current_time() - began)
             nursery.cancel_scope.cancel()
         assert set(statuses) <= {401, 429}
         assert 429 in statuses
+        during, beginning = percentile(asked, 0.99), percentile(asked[:BEGINNING], 0.99)
         assert during < 2 * max(before, NOISE_SECONDS)
     table.add(
         21,
         "bcrypt storm",
-        f"{len(statuses)} refused; honest p99 {before * 1000:.1f} → {during * 1000:.1f} ms (max doubled); "
-        f"{cores:.2f} cores in all",
+        f"{len(statuses)} refused; honest p99 {before * 1000:.1f} → {during * 1000:.1f} ms (max doubled), "
+        f"{beginning * 1000:.1f} ms at the beginning; {cores:.2f} cores in all",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,7 @@ import trio
 from gateway.authenticate import Authenticator
 from gateway.limits import Limits
 from gateway.refusal import Kind, Refusal
+from storage import key_format
 from storage.api_keys import revoke_key
 from tests.gateway.conftest import ACTOR, Stage, Tenant
 from tests.support.database_line import database_line
@@ -45,6 +47,21 @@ async def test_many_first_requests_cost_one_verification(stage: Stage, tenant: T
         assert (await gateway.ask(post(tenant.token))).status == 200
         assert gateway.authenticator.bcrypt_runs == 1
         await gateway.settled(21)
+
+
+async def test_a_verification_stands_back_for_traffic(
+    stage: Stage, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify, seen = key_format.verify, []
+
+    def watched(secret: bytes, digest: bytes) -> bool:
+        seen.append(os.getpriority(os.PRIO_PROCESS, 0))
+        return verify(secret, digest)
+
+    monkeypatch.setattr(key_format, "verify", watched)
+    async with stage(answering(ANSWER), cold=True) as (gateway, _):
+        assert (await gateway.ask(post(tenant.token))).status == 200
+    assert seen == [min(19, os.getpriority(os.PRIO_PROCESS, 0) + 5)]
 
 
 async def test_a_first_caller_that_leaves_takes_nobody_along(stage: Stage, tenant: Tenant) -> None:
