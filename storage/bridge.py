@@ -21,7 +21,6 @@ Errors. Foreign exceptions are translated here, by SQLSTATE class, to those of `
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -92,7 +91,10 @@ class Transaction(Queries):
         lease = self._require_lease()
 
         def copy() -> Coroutine[Any, Any, Any]:
-            source = io.BytesIO(_COPY_HEADER + tuples)
+            # No file: asyncpg reads one by a thread, and by a class made for it alone, in whose cycle of
+            # references the data would stay until the collector of a busy process comes by. Buffers it takes,
+            # too, though its types do not say so.
+            source: Any = memoryview(_COPY_HEADER + tuples)
             return lease.connection.copy_to_table(table, source=source, columns=columns, format="binary")
 
         tag: str = await self._database._ask(lease, copy)

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import struct
 from pathlib import Path
 
 import pytest
@@ -53,25 +52,6 @@ async def test_the_four_ways_to_ask(owner_db: Database) -> None:
 async def test_times_are_utc_whatever_the_server_thinks(owner_db: Database) -> None:
     assert str(await owner_db.fetch_value("SELECT 'epoch'::timestamptz")) == "1970-01-01 00:00:00+00:00"
     assert await owner_db.fetch_value("SELECT current_setting('TimeZone')") == "UTC"
-
-
-async def test_copy(owner_db: Database) -> None:
-    await owner_db.execute("CREATE TABLE t (n integer, s text)")
-    async with owner_db.transaction() as tx:
-        row = struct.Struct(">hi1sii")
-        rows = row.pack(2, 1, b"a", 4, 1) + row.pack(2, 1, b"b", 4, 2)
-        assert await tx.copy_binary("t", ["s", "n"], rows) == 2
-        assert await tx.copy_binary("t", ["n"], b"") == 0
-    assert await owner_db.fetch_value("SELECT string_agg(s || n, ',' ORDER BY n) FROM t") == "a1,b2"
-
-
-@pytest.mark.parametrize("rows", [b"\0\1", b"\0\1\0\0\0\1x", b"\0\1\0\0\0\x05abcde", b"\0\x02" + bytes(8)])
-async def test_a_malformed_copy_is_the_values_fault(owner_db: Database, rows: bytes) -> None:
-    await owner_db.execute("CREATE TABLE t (n integer)")
-    with pytest.raises(errors.InvalidValue):
-        async with owner_db.transaction() as tx:
-            await tx.copy_binary("t", ["n"], rows)
-    assert await owner_db.fetch_value("SELECT count(*) FROM t") == 0
 
 
 async def test_a_transaction_is_all_or_nothing(owner_db: Database) -> None:
