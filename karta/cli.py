@@ -98,6 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _heed_sigterm() -> None:
     """Makes SIGTERM an interrupt where a command has no handler of its own: the kernel keeps it from a
     container's first process otherwise, so that stopping a migration would take until it is killed."""
+    # Whoever started the container may have had interrupts ignored, which is inherited.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
