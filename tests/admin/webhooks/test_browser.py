@@ -55,14 +55,19 @@ def up(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Iterator[Up]:
         yield running
 
 
-def test_an_endpoint_from_first_to_last(browser: Browser, up: Up) -> None:
-    driver = browser.driver
+def begin_endpoint(browser: Browser, up: Up) -> None:
+    """From signing in to the page of a new endpoint."""
     sign_in(browser, up, up.told["owner_password"])
     wait_for_organization(browser, "My organization")
-    driver.find_element(By.LINK_TEXT, "Webhooks").click()
+    browser.driver.find_element(By.LINK_TEXT, "Webhooks").click()
     wait_for_heading(browser, "Webhooks")
-    driver.find_element(By.LINK_TEXT, "Make the first one").click()
+    browser.driver.find_element(By.LINK_TEXT, "Make the first one").click()
     wait_for_heading(browser, "New webhook endpoint")
+
+
+def test_an_endpoint_from_first_to_last(browser: Browser, up: Up) -> None:
+    driver = browser.driver
+    begin_endpoint(browser, up)
     browser.inspect("new-webhook")
     browser.disable_scripts()
     driver.find_element(By.NAME, "budget.threshold_reached").click()
@@ -104,12 +109,7 @@ def test_an_endpoint_from_first_to_last(browser: Browser, up: Up) -> None:
 
 def test_the_receiver_of_the_guide_takes_it(browser: Browser, up: Up, folder: Path) -> None:
     driver, port = browser.driver, free_port()
-    sign_in(browser, up, up.told["owner_password"])
-    wait_for_organization(browser, "My organization")
-    driver.find_element(By.LINK_TEXT, "Webhooks").click()
-    wait_for_heading(browser, "Webhooks")
-    driver.find_element(By.LINK_TEXT, "Make the first one").click()
-    wait_for_heading(browser, "New webhook endpoint")
+    begin_endpoint(browser, up)
     driver.find_element(By.NAME, "key.minted").click()
     fill(browser, url=f"https://localhost:{port}/karta")
     wait_for_heading(browser, "signing secret")
