@@ -84,7 +84,7 @@ class Ledger:
         microseconds since 1970 are."""
         self.turn = turn
         self.reachable = True
-        """The last call was answered."""
+        """The last call was answered, or may have been late only."""
         self.doubts = False
         """More is about to come back, so that the database is asked again instead of believed."""
         self._current: dict[int, Account] = {}
@@ -293,9 +293,10 @@ class Ledger:
             account.renewed_at = now
             self._believed[account] = now
 
-    def fail(self) -> None:
-        """The database did not answer. What it may have done is undone by the next call."""
-        self.reachable = False
+    def fail(self, *, away: bool = True) -> None:
+        """The database did not answer. What it may have done is undone by the next call. Unless it is `away`
+        who asks goes on waiting."""
+        self.reachable = self.reachable and not away
         self._low.update(account for account in self._accounts.values() if account.low == 0)
 
     def surrender(self) -> list[LeaseRequest]:

@@ -37,9 +37,9 @@ BACKGROUND_SECONDS = 0.25
 AWAY_SECONDS = 1.0
 """Between calls while the database does not answer."""
 CALL_SECONDS_MAX = 3.0
-"""A call that takes longer has failed. Requests wait for as long as their calls may take, and no shorter: a
-database that is slow, but answers, refuses nobody. One that is away fails the first call, and then there is
-no waiting."""
+"""A call that takes longer has failed. Requests wait for as long as two calls may take: a database that is
+slow, but answers, refuses nobody, nor does one that did not answer once (a disk that stalls, a standby that
+takes over). One that is away fails the first call, and then there is no waiting."""
 GIVE_BACK_SECONDS_MAX = 2.0
 DOUBT_SECONDS = 5.0
 """After a worker's death: to have its journal settled, where everything takes its time."""
@@ -74,6 +74,8 @@ class Refill:
         self.failures = 0
         self._needed = trio.Event()
         self._answered = trio.Event()
+        self._late = False
+        """The last call got no answer in time: the next one decides whether the database is away."""
         self._doubts_until = -math.inf
 
     def doubt(self) -> None:
@@ -87,7 +89,7 @@ class Refill:
     ) -> Reservation | Shortage:
         """As `Ledger.reserve`, but waits for a refill where that may help. Never answers `Reason.ASK`."""
         found = self.ledger.reserve(limits, model, started_us, tokens, picodollars)
-        with trio.move_on_after(2 * CALL_SECONDS_MAX + PERIOD_SECONDS):
+        with trio.move_on_after(2 * (CALL_SECONDS_MAX + PERIOD_SECONDS)):
             while isinstance(found, Shortage) and found.reason is Reason.ASK:
                 answered = self._answered
                 self._needed.set()
@@ -107,7 +109,7 @@ class Refill:
         while True:
             calls = self.refills
             if not await self.refill():
-                await trio.sleep(AWAY_SECONDS)
+                await trio.sleep(PERIOD_SECONDS if self.ledger.reachable else AWAY_SECONDS)
                 continue
             if self.refills > calls:
                 await trio.sleep(PERIOD_SECONDS)
@@ -170,9 +172,14 @@ class Refill:
         except (StorageError, trio.TooSlowError) as error:
             if not isinstance(error, DatabaseUnavailable | trio.TooSlowError):
                 _log.error("limits cannot be refilled: %s", error)
+            late = isinstance(error, trio.TooSlowError | DatabaseBusy)
+            if late and not self._late:
+                _log.warning("limits were not refilled within %g s: the database is slow", seconds_max)
             self.failures += 1
-            self.ledger.fail()
+            self.ledger.fail(away=self._late or not late)
+            self._late = late
             return False
+        self._late = False
         self.refills += 1
         self.ledger.apply(answers, trio.current_time())
         return True

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import pytest
 import trio
+import trio.testing
 
-from gateway.quota import Reason, Shortage
+from gateway.quota import Ledger, Reason, Shortage
 from gateway.refill import Refill, wall_us
 from gateway.reservation import Reservation
 from storage.bridge import Database, open_database
@@ -163,6 +164,56 @@ async def test_a_database_that_is_slow_refuses_nobody(
         nursery.cancel_scope.cancel()
     assert isinstance(found[0], Reservation)
     assert refill.failures == 0
+
+
+async def test_a_call_that_is_not_answered_once_refuses_nobody_and_two_do(
+    gateway_db: Database, owner_db: Database, tokens: Limit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that stalls for seconds is no outage; what stays silent for a second call is one."""
+    refill = Refill(gateway_db, uuid4())
+    found: list[Reservation | Shortage] = []
+
+    async def ask() -> None:
+        found.append(await refill.reserve([tokens], None, wall_us(), 10, 0))
+
+    async def fail_while_locked(times: int) -> None:
+        """A request asks, and is heard only after so many calls."""
+        monkeypatch.setattr("gateway.refill.CALL_SECONDS_MAX", PATIENCE_SECONDS)
+        failed = trio.Event()
+        failures: list[bool] = []
+        fail = refill.ledger.fail
+
+        def count(*, away: bool = True) -> None:
+            fail(away=away)
+            failures.append(away)
+            if len(failures) == times:
+                monkeypatch.setattr("gateway.refill.CALL_SECONDS_MAX", PATIENCE_SECONDS)
+                failed.set()
+
+        monkeypatch.setattr(refill.ledger, "fail", count)
+        async with trio.open_nursery() as nursery:
+            async with owner_db.transaction() as tx:
+                await tx.fetch("LOCK TABLE quota_windows")
+                nursery.start_soon(ask)
+                await trio.testing.wait_all_tasks_blocked()
+                monkeypatch.setattr("gateway.refill.CALL_SECONDS_MAX", 0.2)
+                nursery.start_soon(refill.run)
+                with trio.fail_after(PATIENCE_SECONDS):
+                    await failed.wait()
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not found:
+                    await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+
+    await fail_while_locked(1)
+    reserved = found.pop()
+    assert isinstance(reserved, Reservation)
+    await refill.give_back()
+    refill.ledger = Ledger(wall_us())
+    await fail_while_locked(2)
+    refused = found.pop()
+    assert isinstance(refused, Shortage)
+    assert refused.reason is Reason.UNAVAILABLE
 
 
 async def test_giving_back_at_the_end(refill: Refill, tokens: Limit, admin_db: Database) -> None:
