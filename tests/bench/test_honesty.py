@@ -85,8 +85,8 @@ async def test_one_frame_lost_in_ten_thousand_is_seen(tmp_path: Path) -> None:
 
 
 async def test_frames_that_are_held_and_joined_are_seen(tmp_path: Path) -> None:
-    scenario = Scenario(name="paced", stream=True, behaviour="tokens=30", pace_ms=25, connections=2)
-    await accused_by_time("merges", scenario, tmp_path, 0.6, Failure.MERGED)
+    scenario = Scenario(name="paced", stream=True, behaviour="tokens=10", pace_ms=40, connections=2)
+    await accused_by_time("merges", scenario, tmp_path, 0.4, Failure.MERGED)
 
 
 async def test_streams_that_are_collected_are_seen(tmp_path: Path) -> None:
