@@ -1,13 +1,17 @@
 """One connection books what it saw, on real sockets: right answers, and each way to be wrong."""
 
+import asyncio
 import time
 from collections.abc import Iterable
 
 import pytest
 
 from bench.load.answer import Failure
+from bench.load.connection import LoadConnection
+from bench.load.drivers import ClosedLoop
 from bench.load.plan import Expectation, Question
-from tests.bench.load.driving import Ear, tally_against
+from bench.load.tally import Tally
+from tests.bench.load.driving import Ear, plan_for, tally_against
 from tests.bench.scripted_server import CLOSE, RESET, Asked, chunk, events, stream_head, unary
 
 STREAM = Question(stream=True)
@@ -121,14 +125,30 @@ def test_who_leaves_in_the_middle_is_no_failure(monkeypatch: pytest.MonkeyPatch)
         for piece in WHOLE[:3]:
             yield piece
             ear.wait()
-        # Whoever is still there gets the rest: an answer like any other.
-        yield from WHOLE[3:]
+        # Whoever is still there has half an answer.
         yield CLOSE
 
     tally = tally_against(script, question=STREAM, leave_after_events=2)
-    assert tally.failed == 0
+    assert tally.failures == {}, tally.examples
     assert tally.left > 0
     assert tally.requests == 0
+
+
+@pytest.mark.parametrize("closing", [False, True])
+def test_what_comes_after_the_end_is_a_fault_only_while_nobody_has_left(closing: bool) -> None:
+    class Open(asyncio.Transport):
+        def abort(self) -> None:
+            return
+
+        def is_closing(self) -> bool:
+            return closing
+
+    tally = Tally()
+    plan = plan_for("http://127.0.0.1:1", question=STREAM)
+    connection = LoadConnection(plan, tally, ClosedLoop(plan, tally))
+    connection.connection_made(Open())
+    connection.data_received(WHOLE[0])
+    assert tally.failures == ({} if closing else {Failure.MALFORMED: 1})
 
 
 def test_a_slow_reader_takes_its_time() -> None:
