@@ -77,14 +77,15 @@ def resident_mebibytes(summary: Summary) -> float:
 
 
 class Figure(NamedTuple):
-    """One row of a scenario: what it says, how it is got, digits to print, whether the harness limits it, and
-    whether more of it is better."""
+    """One row of a scenario: what it says, how it is got, digits to print, whether the harness limits it,
+    whether more of it is better, and whether it is a number of rare events."""
 
     label: str
     metric: Metric
     digits: int
     limited: bool = False
     more_is_better: bool = False
+    counted: bool = False
 
 
 _RATES = {
@@ -102,7 +103,7 @@ _STREAM_TIMES = (
     Figure("first event p50 ms", first_p50, 2),
     Figure("first event p99 ms", first_p99, 2),
     Figure("between events p99 ms", gap_p99, 2),
-    Figure("stalls", stalls, 0),
+    Figure("stalls", stalls, 0, counted=True),
 )
 _MEMORY = (Figure("resident MiB", resident_mebibytes, 1),)
 

@@ -80,6 +80,9 @@ class LoadConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         now = perf_counter_ns()
         if not self.started_ns:
+            if self.transport is None or self.transport.is_closing():
+                # It was left, or has failed already: what was on its way is read and means nothing.
+                return
             self.fail(Failure.MALFORMED, f"bytes that nobody asked for: {data[:100]!r}")
             return
         reader = self._reader

@@ -134,11 +134,11 @@ class OpenLoop(LoadDriver):
         while not self.stopping and (due := self.due_ns()) <= (now := perf_counter_ns()):
             self._arrivals += 1
             if self._free:
-                if self.tally.counting:
+                if self.tally.times(due):
                     self.tally.lateness.record(now - due)
                 self._free.pop().ask(self.next_request(), due)
             elif len(self._waiting) < backlog_max:
-                if self.tally.counting:
+                if self.tally.times(due):
                     self.tally.waited += 1
                 self._waiting.append(due)
             else:

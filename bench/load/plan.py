@@ -61,6 +61,10 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     closed loop starts its connections one by one, so that streams do not all begin at the same moment for
     ever.
 
+    A window without anything in it tells nothing: that of a closed loop stays open until `answers_min`
+    questions were answered (or failed, or were left), and rates are over the time that it was really open.
+    What is due in that of an open loop is waited for anyway.
+
     `read_bytes_per_second` above 0 makes slow readers, `leave_after_events` above 0 clients that close in
     the middle of a stream, as they please: both on purpose, so neither is a failure.  `headers` are sent
     besides the usual ones, `ca_file` is the only authority that an https target's certificate may be of.
@@ -76,6 +80,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     ramp_seconds: float = 0.0
     warmup_seconds: float = 0.5
     seconds: float = 5.0
+    answers_min: int = 1
     answer_seconds_max: float = 30.0
     read_bytes_per_second: float = 0.0
     leave_after_events: int = 0

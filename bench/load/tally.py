@@ -104,6 +104,11 @@ class Tally:
     def failed(self) -> int:
         return sum(self.failures.values())
 
+    @property
+    def outcomes(self) -> int:
+        """What has come of questions so far: answers that count, failures, and streams that were left."""
+        return self.requests + self.failed + self.left
+
     def report(self) -> TallyReport:
         return TallyReport(
             seconds=self.seconds,

@@ -101,13 +101,15 @@ async def _until(done: Callable[[], bool], seconds_max: float) -> None:
 
 
 async def _window(plan: LoadPlan, tally: Tally, parent: Parent) -> None:
-    """Warm up, count for the plan's seconds, then stop asking."""
+    """Warm up, count for the plan's seconds and until there is something to tell, then stop asking."""
     await asyncio.sleep(plan.ramp_seconds + plan.warmup_seconds)
     parent.settle()
     parent.tell(Progress("open"))
     cpu_seconds = time.process_time()
     tally.open_window(perf_counter_ns())
     await asyncio.sleep(plan.seconds)
+    if plan.driver == "closed":
+        await _until(lambda: tally.outcomes >= plan.answers_min, plan.answer_seconds_max)
     tally.close_window(perf_counter_ns())
     tally.cpu_seconds = time.process_time() - cpu_seconds
     parent.tell(Progress("closed"))
@@ -135,6 +137,8 @@ async def _drive_open(plan: LoadPlan, tally: Tally, parent: Parent) -> None:
         with paced(plan.rate_per_second, start_ns, driver.arrive):
             await asyncio.sleep(_LEAD_NS / 1e9)
             await _window(plan, tally, parent)
+            # What was due in the window is asked, however late the pacer's thread is.
+            driver.arrive()
         await _drain(driver)
 
 

@@ -10,11 +10,16 @@ that out.
 
 A histogram knows a duration to a slot of 1/128 of it, so rounds may agree by coincidence: their variance
 counts as that of the rounding at least, or two equal rounds on each side would make any change a sure one.
+
+Nothing is a multiple of nothing: a figure that is 0 in some round has no ratio. Of it the difference of the
+means is told, with Welch's interval on the values themselves; the variance of a count is its mean at least,
+as that of rare events is. With one round on a side, the values are told and no interval.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, variance
+from typing import Any
 
 import msgspec
 
@@ -28,46 +33,102 @@ _T_95 = (
     *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
 )
 
+_KIBIBYTE = 1024
 # Of a logarithm that is known to a slot of this width.
 _ROUNDING_VARIANCE = (1 / 128) ** 2 / 12
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """How a figure of an arm changed: `ratio` is second / first, between `low` and `high` with 95 %."""
+    """How a figure of an arm changed.
+
+    `ratio` is second / first, between `low` and `high` with 95 %; None where a 0 is among the values, and
+    then it is `difference` (second - first) that is between `low` and `high`. These are None if one side has
+    a single round.
+    """
 
     scenario: str
     arm: str
     figure: str
     first: float
     second: float
-    ratio: float
-    low: float
-    high: float
+    ratio: float | None
+    difference: float
+    low: float | None
+    high: float | None
     more_is_better: bool
 
     @property
     def sure(self) -> bool:
         """Whether the interval leaves out that nothing changed."""
-        return self.low > 1 or self.high < 1
+        if self.low is None or self.high is None:
+            return False
+        same = 0 if self.ratio is None else 1
+        return self.low > same or self.high < same
 
     @property
     def better(self) -> bool | None:
         """None if that is not sure."""
-        return (self.ratio > 1) is self.more_is_better if self.sure else None
+        return (self.difference > 0) is self.more_is_better if self.sure else None
 
 
-def ratio_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, float] | None:
-    """Return (ratio, low, high) of the geometric means; None without two values above 0 on each side."""
-    if min(len(first), len(second)) < 2 or min(*first, *second) <= 0:
+def _reach(sides: Sequence[Sequence[float]], variances_min: Sequence[float]) -> float | None:
+    """Return how far Welch's interval reaches from the difference of the sides' means; None for a single
+    value."""
+    if min(map(len, sides)) < 2:
         return None
+    errors = [
+        max(variance(side), least) / len(side) for side, least in zip(sides, variances_min, strict=True)
+    ]
+    error = sum(errors)
+    if not error:
+        return 0.0
+    # Welch and Satterthwaite's degrees of freedom; rounded down, which makes the interval wider.
+    freedom = error**2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, sides, strict=True))
+    return _T_95[min(max(int(freedom), 1), len(_T_95)) - 1] * math.sqrt(error)
+
+
+def ratio_interval(
+    first: Sequence[float], second: Sequence[float]
+) -> tuple[float, float | None, float | None]:
+    """Return (ratio, low, high) of the geometric means of values above 0."""
     logs = [[math.log(value) for value in side] for side in (first, second)]
     shift = fmean(logs[1]) - fmean(logs[0])
-    errors = [max(variance(side), _ROUNDING_VARIANCE) / len(side) for side in logs]
-    error = sum(errors)
-    # Welch and Satterthwaite's degrees of freedom; rounded down, which makes the interval wider.
-    freedom = error**2 / sum(e**2 / (len(side) - 1) for e, side in zip(errors, logs, strict=True))
-    reach = _T_95[min(max(int(freedom), 1), len(_T_95)) - 1] * math.sqrt(error)
+    reach = _reach(logs, [_ROUNDING_VARIANCE] * 2)
+    if reach is None:
+        return math.exp(shift), None, None
     return math.exp(shift), math.exp(shift - reach), math.exp(shift + reach)
+
+
+def difference_interval(
+    first: Sequence[float], second: Sequence[float], *, counted: bool = False
+) -> tuple[float, float | None, float | None]:
+    """Return (second - first, low, high) of the means; `counted` for numbers of rare events."""
+    means = [fmean(side) for side in (first, second)]
+    shift = means[1] - means[0]
+    reach = _reach((first, second), means if counted else [mean**2 * _ROUNDING_VARIANCE for mean in means])
+    return (shift, None, None) if reach is None else (shift, shift - reach, shift + reach)
+
+
+def change_of(
+    first: Sequence[float], second: Sequence[float], *, counted: bool = False, **about: Any
+) -> Change:
+    """Return the change from the values of some rounds to those of others, each at least one."""
+    if min(*first, *second) > 0:
+        ratio, low, high = ratio_interval(first, second)
+        own, other = (math.exp(fmean(map(math.log, side))) for side in (first, second))
+        return Change(
+            first=own, second=other, ratio=ratio, difference=other - own, low=low, high=high, **about
+        )
+    difference, low, high = difference_interval(first, second, counted=counted)
+    return Change(
+        first=fmean(first),
+        second=fmean(second),
+        ratio=None,
+        difference=difference,
+        low=low,
+        high=high,
+        **about,
+    )
 
 
 def _values(seen: Comparison, scenario: str, arm: str, figure: Figure, base: str | None) -> list[float]:
@@ -88,27 +149,38 @@ def _values(seen: Comparison, scenario: str, arm: str, figure: Figure, base: str
 
 def changes(first: Comparison, second: Comparison, *, relative_to: str | None = None) -> list[Change]:
     """Return the change of every figure that both have."""
-    found = []
     names = {scenario.name for scenario in second.scenarios}
+    found = []
     for scenario in first.scenarios:
         for arm in first.options.arms:
             if scenario.name not in names or arm == relative_to:
                 continue
             for figure in figures_of(scenario):
                 sides = [_values(seen, scenario.name, arm, figure, relative_to) for seen in (first, second)]
-                interval = ratio_interval(*sides) if all(sides) else None
-                if interval is not None:
+                if all(sides):
                     found.append(
-                        Change(
+                        change_of(
+                            *sides,
+                            counted=figure.counted and relative_to is None,
                             scenario=scenario.name,
                             arm=arm,
                             figure=figure.label,
-                            first=math.exp(fmean(map(math.log, sides[0]))),
-                            second=math.exp(fmean(map(math.log, sides[1]))),
-                            ratio=interval[0],
-                            low=interval[1],
-                            high=interval[2],
                             more_is_better=figure.more_is_better,
                         )
                     )
-    return found
+    return found if relative_to is not None else [*found, *_idle_changes(first, second)]
+
+
+def _idle_changes(first: Comparison, second: Comparison) -> Iterator[Change]:
+    """What an open stream takes, which is measured once a run."""
+    for name, by_arm in first.idle.items():
+        for arm, held in by_arm.items():
+            other = second.idle.get(name, {}).get(arm)
+            if other is not None:
+                yield change_of(
+                    *([one.bytes_per_stream / _KIBIBYTE] for one in (held, other)),
+                    scenario=name,
+                    arm=arm,
+                    figure="KiB a stream",
+                    more_is_better=False,
+                )

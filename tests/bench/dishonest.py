@@ -1,9 +1,11 @@
 """A proxy that lies, on real sockets: what the harness must find out.
 
 It forwards to the provider and does one thing wrong: sleeps a millisecond, loses one frame in so many, joins
-two frames to one write, or keeps an answer and gives it again without asking. Threads, one a connection.
+two frames to one write, collects a stream and sends it at once, or keeps an answer and gives it again without
+asking. Threads, one a connection.
 """
 
+import math
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,20 +15,23 @@ from urllib.parse import urlsplit
 
 from bench.targets.base import PLACEHOLDER_KEY, Installation, RunningTarget, Target, TargetContext
 
-Lie = Literal["sleeps", "drops", "merges", "replays"]
+Lie = Literal["sleeps", "drops", "merges", "collects", "replays"]
 FRAMES_A_LOSS = 10_000
+FRAMES_UNTIL_LOSS = 1_500
+"""Until the first one: after the answer that a target is tried with, and soon, however slow the machine."""
 _NAP_SECONDS = 0.001
 
 
 class LyingProxy:
     """The state that all connections share."""
 
-    def __init__(self, lie: Lie, upstream_url: str) -> None:
+    def __init__(self, lie: Lie, upstream_url: str, times: float) -> None:
         parts = urlsplit(upstream_url)
         self.lie = lie
         self.upstream = (parts.hostname or "", parts.port or 80)
         self.over = threading.Event()
-        self._frames = 0
+        self._times = times
+        self._frames = FRAMES_A_LOSS - FRAMES_UNTIL_LOSS
         self._kept: dict[bytes, bytes] = {}
         self._lock = threading.Lock()
 
@@ -51,11 +56,19 @@ class LyingProxy:
             return
         provider.sendall(request)
         whole = b""
-        for piece in self._shaped(_pieces(answered)):
+        pieces = self._shaped(_pieces(answered))
+        if self.lie == "collects" and self._once_more():
+            pieces = iter([b"".join(pieces)])
+        for piece in pieces:
             client.sendall(piece)
             whole += piece
         if self.lie == "replays":
             self._kept[request] = whole
+
+    def _once_more(self) -> bool:
+        with self._lock:
+            self._times -= 1
+            return self._times >= 0
 
     def _shaped(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         held = b""
@@ -106,9 +119,9 @@ def _pieces(stream: BinaryIO) -> Iterator[bytes]:
 
 
 @contextmanager
-def lying_proxy(lie: Lie, upstream_url: str) -> Iterator[str]:
+def lying_proxy(lie: Lie, upstream_url: str, times: float) -> Iterator[str]:
     """Serve on a free port of 127.0.0.1 while the body runs; gives the URL."""
-    proxy = LyingProxy(lie, upstream_url)
+    proxy = LyingProxy(lie, upstream_url, times)
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
 
         def accept() -> None:
@@ -134,14 +147,16 @@ class LyingTarget(Target):
 
     description = "a proxy that lies"
 
-    def __init__(self, lie: Lie) -> None:
+    def __init__(self, lie: Lie, times: float = math.inf) -> None:
+        """`times` is how many streams are collected, of a proxy that does so."""
         self.name = lie
         self._lie = lie
+        self._times = times
 
     def installation(self) -> Installation:
         return Installation(ready=True)
 
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
-        with lying_proxy(self._lie, context.upstream_url) as base_url:
+        with lying_proxy(self._lie, context.upstream_url, self._times) as base_url:
             yield RunningTarget(base_url=base_url, keys=[PLACEHOLDER_KEY], pids=[])

@@ -53,9 +53,10 @@ async def test_a_child_that_listens_to_nothing_is_killed(
 
 async def test_a_child_is_ended_when_the_body_is_cancelled(tmp_path: Path) -> None:
     child: Child | None = None
-    with trio.move_on_after(0.2):
-        argv = [sys.executable, "-c", "import signal; signal.pause()"]
+    argv = [sys.executable, "-c", "import signal; signal.pause()"]
+    with trio.CancelScope() as scope:
         async with child_process(argv, stderr_path=tmp_path / "stderr") as child:
+            scope.cancel()
             await trio.sleep_forever()
     assert child is not None
     assert child.returncode == -signal.SIGTERM

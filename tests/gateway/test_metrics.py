@@ -9,6 +9,7 @@ import pytest
 import trio
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from trio.testing import wait_all_tasks_blocked
 
 from gateway.control import BYTES_MAX, Figures, Line, pair
 from gateway.stages import PROVIDERS_MAX
@@ -113,16 +114,20 @@ async def test_every_stage_of_a_request_is_in_its_histogram(stage: Stage, tenant
 async def test_the_time_a_client_takes_to_send_is_not_karta_s(stage: Stage, tenant: Tenant) -> None:
     async with stage(answering(ANSWER)) as (gateway, _), gateway.client() as client:
         request = post(tenant.token)
+        began = trio.current_time()
         await client.send(request[:-1])
         connection = await gateway.only_connection()
         await poll(lambda: connection.inbound is not None)
-        began = trio.current_time()
-        await poll(lambda: trio.current_time() - began > 0.3)
+        await wait_all_tasks_blocked()
+        waits = trio.current_time()
+        await poll(lambda: trio.current_time() - waits > 0.5)
+        waited = trio.current_time() - waits
         await client.send(request[-1:])
         await client.read_answer()
         stages = gateway.worker.meter.stages.of("anthropic")
         assert stages.verify.sum_us > 250_000
-        assert stages.added.sum_us < stages.verify.sum_us - 250_000
+        # All of the time but that one, however long a busy machine takes for the rest.
+        assert 0 < stages.added.sum_us <= (trio.current_time() - began - waited) * 1_000_000
 
 
 async def test_an_open_stream_is_counted_until_its_end(stage: Stage, tenant: Tenant) -> None:
