@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 import trustme
 from hypothesis import settings
@@ -90,11 +91,13 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One authority that vouches for nobody, instead of the system's hundred: each TLS context that an SDK or
-    an HTTP client makes reads all it trusts, which costs 20 ms or more, and no test talks to the world."""
+    an HTTP client makes reads all it trusts, which costs 20 ms or more, and no test talks to the world. A
+    client that does not heed the environment asks certifi."""
     file = tmp_path_factory.mktemp("authority") / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(file))
+        patch.setattr(certifi, "where", lambda: str(file))
         yield
 
 
