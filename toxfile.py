@@ -1,8 +1,8 @@
 """Lets tox, when it is asked for nothing in particular, run two environments at a time in the order that
 tox.ini's `depends` says, since but for `whole` they use one core most of the time. Lets it see every Python
-that pyenv has installed, not only the one that is switched on; leaves out the environment of the one that runs
-it, which `whole` is for; tells where the programs are that tox was installed with, by requirements-dev.txt as
-the README says, and lets `whole` have the packages beside them.
+that pyenv has installed, not only the one that is switched on; leaves out the environment of the one that
+runs it, which `whole` is for; tells where the programs are that tox was installed with, by
+requirements-dev.txt as the README says, and lets `whole` have the packages beside them.
 
 tox loads this file by its name.
 """
