@@ -236,24 +236,23 @@ class Ledger:
           now: monotonic seconds.
           wall_us: the time, in microseconds since 1970.
         """
-        for account in [known for known, told in self._believed.items() if told + BELIEVE_SECONDS <= now]:
+        for account in [known for known, since in self._believed.items() if since + BELIEVE_SECONDS <= now]:
             del self._believed[account]
             account.low = account.slice // 2
         due = self._low
-        self._low = set()
-        requests = [account.ask() for account in due]
+        told = list(due)
         if self._surveyed_at + SURVEY_SECONDS <= now:
             elapsed = min(now - self._surveyed_at, IDLE_SECONDS)
             self._surveyed_at = now
-            requests += [
-                account.ask()
+            told += [
+                account
                 for account in list(self._accounts.values())
                 if account not in due and self._survey(account, elapsed, now, wall_us)
             ]
-        for request in requests[BATCH_LEASES_MAX:]:
-            self._low.add(self._accounts[request.limit_id, request.window_start * _MICROSECONDS])
+        # Those have to wait, and are not asked yet what they need: they would take it as told.
+        self._low = set(told[BATCH_LEASES_MAX:])
         self.turn += 1
-        return requests[:BATCH_LEASES_MAX]
+        return [account.ask() for account in told[:BATCH_LEASES_MAX]]
 
     def _survey(self, account: Account, elapsed: float, now: float, wall_us: int) -> bool:
         """Looks one account over; true when the database has to be told something."""

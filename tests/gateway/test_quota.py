@@ -326,6 +326,19 @@ def test_leases_in_use_are_renewed() -> None:
     held.settle(0, 0)
 
 
+def test_what_waits_for_a_later_call_is_granted_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.quota.BATCH_LEASES_MAX", 1)
+    limits = [limit(number) for number in (1, 2, 3)]
+    worker = Worker(Lender(*limits))
+    for one in limits:
+        # Half of what is left, which is what is lent without a minimum, would not do.
+        Worker(worker.lender, "other").admit(one, tokens=200)
+        assert worker.refused(one, tokens=500).reason is Reason.ASK
+    assert [worker.refill() for _ in limits] == [1, 1, 1]
+    for one in limits:
+        assert isinstance(worker.reserve(one, tokens=500), Reservation)
+
+
 def test_at_the_end_all_that_is_free_goes_back() -> None:
     tokens = limit()
     worker = Worker(Lender(tokens))
