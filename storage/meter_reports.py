@@ -6,7 +6,7 @@ transaction it read the ledger, so that anybody can make it out again (`payment_
 transaction that holds the ledger's lock, and sent only afterwards, under an identifier that Stripe takes
 once. So after a crash it is sent again, and counted once. Stripe promises that for a day: what was tried
 longer ago and never answered stays `unsure`, for people to look at (`karta billing reconcile` shows what
-Stripe has), and is never sent again by itself.
+Stripe has) and to settle, and is never sent again by itself.
 
 Invoices do not come into it, whether they were paid, paid back or credited: what is reported is usage less
 what was prepaid, and both only grow. Only organizations with a metered subscription are reported; the others
@@ -22,7 +22,10 @@ from uuid import UUID
 import msgspec
 
 from storage import audit, ledger
+from storage.audit import Event
 from storage.bridge import Database
+from storage.errors import Conflict, NotFound
+from storage.model import Actor
 from storage.queries import Queries
 
 PICODOLLARS_PER_UNIT: Final = 10**6
@@ -141,6 +144,40 @@ async def put_off_report(db: Queries, report: MeterReport, problem: str, *, refu
         audit.printable(problem, 500),
         timedelta(seconds=min(10 * 2 ** min(report.tries, 10), WAIT_SECONDS_MAX)),
     )
+
+
+async def settle_report(db: Database, actor: Actor, identifier: UUID, *, arrived: bool) -> None:
+    """Says of an `unsure` report whether Stripe's meter has it. One that has not arrived is sent again, under
+    the identifier it had: should it be there after all, Stripe may still know it. Raises NotFound, and
+    Conflict for a report in another state."""
+    after = "sent" if arrived else "waiting"
+    async with db.transaction() as tx:
+        row = await tx.fetch_row(
+            "SELECT org_id, hour, value, state FROM meter_reports WHERE identifier = $1 FOR UPDATE",
+            identifier,
+        )
+        if row is None:
+            raise NotFound(f"there is no report {identifier}: see `karta billing reconcile`")
+        if row["state"] != "unsure":
+            raise Conflict(f"the report is {row['state']}: only one that is unsure can be settled")
+        await tx.execute(
+            """
+            UPDATE meter_reports
+               SET state = $2, tries = 0, tried_at = NULL, try_after = now(), problem = NULL,
+                   sent_at = CASE WHEN $2 = 'sent' THEN now() END
+             WHERE identifier = $1
+            """,
+            identifier,
+            after,
+        )
+        details = {
+            "before": "unsure",
+            "after": after,
+            "hour": row["hour"].isoformat(),
+            "value": str(row["value"]),
+        }
+        subject = str(identifier)
+        await audit.record(tx, actor, Event.PAYMENT_REPORT_SETTLED, row["org_id"], subject, details)
 
 
 async def count_stuck_reports(db: Queries) -> int:

@@ -1,5 +1,5 @@
-"""`karta billing show | reconcile | adjust | set-prepaid`: what organizations have and owe, and whether it is
-right."""
+"""`karta billing show | reconcile | settle-report | adjust | set-prepaid`: what organizations have and owe,
+and whether it is right."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def register(commands: Commands) -> None:
     reconciled.add_argument("--since", type=moment, metavar="TIME", help="default: 35 days ago")
     reconciled.add_argument("--until", type=moment, metavar="TIME", help="default: now")
     reconciled.set_defaults(run=run_reconcile)
+    settled = actions.add_parser(
+        "settle-report",
+        help="say whether Stripe's meter has a report",
+        description="Say whether Stripe's meter has a report that `karta billing reconcile` calls unsure: it "
+        "was sent, and never answered. Then it counts as sent, or is sent again.",
+    )
+    settled.add_argument("report", type=UUID, metavar="REPORT", help="its id, as reconcile names it")
+    arrived = settled.add_mutually_exclusive_group(required=True)
+    arrived.add_argument("--sent", action="store_true", help="Stripe has it")
+    arrived.add_argument("--not-sent", action="store_true", help="Stripe has not: send it again")
+    settled.set_defaults(run=run_settle_report)
     adjusted = actions.add_parser(
         "adjust",
         help="give an organization credit, or take it",
@@ -63,7 +74,7 @@ def register(commands: Commands) -> None:
     prepaid.set_defaults(run=run_set_prepaid)
     for action in (shown, adjusted, prepaid):
         action.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
-    for action in (shown, reconciled, adjusted, prepaid):
+    for action in (shown, reconciled, settled, adjusted, prepaid):
         database_choice.add_arguments(action)
         action.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -152,6 +163,19 @@ def _ask_stripe() -> list[Check]:
     return [check_objects(payments)] + (
         [check_meter(payments)] if "KARTA_STRIPE_METER_ID" in variables else []
     )
+
+
+def run_settle_report(given: argparse.Namespace) -> None:
+    from storage.meter_reports import settle_report
+
+    async def change(db: Database) -> None:
+        await settle_report(db, database_choice.actor(), given.report, arrived=given.sent)
+
+    database_choice.run(given, change)
+    if given.json:
+        print_json({"report": given.report, "state": "sent" if given.sent else "waiting"})
+    else:
+        print("It counts as sent." if given.sent else "It will be sent again.")
 
 
 def run_adjust(given: argparse.Namespace) -> None:
