@@ -11,8 +11,9 @@ import logging
 
 import trio
 
+from storage import error_reports
 from storage.bridge import Database
-from storage.errors import StorageError
+from storage.errors import DatabaseUnavailable, StorageError
 from storage.usage_charges import charge_usage, turn_month
 
 EVERY_SECONDS = 120
@@ -28,6 +29,8 @@ async def keep_books(db: Database) -> None:
             await post_due(db)
         except StorageError as error:
             _log.warning("posting to the ledger was cut short: %s", error)
+            if not isinstance(error, DatabaseUnavailable):
+                error_reports.report(error, {"place": _log.name})
         await trio.sleep(EVERY_SECONDS)
 
 

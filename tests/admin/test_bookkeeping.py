@@ -11,8 +11,9 @@ import trio.testing
 
 from admin import bookkeeping
 from admin.bookkeeping import keep_books, post_due
+from storage import error_reports
 from storage.bridge import Database
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseUnavailable, StorageError
 from storage.ledger import Balance, select_balance
 from storage.usage_rows import insert_usage
 from tests.admin.conftest import Person
@@ -34,14 +35,17 @@ def test_a_round_that_fails_is_told_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = []
+    told: list[BaseException] = []
+    odd = StorageError("odd")
 
     async def fail(_: object) -> int:
         rounds.append(trio.current_time())
-        if len(rounds) == 2:
+        if len(rounds) == 3:
             raise trio.TooSlowError
-        raise DatabaseUnavailable("away")
+        raise odd if len(rounds) == 2 else DatabaseUnavailable("away")
 
     monkeypatch.setattr(bookkeeping, "post_due", fail)
+    monkeypatch.setattr(error_reports, "report", lambda error, _: told.append(error))
 
     async def run() -> None:
         await keep_books(None)  # type: ignore[arg-type]
@@ -49,4 +53,5 @@ def test_a_round_that_fails_is_told_and_tried_again(
     with caplog.at_level(logging.WARNING), pytest.raises(trio.TooSlowError):
         trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
     assert "away" in caplog.text
+    assert told == [odd], "a database that is away is no fault"
     assert rounds[1] - rounds[0] == pytest.approx(bookkeeping.EVERY_SECONDS)

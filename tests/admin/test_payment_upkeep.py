@@ -10,15 +10,17 @@ from uuid import uuid4
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from admin.allowed_addresses import AllowedAddresses
 from admin.payment_events import PaymentEvents
-from admin.payment_upkeep import PaymentUpkeep
+from admin.payment_upkeep import EVERY_SECONDS, PaymentUpkeep
 from admin.payments import PaymentsUnavailable
 from admin.settings import AdminSettings
 from admin.stripe_payments import StripePayments
-from storage import ledger
+from storage import error_reports, ledger
 from storage.bridge import Database, open_database
+from storage.errors import DatabaseBusy, DatabaseUnavailable, StorageError
 from storage.ledger import Account, EntryKind
 from storage.model import Organization, Plan, Role
 from storage.organizations import create_organization
@@ -169,6 +171,32 @@ async def test_another_look(
     assert "days old" in caplog.text
     looks = await admin_db.fetch("SELECT object_id FROM stripe_events WHERE kind = 'karta.look'")
     assert {row["object_id"][:3] for row in looks} == {"cs_", "sub"}
+
+
+def test_what_takes_too_long_is_told_once_until_a_round_is_whole(
+    payments: StripePayments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, away, odd = DatabaseBusy("too long"), DatabaseUnavailable("away"), StorageError("odd")
+    rounds = iter((away, busy, busy, odd, None, busy, away, odd, None, odd))
+    told: list[BaseException] = []
+
+    async def follow_members() -> int:
+        error = next(rounds, None)
+        if error is not None:
+            raise error
+        return 0
+
+    upkeep = PaymentUpkeep(None, payments, AllowedAddresses(), metered=False)  # type: ignore[arg-type]
+    monkeypatch.setattr(upkeep, "follow_members", follow_members)
+    monkeypatch.setattr(upkeep, "look", trio.lowlevel.checkpoint)
+    monkeypatch.setattr(error_reports, "report", lambda error, _: told.append(error))
+
+    async def run() -> None:
+        with trio.move_on_after(20 * EVERY_SECONDS):
+            await upkeep.run()
+
+    trio.run(run, clock=MockClock(autojump_threshold=0))
+    assert told == [busy, busy, odd]
 
 
 async def test_it_goes_on_when_the_database_is_away(
