@@ -1,6 +1,8 @@
-"""Lets tox see every Python that pyenv has installed, not only the one that is switched on; leaves out the
-environment of the one that runs it, which `whole` is for; tells where the programs are that tox was installed
-with, by requirements-dev.txt as the README says, and lets `whole` have the packages beside them.
+"""Lets tox, when it is asked for nothing in particular, run two environments at a time in the order that
+tox.ini's `depends` says, since but for `whole` they use one core most of the time. Lets it see every Python
+that pyenv has installed, not only the one that is switched on; leaves out the environment of the one that
+runs it, which `whole` is for; tells where the programs are that tox was installed with, by
+requirements-dev.txt as the README says, and lets `whole` have the packages beside them.
 
 tox loads this file by its name.
 """
@@ -18,6 +20,10 @@ from tox.plugin import impl
 
 os.environ.setdefault("KARTA_TOX_PROGRAMS", str(Path(sys.executable).parent))
 os.environ.setdefault("TOX_SKIP_ENV", f"^py3{sys.version_info.minor}$")
+
+if len(sys.argv) == 1:
+    os.environ.setdefault("TOX_PARALLEL", "2")
+    os.environ.setdefault("TOX_PARALLEL_LIVE", "true")
 
 
 def installed_versions(root: Path) -> list[str]:

@@ -14,8 +14,9 @@ import trio
 
 from admin.allowed_addresses import STALE_DAYS, AllowedAddresses
 from admin.payments import Payments, PaymentsError, PaymentsRefused
+from storage import error_reports
 from storage.bridge import Database
-from storage.errors import StorageError
+from storage.errors import DatabaseUnavailable, StorageError
 from storage.meter_reports import (
     ORGANIZATIONS_MAX,
     add_report,
@@ -57,6 +58,8 @@ class PaymentUpkeep:
                 await self.send_reports()
             except StorageError as error:
                 _log.warning("the upkeep of payments was cut short: %s", error)
+                if not isinstance(error, DatabaseUnavailable):
+                    error_reports.report(error, {"place": _log.name})
 
     async def follow_members(self) -> int:
         """Asks Stripe for as many seats as there are members; returns how many subscriptions were changed.

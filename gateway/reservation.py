@@ -18,6 +18,9 @@ SLICES_FIRST: Final = 4
 KEPT_SHARE: Final = 20
 """No more than this part of a limit is kept by a worker that does not use it."""
 
+STREAMS_KEPT_MIN: Final = 8
+"""So many more may begin at any time without asking, where there is plenty."""
+
 _INDEX: Final = {
     LimitKind.REQUESTS: 0,
     LimitKind.TOKENS: 1,
@@ -143,8 +146,10 @@ class Account:
         # Kept in case of need: of a small limit nothing, since that may be all that others lack.
         spare = self.amount // KEPT_SHARE
         if self.index == _INDEX[LimitKind.CONCURRENT]:
-            # Streams come back, so it is not use that tells but how many run.
-            self.slice = 0 if scarce else min(1 + self.reserved // 4, spare)
+            # Streams come back, so it is not use that tells but how many run. And they come in a rush: what
+            # was needed at once will be again, and a wait for the database would make the next rush larger.
+            kept = max(self.slice - self.slice // 8, STREAMS_KEPT_MIN, 1 + self.reserved)
+            self.slice = 0 if scarce else min(kept, spare)
         else:
             # Who sends something now and then should not wait each time. But where little is left, what is
             # not used at once may be what others need.

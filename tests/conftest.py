@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import certifi
 import pytest
 import trustme
 from hypothesis import settings
@@ -26,6 +27,8 @@ settings.register_profile("mutants", max_examples=20, derandomize=True, database
 TEMPLATE = "karta_template"
 _HERE = Path(__file__).parent
 _numbers = itertools.count(1)
+_FOR_ONE_MORE = "not one_python"
+"""tox's `-m` for each Python but the one that tests all."""
 
 # What is tested on each Python: whatever touches the interpreter or the system by it (sockets, tasks, memory,
 # TLS), and enough of the rest to see that it runs. All else hangs on programs, browsers, sums and bytes.
@@ -53,14 +56,16 @@ _DIGESTS_OF_THEIR_OWN = {"admin", "storage"}
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests wait a third of their time, for programs, deadlines and disks."""
-    return len(os.sched_getaffinity(0)) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One more than there are cores: tests wait a third of their time, for programs, deadlines and disks. But
+    of tox's environments for one Python more, two run at a time."""
+    cores = len(os.sched_getaffinity(0))
+    return cores if config.option.markexpr == _FOR_ONE_MORE else cores + 1
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """For tox's `-m` of one Python more: each worker imported ten times what it then ran."""
-    if config.option.markexpr != "not one_python" or not collection_path.is_relative_to(_HERE):
+    """For that, each worker imported ten times what it then ran."""
+    if config.option.markexpr != _FOR_ONE_MORE or not collection_path.is_relative_to(_HERE):
         return None
     path = collection_path.relative_to(_HERE)
     if collection_path.is_dir():
@@ -90,11 +95,13 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session", autouse=True)
 def _one_authority(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One authority that vouches for nobody, instead of the system's hundred: each TLS context that an SDK or
-    an HTTP client makes reads all it trusts, which costs 20 ms or more, and no test talks to the world."""
+    an HTTP client makes reads all it trusts, which costs 20 ms or more, and no test talks to the world. A
+    client that does not heed the environment asks certifi."""
     file = tmp_path_factory.mktemp("authority") / "ca.pem"
     trustme.CA().cert_pem.write_to_path(str(file))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SSL_CERT_FILE", str(file))
+        patch.setattr(certifi, "where", lambda: str(file))
         yield
 
 

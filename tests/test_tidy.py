@@ -1,5 +1,5 @@
 """The house style, as far as a test can read it: a test for every file, sizes, names, and what may be
-imported.
+imported. Each rule is one test that tells all files it finds: a test a file cost ten seconds.
 
 The limits are absolute. When one is in the way, the file wants to be two.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +29,7 @@ ASYNCIO_ALLOWED = ("storage/bridge.py", "bench/")
 TEXT_SUFFIXES = {".py", ".sql", ".toml", ".ini", ".md", ".html", ".css", ".js", ".txt", ".in", ".yml", ".cfg"}
 
 
+@cache
 def sources() -> list[Path]:
     return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
@@ -42,48 +43,69 @@ def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
 
-def every_source(function: object) -> object:
-    return pytest.mark.parametrize("path", sources(), ids=name)(function)  # type: ignore[arg-type]
+@cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(parse(path)))
 
 
-@every_source
-def test_a_file_has_its_test(path: Path) -> None:
-    if path.name in TWINLESS:
-        return
-    twin = ROOT / "tests" / path.relative_to(ROOT).with_name(f"test_{path.name}")
-    assert twin.is_file(), f"write {name(twin)}"
+def check(told: Callable[[Path], str | None]) -> None:
+    """Fails by all that `told` says of sources it finds something wrong with."""
+    found = [f"{name(path)}: {wrong}" for path in sources() if (wrong := told(path))]
+    assert not found, "\n".join(found)
 
 
-@every_source
-def test_a_file_fits_in_a_head(path: Path) -> None:
-    lines = len(path.read_text().splitlines())
-    assert lines <= FILE_LINES_MAX, f"{lines} lines: split it by the question each part answers"
+def test_a_file_has_its_test() -> None:
+    def told(path: Path) -> str | None:
+        twin = ROOT / "tests" / path.relative_to(ROOT).with_name(f"test_{path.name}")
+        return None if path.name in TWINLESS or twin.is_file() else f"write {name(twin)}"
+
+    check(told)
 
 
-@every_source
-def test_a_function_fits_on_a_screen(path: Path) -> None:
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            lines = (node.end_lineno or 0) - node.lineno + 1
-            assert lines <= FUNCTION_LINES_MAX, f"{node.name} has {lines} lines"
+def test_a_file_fits_in_a_head() -> None:
+    def told(path: Path) -> str | None:
+        lines = len(path.read_text().splitlines())
+        return (
+            f"{lines} lines: split it by the question each part answers" if lines > FILE_LINES_MAX else None
+        )
+
+    check(told)
 
 
-@every_source
-def test_a_file_says_what_it_is_for(path: Path) -> None:
-    assert path.name not in NAMES_FORBIDDEN, "name it by what it does: a helper belongs to its caller"
-    assert ast.get_docstring(parse(path)), "begin with a docstring: job, order, bounds, why"
+def test_a_function_fits_on_a_screen() -> None:
+    def told(path: Path) -> str | None:
+        long = [
+            f"{node.name} has {lines} lines"
+            for node in nodes(path)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            and (lines := (node.end_lineno or 0) - node.lineno + 1) > FUNCTION_LINES_MAX
+        ]
+        return ", ".join(long)
+
+    check(told)
 
 
-@every_source
-def test_asyncio_stays_where_it_belongs(path: Path) -> None:
-    if name(path).startswith(ASYNCIO_ALLOWED):
-        return
-    foreign = {"asyncio", "asyncpg", "trio_asyncio", "uvloop"} & set(imported(path))
-    assert not foreign, f"{', '.join(foreign)}: only storage/bridge.py, and bench in its own processes"
+def test_a_file_says_what_it_is_for() -> None:
+    def told(path: Path) -> str | None:
+        if path.name in NAMES_FORBIDDEN:
+            return "name it by what it does: a helper belongs to its caller"
+        return None if ast.get_docstring(parse(path)) else "begin with a docstring: job, order, bounds, why"
+
+    check(told)
+
+
+def test_asyncio_stays_where_it_belongs() -> None:
+    def told(path: Path) -> str | None:
+        foreign = {"asyncio", "asyncpg", "trio_asyncio", "uvloop"} & set(imported(path))
+        if name(path).startswith(ASYNCIO_ALLOWED) or not foreign:
+            return None
+        return f"{', '.join(foreign)}: only storage/bridge.py, and bench in its own processes"
+
+    check(told)
 
 
 def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(parse(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:

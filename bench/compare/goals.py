@@ -10,7 +10,7 @@ judged are the requests (or events) per CPU-second of the target.  Every such ro
 
 import math
 from collections.abc import Sequence
-from statistics import median
+from statistics import linear_regression, median, pstdev
 from typing import NamedTuple
 
 import msgspec
@@ -170,20 +170,25 @@ def _memory(seen: Comparison, promise: Promise) -> Ratio | None:
 
 
 def _growth(seen: Comparison, promise: Promise) -> Ratio | None:
-    """Return by how much memory grew: the last minute's median less that of the minute after the first."""
+    """Return by how much memory grew from the second minute on: by the line through all samples, since what a
+    process has resident goes up and down by more than is promised."""
     runs = [one for one in seen.rounds.get(promise.scenario, {}).get(promise.arms[0], []) if one]
     long_enough = [one for one in runs if one.seconds >= _SOAK_SECONDS_MIN]
     if runs and not long_enough:
         note = f"not measured: {runs[-1].seconds:,.0f} s are too short, it takes {_SOAK_SECONDS_MIN:g}"
         return Ratio(figure=promise.figure, unit=promise.unit, goal=promise.goal, note=note)
-    grown = []
+    grown, note = [], ""
     for run in long_enough:
-        early = [size for at, size in run.memory if _SETTLED_SECONDS <= at < 2 * _SETTLED_SECONDS]
-        late = [size for at, size in run.memory if at >= run.seconds - _SETTLED_SECONDS]
-        if early and late:
-            grown.append((median(late) - median(early)) / _MEBIBYTE)
-    seconds = long_enough[-1].seconds if long_enough else 0.0
-    return promise.row(grown, f"{seconds / 60:,.1f} minutes of load, after the first")
+        settled = [(at, size / _MEBIBYTE) for at, size in run.memory if at >= _SETTLED_SECONDS]
+        if len(settled) > 2:
+            at, sizes = zip(*settled, strict=True)
+            slope, base = linear_regression(at, sizes)
+            rest = math.sqrt(sum((size - base - slope * t) ** 2 for t, size in settled) / (len(at) - 2))
+            error = rest / (pstdev(at) * math.sqrt(len(at)))
+            seconds = run.seconds - _SETTLED_SECONDS
+            grown.append(slope * seconds)
+            note = f"{seconds / 60:,.1f} minutes after the first, ± {2 * error * seconds:.2f} (95 %)"
+    return promise.row(grown, note)
 
 
 _RATES: tuple[tuple[str, str, float | None], ...] = (

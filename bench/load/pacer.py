@@ -1,13 +1,12 @@
 """Wake an event loop at exact moments, for the open loop.
 
 uvloop's own timers count whole milliseconds, which would add up to one to every latency.  So a thread
-sleeps in `select` (microseconds) on a fixed schedule and wakes the loop through a socket pair.  It knows no
-questions: the loop's side takes up whatever is due.  Bounds: one byte a wake-up, and at most one wake-up
-per `_INTERVAL_NS_MIN`.
+sleeps in a lock (microseconds; and `select` takes no descriptor above 1023) on a fixed schedule and wakes
+the loop through a socket pair.  It knows no questions: the loop's side takes up whatever is due.  Bounds:
+one byte a wake-up, and at most one wake-up per `_INTERVAL_NS_MIN`.
 """
 
 import asyncio
-import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from time import perf_counter_ns
 # 4,000 wake-ups a second; above that rate several questions are taken up at once.
 _INTERVAL_NS_MIN = 250_000
 _SECOND_NS = 1_000_000_000
-# How long the end of a run waits for the thread, which only ever sleeps in select.
+# How long the end of a run waits for the thread, which only ever sleeps.
 _JOIN_SECONDS_MAX = 5.0
 
 
@@ -34,8 +33,9 @@ def paced(rate_per_second: float, start_ns: int, on_due: Callable[[], None]) -> 
                 on_due()
 
         interval_ns = max(_INTERVAL_NS_MIN, int(_SECOND_NS / rate_per_second))
+        ended = threading.Event()
         thread = threading.Thread(
-            target=_wake, args=(theirs, start_ns, interval_ns), name="pacer", daemon=True
+            target=_wake, args=(theirs, start_ns, interval_ns, ended), name="pacer", daemon=True
         )
         loop.add_reader(ours, woken)
         thread.start()
@@ -43,17 +43,18 @@ def paced(rate_per_second: float, start_ns: int, on_due: Callable[[], None]) -> 
             yield
         finally:
             loop.remove_reader(ours)
+            ended.set()
             ours.shutdown(socket.SHUT_RDWR)
             thread.join(_JOIN_SECONDS_MAX)
 
 
-def _wake(theirs: socket.socket, start_ns: int, interval_ns: int) -> None:
-    """Write a byte at each moment of the schedule until the other side is shut down."""
+def _wake(theirs: socket.socket, start_ns: int, interval_ns: int, ended: threading.Event) -> None:
+    """Write a byte at each moment of the schedule until it is told to end."""
     due_ns = start_ns
     while True:
         late_ns = perf_counter_ns() - due_ns
         if late_ns < 0:
-            if select.select([theirs], [], [], -late_ns / _SECOND_NS)[0]:
+            if ended.wait(-late_ns / _SECOND_NS):
                 return
             continue
         try:

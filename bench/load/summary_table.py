@@ -52,6 +52,10 @@ def print_summary(summary: Summary, console: Console) -> None:
         )
     if summary.generator_cpu_share >= generator_busy_share:
         console.print("[yellow]The load generator was busy all the time: use --processes.[/]")
+    if not summary.answers_checked and not summary.failures:
+        console.print(
+            "[red]Nothing was answered, and nothing failed: ask for longer (--seconds, --warmup).[/]"
+        )
     for kind, count in summary.failures.items():
         example = escape(summary.examples.get(kind, ""))
         console.print(f"[red]{count} {kind}[/]: {example}", highlight=False)

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
 
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
@@ -22,6 +24,7 @@ AXE = Path(__file__).parent / "axe" / "axe.min.js"
 _OF_COLOURS = ["color-contrast", "link-in-text-block"]
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
+SETTLE_SECONDS_MAX = 10
 
 
 class Browser:
@@ -58,11 +61,15 @@ class Browser:
             taken = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
             (self._screenshots / f"{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
-    def scrolls_sideways(self) -> bool:
-        found: bool = self.driver.execute_script(
-            "return document.documentElement.scrollWidth > document.documentElement.clientWidth"
-        )
-        return found
+    def fits(self) -> bool:
+        """Nothing of the page is to be had by scrolling sideways: at once, or when what scripts draw has
+        followed a new size."""
+        script = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        try:
+            WebDriverWait(self.driver, SETTLE_SECONDS_MAX, 0.05).until(lambda it: it.execute_script(script))
+        except TimeoutException:
+            return False
+        return True
 
     def violations(self, *, of_colours: bool = False) -> list[str]:
         """What axe-core finds wrong with this page for people who cannot see it well, or use no mouse; or of
@@ -87,7 +94,7 @@ class Browser:
             for dark in (False, True):
                 self.look(dark=dark, size=size)
                 self.photograph(f"{name}-{told}-{'dark' if dark else 'light'}")
-                assert not self.scrolls_sideways(), (name, told)
+                assert self.fits(), (name, told)
                 found = self.violations(of_colours=dark)
                 assert found == [], (name, told, dark, found)
         self.look()

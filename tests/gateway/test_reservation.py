@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.reservation import Account, Reservation
+from gateway.reservation import STREAMS_KEPT_MIN, Account, Reservation
 from storage.leases import LeaseAnswer, LeaseRequest, LeaseState
 from storage.model import LimitKind, Period
 from tests.gateway.lender import limit
@@ -80,9 +80,13 @@ def test_the_slice_follows_use() -> None:
 
 def test_some_streams_are_kept_in_hand() -> None:
     one = account(kind=LimitKind.CONCURRENT, period=Period.NONE)
-    one.reserved = 8
-    one.measure(1.0, 2.0, scarce=False)
-    assert one.slice == 3
+    kept = []
+    for reserved in (0, 19, 3, 3):
+        one.reserved = reserved
+        one.measure(1.0, 2.0, scarce=False)
+        kept.append(one.slice)
+    # For as many again as run; and a rush is remembered for some seconds.
+    assert kept == [STREAMS_KEPT_MIN, 20, 18, 16]
     one.measure(1.0, 2.0, scarce=True)
     assert one.slice == 0
 
@@ -200,7 +204,7 @@ def test_use_is_what_went_since_the_last_time() -> None:
 
 
 def test_streams_in_hand_are_few_of_a_small_limit() -> None:
-    for amount, reserved, kept in ((1000, 41, 11), (1000, 400, 50), (100, 400, 5), (19, 8, 0)):
+    for amount, reserved, kept in ((1000, 41, 42), (1000, 400, 50), (100, 400, 5), (19, 8, 0)):
         one = account(amount=amount, kind=LimitKind.CONCURRENT, period=Period.NONE)
         one.reserved = reserved
         one.measure(1.0, 2.0, scarce=False)

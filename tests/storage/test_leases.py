@@ -25,7 +25,9 @@ from storage.leases import (
     settle_leases,
 )
 from storage.limits import LimitScope, select_limits, set_limit, unset_limit
-from storage.model import Actor, Limit, LimitKind, Organization, Period
+from storage.model import Actor, Limit, LimitKind, Organization, Period, Plan
+from storage.organizations import create_organization
+from storage.usage_charges import set_prepaid
 from storage.usage_rows import LATE_PREFIX, insert_usage
 from tests.storage.usage_records import usage
 
@@ -399,6 +401,30 @@ async def test_old_windows_go(
     assert [await prune_quota(gateway_db) for _ in range(3)] == [3 + 1, 1, 0]
     assert (await standing(admin_db, budget))[1] == 1
     assert (await standing(admin_db, streams))[1] == 0
+
+
+async def test_credit_that_is_held_for_ever_hides_no_other(
+    gateway_db: Database,
+    owner_db: Database,
+    admin_db: Database,
+    actor: Actor,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leases, "PRUNE_ROWS_MAX", 1)
+    for name in ("holds", "holds", "is done"):
+        org = await create_organization(admin_db, actor, name=name, plan=Plan.PRO)
+        await set_prepaid(admin_db, actor, org.org_id, True)
+        await owner_db.execute(
+            """
+            INSERT INTO quota_leases (limit_id, window_start, owner, held, acquired, opened, turn, expires_at)
+            SELECT limit_id, to_timestamp(0), gen_random_uuid(), $2, 5, 1, 1, now() - interval '8 days'
+              FROM limits WHERE org_id = $1 AND kind = 'credit'
+            """,
+            org.org_id,
+            5 if name == "holds" else 0,
+        )
+    assert [await prune_quota(gateway_db) for _ in range(2)] == [1, 0]
+    assert await owner_db.fetch_value("SELECT array_agg(held) FROM quota_leases") == [5, 5]
 
 
 async def test_refills_and_accounting_at_once_do_not_block_each_other(

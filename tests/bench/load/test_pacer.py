@@ -1,7 +1,11 @@
 """The pacer wakes a loop as often as it was asked to, and ends."""
 
 import asyncio
+import contextlib
+import os
+import resource
 import threading
+from pathlib import Path
 from time import perf_counter_ns
 
 import uvloop
@@ -34,6 +38,17 @@ def test_it_keeps_to_its_schedule() -> None:
     # A wake-up may be late on a busy machine but never early, and lateness does not add up.
     assert all(moment >= number * 5_000_000 for number, moment in enumerate(moments[:2]))
     assert moments == sorted(moments)
+
+
+def test_a_thousand_connections_are_none_too_many() -> None:
+    """Where so many descriptors are open that the pacer's own has four digits."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.ExitStack() as open_files:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed[1], allowed[1]))
+        open_files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, allowed)
+        while open_files.enter_context(Path(os.devnull).open()).fileno() < 1024:
+            pass
+        assert len(uvloop.run(wake_ups(1000, 3))) == 3
 
 
 def test_it_ends_with_its_body() -> None:

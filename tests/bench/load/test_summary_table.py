@@ -37,3 +37,8 @@ def test_a_busy_generator_and_failures_are_told() -> None:
     assert "--processes" in text
     assert "50% of the questions waited" in text
     assert "3 status: status 401 [/x]" in text
+
+
+def test_a_run_without_any_answer_says_so() -> None:
+    assert "Nothing was answered" in printed(answers_checked=0)
+    assert "Nothing was answered" not in printed()
