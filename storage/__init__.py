@@ -24,6 +24,7 @@ How to read it
     throttles                                       how often something may be tried
     api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
     key_letters                                     who is told of a new one
+    key_batches                                     very many at once
     management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -181,21 +181,34 @@ async def record(
       subject: the id of what was changed. Never a secret.
       details: JSON values; of secrets the last four characters at most.
     """
+    await record_each(tx, actor, event, org_id, [(subject, details)])
+
+
+async def record_each(
+    tx: Transaction,
+    actor: Actor,
+    event: Event,
+    org_id: UUID | None,
+    changes: Sequence[tuple[str, Mapping[str, Any]]],
+) -> None:
+    """The same of several changes of one kind (subject and details of each): a row each, in their order."""
     await tx.execute(
         """
         INSERT INTO audit_log
-               (org_id, event, actor_kind, actor_id, subject, address, user_agent, request_id, details)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb)
+               (org_id, event, actor_kind, actor_id, address, user_agent, request_id, subject, details)
+        SELECT $1, $2, $3, $4, $5, $6, $7, changed.subject, changed.details::jsonb
+          FROM unnest($8::text[], $9::text[]) WITH ORDINALITY AS changed (subject, details, place)
+         ORDER BY place
         """,
         org_id or SYSTEM_CHAIN,
         event.value,
         actor.kind.value,
         printable(actor.actor_id, ACTOR_ID_CHARS_MAX),
-        printable(subject, SUBJECT_CHARS_MAX),
         printable(actor.address, ADDRESS_CHARS_MAX),
         printable(actor.user_agent, USER_AGENT_CHARS_MAX),
         printable(actor.request_id, REQUEST_ID_CHARS_MAX),
-        msgspec.json.encode(_clean(details)).decode(),
+        [printable(subject, SUBJECT_CHARS_MAX) for subject, _ in changes],
+        [msgspec.json.encode(_clean(details)).decode() for _, details in changes],
     )
 
 

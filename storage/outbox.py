@@ -10,7 +10,7 @@ of who claimed it last."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID, uuid4
@@ -105,14 +105,21 @@ async def write_members(tx: Transaction, org_id: UUID, kind: LetterKind, facts: 
 
     The organization's name and id are added to the facts.
     """
+    return await write_members_each(tx, org_id, kind, [facts])
+
+
+async def write_members_each(
+    tx: Transaction, org_id: UUID, kind: LetterKind, all_facts: Sequence[Facts]
+) -> int:
+    """The same with a letter for each of several things of one kind. Returns how many letters."""
     topic = TOPICS.get(kind)
     told: int = await tx.fetch_value(
-        "SELECT write_members($1, $2, $3, $4, $5::text::jsonb)",
+        "SELECT sum(write_members($1, $2, $3, $4, facts::jsonb))::bigint FROM unnest($5::text[]) AS facts",
         org_id,
         kind.value,
         [role.value for role in ROLES[kind]],
         None if topic is None else topic.value,
-        msgspec.json.encode(facts).decode(),
+        [msgspec.json.encode(facts).decode() for facts in all_facts],
     )
     return told
 

@@ -70,22 +70,22 @@ async def require_feature(tx: Transaction, org_id: UUID, feature: Feature) -> No
         raise PlanRefused(describe_lack(feature))
 
 
-async def require_room(tx: Transaction, org_id: UUID, allowance: Allowance, used: int) -> None:
-    """Raises PlanRefused where there is no room for one more beside the `used`. Lock the plan before
+async def require_room(tx: Transaction, org_id: UUID, allowance: Allowance, used: int, more: int = 1) -> None:
+    """Raises PlanRefused where there is no room for so many more beside the `used`. Lock the plan before
     counting: `lock_plan`."""
     plan, seats = await lock_plan(tx, org_id)
     most = limit_of(plan, allowance, seats=seats)
-    if most is not None and used >= most:
+    if most is not None and used + more > most:
         raise PlanRefused(
             f"the {TERMS[plan].name} plan has {most} {SUBJECTS[allowance]}, and {used} are in use: "
             f"end one, or {MEND}"
         )
 
 
-async def require_key_room(tx: Transaction, org_id: UUID) -> None:
-    """Room for one more API key. Raises PlanRefused, NotFound."""
+async def require_key_room(tx: Transaction, org_id: UUID, more: int = 1) -> None:
+    """Room for so many more API keys. Raises PlanRefused, NotFound."""
     await lock_plan(tx, org_id)
-    await require_room(tx, org_id, Allowance.KEYS, await count_keys(tx, org_id))
+    await require_room(tx, org_id, Allowance.KEYS, await count_keys(tx, org_id), more)
 
 
 async def require_seat(tx: Transaction, org_id: UUID, email: str) -> None:

@@ -36,13 +36,15 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
-    """`x` of a percent scale are percentiles, drawn so that each further nine is as wide as the last."""
+    """`x` of a percent scale are percentiles, drawn so that each further nine is as wide as the last.
+    `points` are not joined: they are of different loads, and nothing lies between them."""
 
     title: str
     note: str = ""
     x: Axis
     y: Axis
     lines: list[Line]
+    points: bool = False
 
 
 def _line(arm: str, points: Sequence[tuple[float, float]]) -> Line | None:
@@ -51,11 +53,18 @@ def _line(arm: str, points: Sequence[tuple[float, float]]) -> Line | None:
 
 
 def _chart(
-    title: str, x: Axis, y: Axis, lines: Sequence[Line | None], *, points_min: int = 2, note: str = ""
+    title: str,
+    x: Axis,
+    y: Axis,
+    lines: Sequence[Line | None],
+    *,
+    points_min: int = 2,
+    note: str = "",
+    points: bool = False,
 ) -> Iterator[Chart]:
     drawn = [line for line in lines if line is not None]
     if any(len(line.x) >= points_min for line in drawn):
-        yield Chart(title=title, note=note, x=x, y=y, lines=drawn)
+        yield Chart(title=title, note=note, x=x, y=y, lines=drawn, points=points)
 
 
 def families(seen: Comparison) -> dict[str, list[Scenario]]:
@@ -118,7 +127,8 @@ def frontier(seen: Comparison) -> list[Chart]:
             Axis(label="requests/s", scale="log"),
             Axis(label="p99 ms", scale="log"),
             lines,
-            note="Further right and further down is better.",
+            note="A point is one kind of load. Further right and further down is better.",
+            points=True,
         )
     )
 
@@ -144,7 +154,7 @@ def distribution_charts(seen: Comparison, scenario: Scenario) -> list[Chart]:
             for arm in arms_of(seen)
             if arm != _CEILING_ARM and (own := _spectrum(seen, scenario, arm, of))
         ]
-        charts += _chart(f"added {what}", axis, Axis(label="ms more than direct"), lines)
+        charts += _added_chart(f"added {what}", axis, lines)
     else:
         lines = [
             _line(arm, list(zip(percents, _spectrum(seen, scenario, arm, of), strict=False)))
@@ -160,6 +170,17 @@ def distribution_charts(seen: Comparison, scenario: Scenario) -> list[Chart]:
         ]
         charts += _chart("between events", axis, Axis(label="ms"), gaps)
     return charts
+
+
+def _added_chart(title: str, axis: Axis, lines: Sequence[Line | None]) -> Iterator[Chart]:
+    """Beside an arm that adds far more than another, the other's line would be the axis: then by decades."""
+    middles = [median(value for value in line.y if value is not None) for line in lines if line is not None]
+    above = [middle for middle in middles if middle > 0]
+    if above and max(above) > _LOG_SPAN * min(above):
+        note = "By decades: what is not above 0 is not drawn."
+        yield from _chart(title, axis, Axis(label="ms more than direct", scale="log"), lines, note=note)
+    else:
+        yield from _chart(title, axis, Axis(label="ms more than direct"), lines)
 
 
 def memory_charts(seen: Comparison, scenario: Scenario) -> list[Chart]:

@@ -52,11 +52,18 @@ def _cut(reason: str) -> str:
     return reason if len(reason) <= _REASON_CHARACTERS else reason[:_REASON_CHARACTERS] + " ..."
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "") -> str:
-    """Cells are HTML already; the first of a row is its heading."""
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+def _table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "", words: Sequence[str] = ()
+) -> str:
+    """Cells are HTML already; the first of a row is its heading. Columns of `words` are not numbers."""
+    kinds = [" class=words" if cell in words else "" for cell in head]
+    top = "".join(
+        f'<th scope="col"{kind}>{escape(cell)}</th>' for cell, kind in zip(head, kinds, strict=True)
+    )
     body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>{"".join(f"<td>{cell}</td>" for cell in row[1:])}</tr>'
+        f'<tr><th scope="row">{row[0]}</th>'
+        + "".join(f"<td{kind}>{cell}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
+        + "</tr>"
         for row in rows
     )
     told = f"<caption>{escape(caption)}</caption>" if caption else ""
@@ -110,7 +117,9 @@ class Page:
             note = f"<p>{escape(chart.note)}</p>" if chart.note else ""
             out.append(
                 f"<figure><figcaption>{escape(chart.title)}</figcaption>{note}"
-                f'<div class=plot data-chart="{len(self._charts)}"></div></figure>'
+                f'<div class=plot data-chart="{len(self._charts)}" role=figure '
+                f'aria-label="{escape(chart.title)}: {escape(chart.y.label)} by {escape(chart.x.label)}">'
+                "</div></figure>"
             )
             self._charts.append(chart)
         return f"<div class=plots>{''.join(out)}</div>" if out else ""
@@ -136,7 +145,8 @@ class Page:
         if seen.broken:
             items = "".join(f"<li>{escape(wrong)}</li>" for wrong in seen.broken)
             parts.append(f"<div class=wrong><h2>Wrong</h2><ul>{items}</ul></div>")
-        parts.append(f"<p>{answers:,} answers checked, each of them whole.</p>")
+        besides = "; runs with wrong ones are told above and have no figures" if seen.broken else ""
+        parts.append(f"<p>{answers:,} answers checked and found whole{besides}.</p>")
         told = outsiders(seen)
         told += [f"{arm} took no part: {why}" for arm, why in seen.unavailable.items()]
         told += [
@@ -178,7 +188,7 @@ class Page:
         if not rows:
             return ""
         head = ("figure", "median", "range over rounds", "goal", "met", "note")
-        return f"<section><h2>Goals</h2>{_table(head, rows)}</section>"
+        return f"<section><h2>Goals</h2>{_table(head, rows, words=('note',))}</section>"
 
     def _overview(self) -> str:
         plots = self._plots(frontier(self.seen))
@@ -224,6 +234,8 @@ class Page:
         if not rows:
             return ""
         table = _table(("median", *arms), rows)
+        if "†" in table:
+            table += "<p class=told>† the harness is the limit, and not the arm.</p>"
         return f"<details><summary>all figures</summary>{table}</details>" if len(scenarios) > 1 else table
 
     def _added(self, scenario: Scenario, prefix: str, arms: Sequence[str]) -> list[tuple[str, ...]]:
@@ -269,7 +281,7 @@ class Page:
         arms = [
             (
                 escape(arm),
-                escape(seen.versions.get(arm, "") or "-"),
+                escape(seen.versions.get(arm.partition(" (")[0], "") or "-"),
                 f"<code>{escape(' '.join(command))}</code>",
             )
             for arm, command in seen.commands.items()

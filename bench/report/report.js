@@ -9,7 +9,7 @@
   const percentMarks = [50, 90, 99, 99.9, 99.99].map(rarity);
   const short = (value) =>
     value === null || value === undefined
-      ? "–"
+      ? ""
       : Math.abs(value) >= 100
         ? Math.round(value).toLocaleString("en")
         : Number(value.toPrecision(3)).toString();
@@ -20,7 +20,7 @@
     return { distr: 3, log: 10, time: false, range: (_, low, high) => [low / 1.25, high * 1.25] };
   }
 
-  function axisOf(axis, isX) {
+  function axisOf(axis, isX, whole) {
     const made = {
       label: axis.label,
       labelSize: 22,
@@ -37,13 +37,25 @@
       made.filter = (_, marks) => marks;
       made.values = (_, marks) => marks.map((mark) => `p${short(percentOf(mark)).replace(/^100$/, "99.99")}`);
     }
-    if (axis.scale === "log" ) {
-      made.filter = (u, marks) => {
-        const decades = Math.log10(u.scales[isX ? "x" : "y"].max / u.scales[isX ? "x" : "y"].min);
+    if (axis.scale === "log") {
+      // Round figures, whatever the range begins with.
+      made.splits = (_, __, low, high) => {
+        // Where there is nothing to draw there is no range.
+        if (!(low > 0 && high < Infinity)) return [];
+        const decades = Math.log10(high / low);
         const wanted = decades < 1.3 ? [1, 2, 3, 4, 5, 6, 8] : decades < 2.5 ? [1, 2, 5] : [1];
-        return marks.map((mark) => (wanted.includes(Math.round(mark / 10 ** Math.floor(Math.log10(mark) + 1e-9))) ? mark : null));
+        const marks = [];
+        for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1)
+          for (const digit of wanted) {
+            const mark = digit * 10 ** power;
+            if (mark >= low && mark <= high) marks.push(Number(mark.toPrecision(1)));
+          }
+        return marks;
       };
+      made.filter = (_, marks) => marks;
     }
+    // There is no half of a worker or of a connection.
+    if (isX && whole) made.incrs = [1, 2, 5].flatMap((digit) => [0, 1, 2, 3, 4, 5, 6, 7].map((power) => digit * 10 ** power)).sort((a, b) => a - b);
     return made;
   }
 
@@ -59,20 +71,22 @@
       label: line.arm,
       stroke: armColour(line.arm),
       width: line.arm === "karta" ? 3 : 1.75,
+      // Points that are no curve are not joined to one.
+      paths: chart.points ? () => null : undefined,
       dash: line.arm === "direct" ? [4, 4] : undefined,
       spanGaps: true,
-      points: { show: line.x.length <= 40, size: line.arm === "karta" ? 7 : 5 },
+      points: { show: chart.points || line.x.length <= 40, size: (line.arm === "karta" ? 7 : 5) + (chart.points ? 2 : 0), fill: chart.points ? armColour(line.arm) : undefined },
       value: (_, value) => short(value),
     }));
-    const xLabel = chart.x.scale === "percent" ? "p" : chart.x.label;
-    const xValue = chart.x.scale === "percent" ? (_, v) => (v === null ? "–" : short(percentOf(v))) : (_, v) => short(v);
+    const xLabel = chart.x.scale === "percent" ? "at" : chart.x.label;
+    const xValue = chart.x.scale === "percent" ? (_, v) => (v === null ? "" : `p${short(percentOf(v))}`) : (_, v) => short(v);
     place.replaceChildren();
     new uPlot(
       {
         width: Math.max(place.clientWidth, 240),
         height: 280,
         scales: { x: scaleOf(chart.x, true), y: scaleOf(chart.y, false) },
-        axes: [axisOf(chart.x, true), axisOf(chart.y, false)],
+        axes: [axisOf(chart.x, true, chart.lines.every((line) => line.x.every(Number.isInteger))), axisOf(chart.y, false)],
         series: [{ label: xLabel, value: xValue }, ...series],
         legend: { live: true },
         cursor: { points: { size: 8 } },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from karta import database_choice
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 PAGE_KEYS_MAX = 200
 """How many keys a query fetches; `list` goes on until it has them all."""
 COUNT_MAX = 10_000
-MINTING_AT_ONCE = 4
-"""Each is a quarter of a second of bcrypt in a thread: as many as small machines have cores."""
 
 
 def register(commands: Commands) -> None:
@@ -107,43 +105,29 @@ def seconds(text: str) -> int:
 def run_mint(given: argparse.Namespace) -> None:
     from storage.api_keys import mint_key
     from storage.bridge import Database
+    from storage.key_batches import mint_keys
     from storage.key_scopes import parse_endpoints, parse_networks
     from storage.model import Mode
 
-    endpoints, networks = parse_endpoints(given.endpoint), parse_networks(given.network)
+    about: dict[str, Any] = {
+        "org_id": given.org,
+        "name": given.name,
+        "mode": Mode.TEST if given.test else Mode.LIVE,
+        "allowed_models": given.model or None,
+        "allowed_endpoints": parse_endpoints(given.endpoint),
+        "allowed_networks": parse_networks(given.network),
+        "billed_elsewhere": given.billed_elsewhere,
+    }
 
     async def mint(db: Database) -> tuple[APIKey, str]:
-        mode = Mode.TEST if given.test else Mode.LIVE
-        return await mint_key(
-            db,
-            database_choice.actor(),
-            org_id=given.org,
-            name=given.name,
-            mode=mode,
-            allowed_models=given.model or None,
-            allowed_endpoints=endpoints,
-            allowed_networks=networks,
-            billed_elsewhere=given.billed_elsewhere,
-        )
+        return await mint_key(db, database_choice.actor(), **about)
 
     if given.count is None:
         _print_minted(given, *database_choice.run(given, mint))
         return
 
     async def mint_all(db: Database) -> list[tuple[APIKey, str]]:
-        import trio
-
-        made: list[tuple[APIKey, str]] = []
-        limiter = trio.CapacityLimiter(MINTING_AT_ONCE)
-
-        async def mint_one() -> None:
-            async with limiter:
-                made.append(await mint(db))
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(given.count):
-                nursery.start_soon(mint_one)
-        return made
+        return await mint_keys(db, database_choice.actor(), given.count, **about)
 
     minted = database_choice.run(given, mint_all)
     if given.json:

@@ -20,7 +20,7 @@ from admin.settings import AdminSettings
 from admin.stripe_payments import StripePayments
 from storage import error_reports, ledger
 from storage.bridge import Database, open_database
-from storage.errors import DatabaseBusy, DatabaseUnavailable, StorageError
+from storage.errors import DatabaseBusy, DatabaseUnavailable, Denied, StorageError
 from storage.ledger import Account, EntryKind
 from storage.model import Organization, Plan, Role
 from storage.organizations import create_organization
@@ -211,3 +211,20 @@ async def test_it_goes_on_when_the_database_is_away(
                 while caplog.text.count("was cut short") < 2:
                     await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
+
+
+async def test_what_it_cannot_do_is_reported(
+    admin_db: Database, owner_db: Database, payments: StripePayments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault, unlike a database that is away, does not mend itself."""
+    monkeypatch.setattr("admin.payment_upkeep.EVERY_SECONDS", 0.01)
+    reported: list[StorageError] = []
+    monkeypatch.setattr("storage.error_reports.report", lambda error, _: reported.append(error))
+    await owner_db.execute("REVOKE SELECT ON stripe_subscriptions FROM karta_admin")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make_upkeep(admin_db, payments).run)
+        with trio.fail_after(30):
+            while not reported:
+                await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    assert isinstance(reported[0], Denied)

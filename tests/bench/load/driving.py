@@ -41,6 +41,11 @@ class Ear:
 
         monkeypatch.setattr(LoadConnection, "data_received", data_received)
 
+    def begin(self) -> None:
+        """Forget the reads so far: a new question has come, so all of them are over."""
+        while self._reads.acquire(blocking=False):
+            continue
+
     def wait(self) -> None:
         """Until one more piece was read, and what follows from it was done."""
         assert self._reads.acquire(timeout=30), "the generator reads nothing"

@@ -122,9 +122,11 @@ def test_who_leaves_in_the_middle_is_no_failure(monkeypatch: pytest.MonkeyPatch)
     ear = Ear(monkeypatch)
 
     def script(_: Asked) -> Iterable[bytes | str]:
-        for piece in WHOLE[:3]:
+        ear.begin()
+        for piece in WHOLE[:2]:
             yield piece
             ear.wait()
+        yield WHOLE[2]
         # Whoever is still there has half an answer.
         yield CLOSE
 

@@ -52,6 +52,7 @@ def test_a_sweep_is_a_curve_of_each_figure() -> None:
 
 def test_the_frontier_is_latency_at_the_rate_that_was_reached() -> None:
     [chart] = frontier(seen_load())
+    assert chart.points
     direct, karta = chart.lines
     assert direct.x == [10, 10, 20, 40]
     assert karta.x == [20, 40]
@@ -64,6 +65,12 @@ def test_what_is_added_is_over_direct_at_each_percentile() -> None:
     assert line.arm == "karta"
     assert set(line.y) == {3}
     assert max(line.x) < 100
+    # Beside one that adds far more, by decades; and below 0 there are none.
+    assert chart.y.scale == "linear"
+    far = comparison({"unary": {"direct": [spread(1)], "karta": [spread(3)], "naive": [spread(900)]}})
+    assert distribution_charts(far, far.scenarios[0])[0].y.scale == "log"
+    near = comparison({"unary": {"direct": [spread(5)], "karta": [spread(3)], "naive": [spread(900)]}})
+    assert distribution_charts(near, near.scenarios[0])[0].y.scale == "linear"
     alone = comparison({"unary": {"karta": [spread(3)]}})
     [chart] = distribution_charts(alone, alone.scenarios[0])
     assert (chart.title, chart.lines[0].y[0]) == ("latency", 3)

@@ -35,10 +35,18 @@ def test_figures_goals_and_versions_are_told() -> None:
     assert "a processor" in text
 
 
+def test_a_variant_has_its_arms_version_and_notes_are_words() -> None:
+    text = page(versions={"karta": "1.2.3"}, commands={"karta (TLS)": ["karta", "up"]})
+    assert '<th scope="row">karta (TLS)</th><td>1.2.3</td>' in text
+    assert '<th scope="col" class=words>note</th>' in text
+    assert "harness is the limit, and not the arm" in text
+
+
 def test_what_was_wrong_comes_first() -> None:
     text = page(broken=["naive, unary: 3 events"], unavailable={"nginx": "not installed"})
     assert text.index("<h2>Wrong</h2>") < text.index("<h2>Goals</h2>")
     assert "nginx took no part: not installed" in text
+    assert "runs with wrong ones are told above" in text
     assert "<h2>Wrong</h2>" not in page()
 
 

@@ -23,6 +23,21 @@ def test_an_organization_is_made_and_changes_plan(karta: Karta, database_url: st
     assert out == f"{org_id}  Acme  enterprise\n"
 
 
+def test_organizations_are_listed_a_page_at_a_time(karta: Karta, database_url: str) -> None:
+    at = ("--database-url", database_url)
+    assert "karta org create" in karta("org", "list", *at)[1]
+    made = [json.loads(karta("org", "create", "--name", name, "--json", *at)[1]) for name in ("A", "B", "C")]
+    assert json.loads(karta("org", "list", "--json", *at)[1]) == {"organizations": made}
+    code, out, _ = karta("org", "list", "--limit", "2", *at)
+    assert code == 0
+    assert [line.split()[1] for line in out.splitlines()[1:3]] == ["A", "B"]
+    assert f"--after {made[1]['org_id']}" in out
+    rest = json.loads(karta("org", "list", "--after", made[1]["org_id"], "--json", *at)[1])
+    assert rest == {"organizations": made[2:]}
+    assert karta("org", "list", "--after", uuid4(), *at)[0] == 1
+    assert karta("org", "list", "--limit", "0", *at)[0] == 2
+
+
 def test_an_unknown_organization_is_one_clear_line(karta: Karta, database_url: str) -> None:
     code, out, err = karta("org", "set-plan", "--org", uuid4(), "pro", "--database-url", database_url)
     assert (code, out, err.count("\n")) == (1, "", 1)
