@@ -57,14 +57,6 @@ class Source(Protocol):
     def compile(self, provider: str, model: str, tier: Tier, at: float) -> PriceTable | None: ...
 
 
-class NoLibrary:
-    """A source that knows no model."""
-
-    def compile(self, provider: str, model: str, tier: Tier, at: float) -> PriceTable | None:
-        del provider, model, tier, at
-        return None
-
-
 class Prices:
     """All prices, as one worker knows them."""
 

@@ -13,21 +13,19 @@ field cut, cleaned or replaced where it must be. One odd row must not hold up th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from storage.bridge import Database
 from storage.errors import CheckFailed, Conflict, InvalidValue
-from storage.model import UsageRecord
 from storage.usage_tuple import COLUMNS as COLUMNS
-from storage.usage_tuple import NULLABLE, encode_tuple, fit_tuple, split_tuples
+from storage.usage_tuple import NULLABLE, fit_tuple, split_tuples
 
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 """Tens of thousands of rows: a second of the database's work, far below the statement timeout."""
 LATE_PREFIX = "6c617465"
 """How ids of work that is learnt of late begin (`late`, in ASCII): derived ones, the same at each look."""
 
-_NOBODY = UUID(int=0)
 _log = logging.getLogger("karta.storage")
 
 _DEFAULTS = {"text": "''", "boolean": "false", "uuid": f"'{UUID(int=0)}'", "timestamptz": "'epoch'"}
@@ -149,11 +147,6 @@ async def ingest(db: Database, owner: UUID, columns: Sequence[str], tuples: byte
         mended = [fit_tuple(columns, fields) for fields in split_tuples(tuples, len(columns))]
         _log.warning("a batch of %d usage rows holds values that have no place: mended", len(mended))
         return await _store(db, owner, columns, b"".join(mended))
-
-
-async def insert_usage(db: Database, records: Iterable[UsageRecord], owner: UUID = _NOBODY) -> int:
-    """The same for records. Raises InvalidValue for one that no tuple can hold."""
-    return await ingest(db, owner, tuple(COLUMNS), b"".join(encode_tuple(record) for record in records))
 
 
 async def _store(db: Database, owner: UUID, columns: Sequence[str], tuples: bytes) -> int:

@@ -256,29 +256,6 @@ def render(name: str, org_id: UUID, created_at: datetime, data: Mapping[str, Any
     return msgspec.json.encode({"type": name, "timestamp": _moment(created_at), "data": told}).decode()
 
 
-def data_schema(name: str) -> dict[str, Any]:
-    """`data` of one type, as JSON Schema."""
-    event_type = TYPES[name]
-    fields = [*((event_type.subject,) if event_type.subject else ()), *event_type.fields]
-    properties = {one.name: _kind(one.kind) for one in fields}
-    if not name.startswith("incident."):
-        properties["org_id"] = {"type": "string", "format": "uuid"}
-        if event_type.audit_event is not None:
-            properties["audit_seq"] = {"type": "integer"}
-            properties["actor"] = {
-                "type": "object",
-                "properties": {"kind": {"type": "string"}, "id": {"type": ["string", "null"]}},
-                "required": ["kind", "id"],
-                "additionalProperties": False,
-            }
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": sorted(properties),
-        "additionalProperties": False,
-    }
-
-
 async def emit_usage_of_day(db: Queries, day: date) -> int:
     """Tells every organization that chose it what it used on a day (UTC); how many were told. Doing it again
     tells nobody twice."""
@@ -306,10 +283,6 @@ async def emit_usage_of_day(db: Queries, day: date) -> int:
         once = f"{row['org_id']} {day.isoformat()}"
         told += await emit(db, row["org_id"], "usage.daily", {"day": day.isoformat(), **data}, once=once)
     return told
-
-
-def _kind(kind: str) -> dict[str, Any]:
-    return {"type": [kind[:-1], "null"]} if kind.endswith("?") else {"type": kind}
 
 
 def _moment(moment: datetime) -> str:

@@ -25,9 +25,9 @@ from storage.model import Actor, ActorKind, CredentialKind, Organization, Plan, 
 from storage.organizations import create_organization
 from storage.reconciliation import reconcile
 from storage.usage_charges import charge_usage, set_prepaid, turn_month
-from storage.usage_rows import COLUMNS, LATE_PREFIX, ingest, insert_usage
+from storage.usage_rows import COLUMNS, LATE_PREFIX, ingest
 from storage.usage_tuple import encode_tuple
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 from tests.support.postgres import running_server
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="reconcile")

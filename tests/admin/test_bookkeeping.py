@@ -15,9 +15,9 @@ from storage import error_reports
 from storage.bridge import Database
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.ledger import Balance, select_balance
-from storage.usage_rows import insert_usage
 from tests.admin.conftest import Person
 from tests.storage.test_usage_charges import DOLLAR, platform
+from tests.storage.usage_records import insert_usage
 
 
 async def test_usage_is_charged_and_months_turn(

@@ -22,11 +22,11 @@ from storage.model import Plan
 from storage.organization_end import request_end
 from storage.organizations import select_organization, set_plan
 from storage.plans import SUSPENDED_KEPT
-from storage.usage_rows import insert_usage
 from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, make_person
 from tests.admin.management_api.client import mint
 from tests.storage.test_audit import tamper
 from tests.storage.test_usage_charges import platform
+from tests.storage.usage_records import insert_usage
 
 
 async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -> None:

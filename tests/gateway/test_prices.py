@@ -12,10 +12,11 @@ import pytest
 from gateway import prices as prices_module
 from gateway.price_library import Library
 from gateway.price_table import PriceTable, Rates, Tier
-from gateway.prices import NoLibrary, Prices
+from gateway.prices import Prices
 from gateway.usage_figures import Figures
 from storage.prices import PriceOverride
 from tests.gateway.price_cases import DAY
+from tests.support.no_library import NoLibrary
 
 ORG, OTHER = UUID(int=1), UUID(int=2)
 AT = DAY.timestamp()

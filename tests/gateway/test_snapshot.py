@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from gateway.limits import Limits
-from gateway.prices import NoLibrary, Prices
+from gateway.prices import Prices
 from gateway.snapshot import Snapshot
 from gateway.watchdog import Watchdog
 from storage.api_keys import revoke_key, rotate_key
@@ -20,6 +20,7 @@ from storage.organizations import set_status
 from tests.gateway.conftest import ACTOR, Stage, Tenant
 from tests.support.database_line import database_line
 from tests.support.gateway import PATIENCE_SECONDS, RunningGateway, poll
+from tests.support.no_library import NoLibrary
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import answering
 

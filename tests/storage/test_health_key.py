@@ -6,9 +6,8 @@ from storage.health_key import ensure_health_key, select_newest_usage
 from storage.key_format import parse
 from storage.model import Actor, Mode
 from storage.sealing import MasterKeys
-from storage.usage_rows import insert_usage
 from tests.storage.test_health import MINUTE
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 
 
 async def test_one_key_is_made_and_kept(admin_db: Database, actor: Actor, master_keys: MasterKeys) -> None:

@@ -28,8 +28,8 @@ from storage.limits import LimitScope, select_limits, set_limit, unset_limit
 from storage.model import Actor, Limit, LimitKind, Organization, Period, Plan
 from storage.organizations import create_organization
 from storage.usage_charges import set_prepaid
-from storage.usage_rows import LATE_PREFIX, insert_usage
-from tests.storage.usage_records import usage
+from storage.usage_rows import LATE_PREFIX
+from tests.storage.usage_records import insert_usage, usage
 
 MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 

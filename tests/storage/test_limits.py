@@ -21,9 +21,8 @@ from storage.organizations import create_organization
 from storage.outbox import select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
-from storage.usage_rows import insert_usage
 from storage.users import add_member, create_user
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 
 MONTHLY = {"kind": LimitKind.MONEY, "period": Period.MONTH}
 

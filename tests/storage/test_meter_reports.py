@@ -30,9 +30,9 @@ from storage.retention import rebuild_hourly
 from storage.stripe_invoices import apply_invoice
 from storage.stripe_subscriptions import apply_subscription
 from storage.usage_charges import charge_usage
-from storage.usage_rows import insert_usage
 from tests.storage.stripe_readings import CUSTOMER, invoice, make_customer, subscription
 from tests.storage.test_usage_charges import NOON, platform
+from tests.storage.usage_records import insert_usage
 
 DOLLAR = 10**12
 SPAN = datetime.now(UTC) - timedelta(days=3), datetime.now(UTC) + timedelta(days=1)

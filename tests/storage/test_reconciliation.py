@@ -16,9 +16,9 @@ from storage.organizations import create_organization
 from storage.queries import Queries
 from storage.reconciliation import Difference, Reconciliation, reconcile
 from storage.usage_charges import charge_usage, set_prepaid, turn_month
-from storage.usage_rows import insert_usage
 from tests.reconcile_month import run_month
 from tests.storage.test_usage_charges import NOON, give, platform
+from tests.storage.usage_records import insert_usage
 
 SINCE, UNTIL, NOW = NOON - timedelta(days=3), NOON + timedelta(days=3), NOON + timedelta(days=2)
 

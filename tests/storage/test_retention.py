@@ -15,9 +15,8 @@ from storage.organizations import create_organization, set_plan
 from storage.reconciliation import reconcile
 from storage.retention import drop_usage, expire_usage, rebuild_hourly
 from storage.usage_charges import charge_usage
-from storage.usage_rows import insert_usage
 from tests.storage.test_usage_charges import platform
-from tests.storage.usage_records import ORG, usage
+from tests.storage.usage_records import ORG, insert_usage, usage
 
 NOW = datetime.now(UTC)
 ACTOR = Actor(kind=ActorKind.CLI, actor_id="tester")

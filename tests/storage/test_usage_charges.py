@@ -23,8 +23,8 @@ from storage.model import Actor, CredentialKind, LimitKind, Organization, Period
 from storage.organizations import create_organization
 from storage.retention import rebuild_hourly
 from storage.usage_charges import charge_usage, set_prepaid, turn_month
-from storage.usage_rows import LATE_PREFIX, insert_usage
-from tests.storage.usage_records import usage
+from storage.usage_rows import LATE_PREFIX
+from tests.storage.usage_records import insert_usage, usage
 
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)

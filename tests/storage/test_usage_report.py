@@ -20,8 +20,7 @@ from storage.usage_report import (
     select_totals,
     select_usage,
 )
-from storage.usage_rows import insert_usage
-from tests.storage.usage_records import ORG, usage
+from tests.storage.usage_records import ORG, insert_usage, usage
 
 START = datetime(2026, 1, 30, 22, 17, 3, 500_000, tzinfo=UTC)
 

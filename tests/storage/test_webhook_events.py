@@ -28,12 +28,12 @@ from storage.organizations import create_organization, set_plan
 from storage.outbox import Letter
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
-from storage.usage_rows import insert_usage
 from storage.users import add_member, create_user
 from storage.webhook_deliveries import spread
-from storage.webhook_events import CHOICES, TEST, TYPES, data_schema, emit, emit_usage_of_day, render
+from storage.webhook_events import CHOICES, TEST, TYPES, emit, emit_usage_of_day, render
 from storage.webhooks import Endpoint, NewEndpoint, create_endpoint, disable_endpoint
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
+from tests.storage.webhook_schema import data_schema
 
 INVOICE = {
     "invoice_id": "in_1",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
 
+from storage.bridge import Database
 from storage.model import CredentialKind, Outcome, UsageRecord
+from storage.usage_rows import COLUMNS, ingest
+from storage.usage_tuple import encode_tuple
 
 ORG = UUID(int=7)
+NOBODY = UUID(int=0)
 START = datetime(2026, 1, 31, 23, 59, 59, 999999, tzinfo=UTC)
 
 
@@ -53,3 +58,8 @@ def usage(**changes: Any) -> UsageRecord:
         total_us=3_600_000_000,
     )
     return msgspec.structs.replace(record, **changes)
+
+
+async def insert_usage(db: Database, records: Iterable[UsageRecord], owner: UUID = NOBODY) -> int:
+    """Stores records as `ingest` does tuples. Raises InvalidValue for one that no tuple can hold."""
+    return await ingest(db, owner, tuple(COLUMNS), b"".join(encode_tuple(record) for record in records))

@@ -10,13 +10,12 @@ from selenium.webdriver.common.by import By
 from storage import ledger
 from storage.bridge import open_database
 from storage.usage_charges import charge_usage, turn_month
-from storage.usage_rows import insert_usage
 from tests.admin.browser import Browser
 from tests.admin.conftest import ACTOR
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 from tests.support.postgres import run_in_own_trio
 
 DOLLAR = 10**12

@@ -12,10 +12,10 @@ from storage import ledger
 from storage.bridge import Database
 from storage.ledger import EntryKind, StatementLine
 from storage.usage_charges import charge_usage
-from storage.usage_rows import insert_usage
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person
 from tests.storage.test_usage_charges import DOLLAR, NOON, platform
+from tests.storage.usage_records import insert_usage
 
 
 def line(number: int, kind: EntryKind, credit: int, hour: datetime | None = None) -> StatementLine:

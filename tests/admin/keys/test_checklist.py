@@ -12,10 +12,9 @@ from storage.bridge import Database
 from storage.credentials import set_credential
 from storage.model import Mode, Plan
 from storage.organizations import set_plan
-from storage.usage_rows import insert_usage
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, MASTER_KEYS, Person
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 
 
 async def test_each_step_leads_to_the_next(

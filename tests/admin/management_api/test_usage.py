@@ -10,10 +10,9 @@ import pytest
 
 from storage.bridge import Database
 from storage.model import UsageRecord
-from storage.usage_rows import insert_usage
 from tests.admin.conftest import Person
 from tests.admin.management_api.client import Client, check
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 
 BEGIN = datetime(2026, 3, 1, 0, 30, tzinfo=UTC)
 

@@ -12,10 +12,9 @@ from storage.api_keys import mint_key
 from storage.bridge import Database
 from storage.model import Mode, Outcome, Plan, UsageRecord
 from storage.organizations import set_plan
-from storage.usage_rows import insert_usage
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person, make_person
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 
 
 def at(org_id: UUID, request_id: str = "") -> str:

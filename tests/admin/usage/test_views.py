@@ -10,10 +10,9 @@ from storage.api_keys import mint_key
 from storage.bridge import Database
 from storage.limits import LimitScope, set_limit
 from storage.model import LimitKind, Mode, Period
-from storage.usage_rows import insert_usage
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person, make_person
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 
 DOLLAR = 10**12
 

@@ -11,9 +11,8 @@ import pytest
 from karta.commands.billing import show_signed
 from storage.bridge import open_database
 from storage.usage_charges import charge_usage
-from storage.usage_rows import insert_usage
 from tests.karta.conftest import Document, Karta
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 from tests.support.postgres import run_in_own_trio
 
 

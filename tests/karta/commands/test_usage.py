@@ -13,9 +13,8 @@ import pytest
 
 from karta.commands.usage import moment
 from storage.bridge import open_database
-from storage.usage_rows import insert_usage
 from tests.karta.conftest import Document, Karta
-from tests.storage.usage_records import usage
+from tests.storage.usage_records import insert_usage, usage
 from tests.support.postgres import run_in_own_trio
 
 START = datetime(2026, 1, 31, 23, 30, tzinfo=UTC)
