@@ -6,7 +6,7 @@ transaction it read the ledger, so that anybody can make it out again (`payment_
 transaction that holds the ledger's lock, and sent only afterwards, under an identifier that Stripe takes
 once. So after a crash it is sent again, and counted once. Stripe promises that for a day: what was tried
 longer ago and never answered stays `unsure`, for people to look at (`karta billing reconcile` shows what
-Stripe has) and to settle, and is never sent again by itself.
+Stripe has) and to settle (`karta billing settle-report`), and is never sent again by itself.
 
 Invoices do not come into it, whether they were paid, paid back or credited: what is reported is usage less
 what was prepaid, and both only grow. Only organizations with a metered subscription are reported; the others
@@ -146,46 +146,41 @@ async def put_off_report(db: Queries, report: MeterReport, problem: str, *, refu
     )
 
 
-async def settle_report(db: Database, actor: Actor, identifier: UUID, *, arrived: bool) -> None:
-    """Says of an `unsure` report whether Stripe's meter has it. One that has not arrived is sent again, under
-    the identifier it had: should it be there after all, Stripe may still know it. Raises NotFound, and
-    Conflict for a report in another state."""
-    after = "sent" if arrived else "waiting"
-    async with db.transaction() as tx:
-        row = await tx.fetch_row(
-            "SELECT org_id, hour, value, state FROM meter_reports WHERE identifier = $1 FOR UPDATE",
-            identifier,
-        )
-        if row is None:
-            raise NotFound(f"there is no report {identifier}: see `karta billing reconcile`")
-        if row["state"] != "unsure":
-            raise Conflict(f"the report is {row['state']}: only one that is unsure can be settled")
-        await tx.execute(
-            """
-            UPDATE meter_reports
-               SET state = $2, tries = 0, tried_at = NULL, try_after = now(), problem = NULL,
-                   sent_at = CASE WHEN $2 = 'sent' THEN now() END
-             WHERE identifier = $1
-            """,
-            identifier,
-            after,
-        )
-        details = {
-            "before": "unsure",
-            "after": after,
-            "hour": row["hour"].isoformat(),
-            "value": str(row["value"]),
-        }
-        subject = str(identifier)
-        await audit.record(tx, actor, Event.PAYMENT_REPORT_SETTLED, row["org_id"], subject, details)
-
-
 async def count_stuck_reports(db: Queries) -> int:
     """How many reports Stripe has refused, or may not have: people have to look."""
     count: int = await db.fetch_value(
         "SELECT count(*) FROM meter_reports WHERE state IN ('unsure', 'refused')"
     )
     return count
+
+
+async def settle_report(db: Database, actor: Actor, org_id: UUID, hour: datetime, *, arrived: bool) -> None:
+    """Somebody has found out what became of a report that is `unsure` or was refused: it counts as sent, or
+    is sent again. Raises NotFound, and Conflict for one in another state."""
+    async with db.transaction() as tx:
+        row = await tx.fetch_row(
+            "SELECT identifier, state, value FROM meter_reports WHERE org_id = $1 AND hour = $2 FOR UPDATE",
+            org_id,
+            hour,
+        )
+        if row is None:
+            raise NotFound("there is no report to the meter of that organization and hour")
+        if row["state"] not in ("unsure", "refused"):
+            raise Conflict(f"that report is {row['state']}, and there is nothing to settle")
+        await tx.execute(
+            """
+            UPDATE meter_reports SET state = 'sent', sent_at = now(), problem = NULL WHERE identifier = $1
+            """
+            if arrived
+            else """
+            UPDATE meter_reports SET state = 'waiting', tries = 0, tried_at = NULL, try_after = now()
+             WHERE identifier = $1
+            """,
+            row["identifier"],
+        )
+        details = {"hour": hour, "value": row["value"], "before": row["state"], "arrived": arrived}
+        subject = str(row["identifier"])
+        await audit.record(tx, actor, Event.PAYMENT_REPORT_SETTLED, org_id, subject, details)
 
 
 async def sum_sent(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:

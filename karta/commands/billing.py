@@ -42,14 +42,14 @@ def register(commands: Commands) -> None:
     reconciled.set_defaults(run=run_reconcile)
     settled = actions.add_parser(
         "settle-report",
-        help="say whether Stripe's meter has a report",
-        description="Say whether Stripe's meter has a report that `karta billing reconcile` calls unsure: it "
-        "was sent, and never answered. Then it counts as sent, or is sent again.",
+        help="tell what became of a report to Stripe's meter",
+        description="Tell what became of a report to Stripe's meter that was never answered (unsure) or was "
+        "refused, after having looked what the meter counted (`reconcile` names both).",
     )
-    settled.add_argument("report", type=UUID, metavar="REPORT", help="its id, as reconcile names it")
-    arrived = settled.add_mutually_exclusive_group(required=True)
-    arrived.add_argument("--sent", action="store_true", help="Stripe has it")
-    arrived.add_argument("--not-sent", action="store_true", help="Stripe has not: send it again")
+    settled.add_argument("--hour", type=moment, required=True, metavar="TIME", help="the hour it tells of")
+    became = settled.add_mutually_exclusive_group(required=True)
+    became.add_argument("--arrived", action="store_true", help="the meter has it: it counts as sent")
+    became.add_argument("--missing", action="store_true", help="the meter lacks it: it is sent again")
     settled.set_defaults(run=run_settle_report)
     adjusted = actions.add_parser(
         "adjust",
@@ -72,7 +72,7 @@ def register(commands: Commands) -> None:
     )
     prepaid.add_argument("wanted", choices=("on", "off"))
     prepaid.set_defaults(run=run_set_prepaid)
-    for action in (shown, adjusted, prepaid):
+    for action in (shown, settled, adjusted, prepaid):
         action.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
     for action in (shown, reconciled, settled, adjusted, prepaid):
         database_choice.add_arguments(action)
@@ -168,14 +168,14 @@ def _ask_stripe() -> list[Check]:
 def run_settle_report(given: argparse.Namespace) -> None:
     from storage.meter_reports import settle_report
 
-    async def change(db: Database) -> None:
-        await settle_report(db, database_choice.actor(), given.report, arrived=given.sent)
+    async def settle(db: Database) -> None:
+        await settle_report(db, database_choice.actor(), given.org, given.hour, arrived=given.arrived)
 
-    database_choice.run(given, change)
+    database_choice.run(given, settle)
     if given.json:
-        print_json({"report": given.report, "state": "sent" if given.sent else "waiting"})
+        print_json({"org_id": given.org, "hour": given.hour, "state": "sent" if given.arrived else "waiting"})
     else:
-        print("It counts as sent." if given.sent else "It will be sent again.")
+        print("It counts as sent." if given.arrived else "It is sent again within a minute.")
 
 
 def run_adjust(given: argparse.Namespace) -> None:

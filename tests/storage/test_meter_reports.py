@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
 import pytest
 
@@ -79,6 +77,30 @@ async def test_only_what_credit_does_not_cover(
     assert await sum_sent(admin_db, org.org_id, now - timedelta(days=2), now) == {CUSTOMER: 2_000_002}
 
 
+async def test_what_became_of_a_report_is_told(admin_db: Database, actor: Actor, org: Organization) -> None:
+    await use(admin_db, org, DOLLAR, "u1")
+    assert await add_report(admin_db, org.org_id, CUSTOMER)
+    report = await claim_report(admin_db)
+    assert report is not None
+    with pytest.raises(Conflict, match="is waiting"):
+        await settle_report(admin_db, actor, org.org_id, report.hour, arrived=True)
+    await put_off_report(admin_db, report, "no such customer", refused=True)
+    await settle_report(admin_db, actor, org.org_id, report.hour, arrived=False)
+    # At once, and as if it had never been tried.
+    again = await claim_report(admin_db)
+    assert again is not None
+    assert (again.identifier, again.tries) == (report.identifier, 1)
+    await put_off_report(admin_db, report, "no such customer", refused=True)
+    await settle_report(admin_db, actor, org.org_id, report.hour, arrived=True)
+    assert await sum_sent(admin_db, org.org_id, *SPAN) == {CUSTOMER: report.value}
+    assert await claim_report(admin_db) is None
+    with pytest.raises(NotFound):
+        await settle_report(admin_db, actor, org.org_id, report.hour - timedelta(hours=1), arrived=True)
+    rows = await select_audit_rows(admin_db, org.org_id)
+    told = [row.details for row in rows if row.event == Event.PAYMENT_REPORT_SETTLED]
+    assert ['"arrived": true' in details for details in told] == [False, True]
+
+
 async def test_a_report_is_claimed_sent_and_never_sent_when_unsure(
     admin_db: Database, owner_db: Database, org: Organization
 ) -> None:
@@ -105,38 +127,6 @@ async def test_a_report_is_claimed_sent_and_never_sent_when_unsure(
     assert await state(admin_db) == "refused"
     await finish_report(admin_db, report)
     assert await state(admin_db) == "sent"
-
-
-@pytest.mark.parametrize(("arrived", "after"), [(True, "sent"), (False, "waiting")])
-async def test_what_is_unsure_is_settled_by_somebody(
-    admin_db: Database, owner_db: Database, actor: Actor, org: Organization, arrived: bool, after: str
-) -> None:
-    await use(admin_db, org, DOLLAR, "u1")
-    await add_report(admin_db, org.org_id, CUSTOMER)
-    first = await claim_report(admin_db)
-    assert first is not None
-    for refused in ("waiting", "refused", "sent"):
-        await owner_db.execute("UPDATE meter_reports SET state = $1", refused)
-        with pytest.raises(Conflict, match=f"is {refused}: only one that is unsure"):
-            await settle_report(admin_db, actor, first.identifier, arrived=arrived)
-    with pytest.raises(NotFound):
-        await settle_report(admin_db, actor, uuid4(), arrived=arrived)
-    rows_before = await select_audit_rows(admin_db, org.org_id)
-    await owner_db.execute(
-        "UPDATE meter_reports SET state = 'unsure', tried_at = now() - $1::interval", 2 * SURE_FOR
-    )
-    await settle_report(admin_db, actor, first.identifier, arrived=arrived)
-    assert await state(admin_db) == after
-    (row,) = set(await select_audit_rows(admin_db, org.org_id)) - set(rows_before)
-    assert (row.event, row.subject) == (Event.PAYMENT_REPORT_SETTLED, str(first.identifier))
-    details = json.loads(row.details)
-    assert (details["before"], details["after"], details["value"]) == ("unsure", after, "1000000")
-    # It is sent as it was, and has as long a time to be answered as a new one.
-    again = await claim_report(admin_db)
-    assert again == (None if arrived else first)
-    assert await state(admin_db) == after
-    noted = await owner_db.fetch_value("SELECT sent_at IS NOT NULL FROM meter_reports")
-    assert noted == arrived
 
 
 async def state(db: Database) -> str:

@@ -6,8 +6,6 @@ import json
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-import pytest
-
 from karta.commands.billing import show_signed
 from storage.bridge import open_database
 from storage.usage_charges import charge_usage
@@ -77,38 +75,27 @@ def test_reconcile_names_what_differs(karta: Karta, database_url: str, org_id: s
     assert karta("billing", "reconcile", "--since", "2026-02-01", "--until", "2026-01-01")[0] == 2
 
 
-async def add_unsure(database_url: str, org_id: str) -> None:
-    async with open_database(database_url, role=None) as db:
-        await db.execute(
-            "INSERT INTO meter_reports (org_id, hour, customer_id, value, state)"
-            " VALUES ($1, date_trunc('hour', now(), 'UTC') - interval '1 hour', 'cus_1', 7, 'unsure')",
-            UUID(org_id),
-        )
-
-
-@pytest.mark.parametrize(
-    ("said", "state", "told"),
-    [("--sent", "sent", "It counts as sent."), ("--not-sent", "waiting", "It will be sent again.")],
-)
-def test_a_report_that_reconcile_names_is_settled(
-    karta: Karta, database_url: str, org_id: str, said: str, state: str, told: str
-) -> None:
-    run_in_own_trio(lambda: add_unsure(database_url, org_id))
-    named = [one["what"] for one in run(karta, database_url, "reconcile", code=1)["differences"]]
-    (report,) = [what.split()[2] for what in named if what.endswith("is unsure")]
-    assert karta("billing", "settle-report", report, "--database-url", database_url)[0] == 2
-    both = ("--sent", "--not-sent")
-    assert karta("billing", "settle-report", report, *both, "--database-url", database_url)[0] == 2
-    code, out, _ = karta("billing", "settle-report", report, said, "--database-url", database_url)
-    assert (code, out) == (0, told + "\n")
-    code, _, err = karta("billing", "settle-report", report, said, "--database-url", database_url)
-    assert code == 1
-    assert f"the report is {state}: only one that is unsure can be settled" in err
-    unknown = UUID(int=7)
-    code, _, err = karta("billing", "settle-report", unknown, said, "--database-url", database_url)
-    assert (code, "there is no report" in err) == (1, True)
-
-
 def test_amounts_below_zero() -> None:
     assert show_signed(-(10**12)) == "-$1.00"
     assert show_signed(5 * 10**11, sign="") == "0.50"
+
+
+def test_a_report_that_was_never_answered_is_settled(karta: Karta, database_url: str, org_id: str) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    arguments = ("settle-report", "--org", org_id, "--hour", hour.isoformat(), "--arrived")
+    assert karta("billing", *arguments, "--database-url", database_url)[0] == 1
+
+    async def lose() -> None:
+        async with open_database(database_url, role=None) as db:
+            await db.execute(
+                "INSERT INTO meter_reports (org_id, hour, customer_id, value, state)"
+                " VALUES ($1, $2, 'cus_1', 7, 'unsure')",
+                UUID(org_id),
+                hour,
+            )
+
+    run_in_own_trio(lose)
+    told = {"org_id": org_id, "hour": hour.isoformat(), "state": "sent"}
+    assert run(karta, database_url, *arguments) == told
+    code, _, err = karta("billing", *arguments, "--database-url", database_url)
+    assert (code, "is sent" in err) == (1, True)
