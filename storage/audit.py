@@ -139,6 +139,7 @@ class Event(StrEnum):
     PAYMENT_INVOICE_CHANGED = "payment:invoice_changed"
     PAYMENT_STATE_CHANGED = "payment:state_changed"
     PAYMENT_EVENT_REPLAYED = "payment:event_replayed"
+    PAYMENT_REPORT_SETTLED = "payment:report_settled"
     WEBHOOK_CREATED = "webhook:created"
     WEBHOOK_CHANGED = "webhook:changed"
     WEBHOOK_ENABLED = "webhook:enabled"

@@ -108,4 +108,5 @@ MEANINGS: dict[Event, str] = {
     Event.PAYMENT_INVOICE_CHANGED: "An invoice was made, or has another status.",
     Event.PAYMENT_STATE_CHANGED: "A payment is late, was given up, or is in order again.",
     Event.PAYMENT_EVENT_REPLAYED: "Staff had an event of Stripe's done once more.",
+    Event.PAYMENT_REPORT_SETTLED: "Staff told what became of a report to Stripe's meter.",
 }

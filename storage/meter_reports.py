@@ -6,7 +6,7 @@ transaction it read the ledger, so that anybody can make it out again (`payment_
 transaction that holds the ledger's lock, and sent only afterwards, under an identifier that Stripe takes
 once. So after a crash it is sent again, and counted once. Stripe promises that for a day: what was tried
 longer ago and never answered stays `unsure`, for people to look at (`karta billing reconcile` shows what
-Stripe has), and is never sent again by itself.
+Stripe has) and to settle (`karta billing settle-report`), and is never sent again by itself.
 
 Invoices do not come into it, whether they were paid, paid back or credited: what is reported is usage less
 what was prepaid, and both only grow. Only organizations with a metered subscription are reported; the others
@@ -22,7 +22,10 @@ from uuid import UUID
 import msgspec
 
 from storage import audit, ledger
+from storage.audit import Event
 from storage.bridge import Database
+from storage.errors import Conflict, NotFound
+from storage.model import Actor
 from storage.queries import Queries
 
 PICODOLLARS_PER_UNIT: Final = 10**6
@@ -149,6 +152,35 @@ async def count_stuck_reports(db: Queries) -> int:
         "SELECT count(*) FROM meter_reports WHERE state IN ('unsure', 'refused')"
     )
     return count
+
+
+async def settle_report(db: Database, actor: Actor, org_id: UUID, hour: datetime, *, arrived: bool) -> None:
+    """Somebody has found out what became of a report that is `unsure` or was refused: it counts as sent, or
+    is sent again. Raises NotFound, and Conflict for one in another state."""
+    async with db.transaction() as tx:
+        row = await tx.fetch_row(
+            "SELECT identifier, state, value FROM meter_reports WHERE org_id = $1 AND hour = $2 FOR UPDATE",
+            org_id,
+            hour,
+        )
+        if row is None:
+            raise NotFound("there is no report to the meter of that organization and hour")
+        if row["state"] not in ("unsure", "refused"):
+            raise Conflict(f"that report is {row['state']}, and there is nothing to settle")
+        await tx.execute(
+            """
+            UPDATE meter_reports SET state = 'sent', sent_at = now(), problem = NULL WHERE identifier = $1
+            """
+            if arrived
+            else """
+            UPDATE meter_reports SET state = 'waiting', tries = 0, tried_at = NULL, try_after = now()
+             WHERE identifier = $1
+            """,
+            row["identifier"],
+        )
+        details = {"hour": hour, "value": row["value"], "before": row["state"], "arrived": arrived}
+        subject = str(row["identifier"])
+        await audit.record(tx, actor, Event.PAYMENT_REPORT_SETTLED, org_id, subject, details)
 
 
 async def sum_sent(db: Queries, org_id: UUID, since: datetime, until: datetime) -> dict[str, int]:

@@ -1,5 +1,5 @@
-"""`karta billing show | reconcile | adjust | set-prepaid`: what organizations have and owe, and whether it is
-right."""
+"""`karta billing show | reconcile | settle-report | adjust | set-prepaid`: what organizations have and owe,
+and whether it is right."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ def register(commands: Commands) -> None:
     reconciled.add_argument("--since", type=moment, metavar="TIME", help="default: 35 days ago")
     reconciled.add_argument("--until", type=moment, metavar="TIME", help="default: now")
     reconciled.set_defaults(run=run_reconcile)
+    settled = actions.add_parser(
+        "settle-report",
+        help="tell what became of a report to Stripe's meter",
+        description="Tell what became of a report to Stripe's meter that was never answered (unsure) or was "
+        "refused, after having looked what the meter counted (`reconcile` names both).",
+    )
+    settled.add_argument("--hour", type=moment, required=True, metavar="TIME", help="the hour it tells of")
+    became = settled.add_mutually_exclusive_group(required=True)
+    became.add_argument("--arrived", action="store_true", help="the meter has it: it counts as sent")
+    became.add_argument("--missing", action="store_true", help="the meter lacks it: it is sent again")
+    settled.set_defaults(run=run_settle_report)
     adjusted = actions.add_parser(
         "adjust",
         help="give an organization credit, or take it",
@@ -61,9 +72,9 @@ def register(commands: Commands) -> None:
     )
     prepaid.add_argument("wanted", choices=("on", "off"))
     prepaid.set_defaults(run=run_set_prepaid)
-    for action in (shown, adjusted, prepaid):
+    for action in (shown, settled, adjusted, prepaid):
         action.add_argument("--org", type=UUID, required=True, metavar="ORG", help="the organization's id")
-    for action in (shown, reconciled, adjusted, prepaid):
+    for action in (shown, reconciled, settled, adjusted, prepaid):
         database_choice.add_arguments(action)
         action.add_argument("--json", action="store_true", help="print one JSON document")
 
@@ -152,6 +163,19 @@ def _ask_stripe() -> list[Check]:
     return [check_objects(payments)] + (
         [check_meter(payments)] if "KARTA_STRIPE_METER_ID" in variables else []
     )
+
+
+def run_settle_report(given: argparse.Namespace) -> None:
+    from storage.meter_reports import settle_report
+
+    async def settle(db: Database) -> None:
+        await settle_report(db, database_choice.actor(), given.org, given.hour, arrived=given.arrived)
+
+    database_choice.run(given, settle)
+    if given.json:
+        print_json({"org_id": given.org, "hour": given.hour, "state": "sent" if given.arrived else "waiting"})
+    else:
+        print("It counts as sent." if given.arrived else "It is sent again within a minute.")
 
 
 def run_adjust(given: argparse.Namespace) -> None:

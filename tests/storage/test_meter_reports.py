@@ -7,7 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from storage import ledger, payment_checks
+from storage.audit import Event, select_audit_rows
 from storage.bridge import Database
+from storage.errors import Conflict, NotFound
 from storage.ledger import Account, EntryKind, top_up
 from storage.meter_reports import (
     SURE_FOR,
@@ -16,6 +18,7 @@ from storage.meter_reports import (
     finish_report,
     put_off_report,
     select_metered,
+    settle_report,
     sum_sent,
 )
 from storage.model import Actor, Organization
@@ -72,6 +75,30 @@ async def test_only_what_credit_does_not_cover(
     assert await sum_sent(admin_db, org.org_id, now - timedelta(days=2), now) == {}
     await owner_db.execute("UPDATE meter_reports SET state = 'sent'")
     assert await sum_sent(admin_db, org.org_id, now - timedelta(days=2), now) == {CUSTOMER: 2_000_002}
+
+
+async def test_what_became_of_a_report_is_told(admin_db: Database, actor: Actor, org: Organization) -> None:
+    await use(admin_db, org, DOLLAR, "u1")
+    assert await add_report(admin_db, org.org_id, CUSTOMER)
+    report = await claim_report(admin_db)
+    assert report is not None
+    with pytest.raises(Conflict, match="is waiting"):
+        await settle_report(admin_db, actor, org.org_id, report.hour, arrived=True)
+    await put_off_report(admin_db, report, "no such customer", refused=True)
+    await settle_report(admin_db, actor, org.org_id, report.hour, arrived=False)
+    # At once, and as if it had never been tried.
+    again = await claim_report(admin_db)
+    assert again is not None
+    assert (again.identifier, again.tries) == (report.identifier, 1)
+    await put_off_report(admin_db, report, "no such customer", refused=True)
+    await settle_report(admin_db, actor, org.org_id, report.hour, arrived=True)
+    assert await sum_sent(admin_db, org.org_id, *SPAN) == {CUSTOMER: report.value}
+    assert await claim_report(admin_db) is None
+    with pytest.raises(NotFound):
+        await settle_report(admin_db, actor, org.org_id, report.hour - timedelta(hours=1), arrived=True)
+    rows = await select_audit_rows(admin_db, org.org_id)
+    told = [row.details for row in rows if row.event == Event.PAYMENT_REPORT_SETTLED]
+    assert ['"arrived": true' in details for details in told] == [False, True]
 
 
 async def test_a_report_is_claimed_sent_and_never_sent_when_unsure(

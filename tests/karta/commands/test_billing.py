@@ -79,3 +79,24 @@ def test_reconcile_names_what_differs(karta: Karta, database_url: str, org_id: s
 def test_amounts_below_zero() -> None:
     assert show_signed(-(10**12)) == "-$1.00"
     assert show_signed(5 * 10**11, sign="") == "0.50"
+
+
+def test_a_report_that_was_never_answered_is_settled(karta: Karta, database_url: str, org_id: str) -> None:
+    hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    arguments = ("settle-report", "--org", org_id, "--hour", hour.isoformat(), "--arrived")
+    assert karta("billing", *arguments, "--database-url", database_url)[0] == 1
+
+    async def lose() -> None:
+        async with open_database(database_url, role=None) as db:
+            await db.execute(
+                "INSERT INTO meter_reports (org_id, hour, customer_id, value, state)"
+                " VALUES ($1, $2, 'cus_1', 7, 'unsure')",
+                UUID(org_id),
+                hour,
+            )
+
+    run_in_own_trio(lose)
+    told = {"org_id": org_id, "hour": hour.isoformat(), "state": "sent"}
+    assert run(karta, database_url, *arguments) == told
+    code, _, err = karta("billing", *arguments, "--database-url", database_url)
+    assert (code, "is sent" in err) == (1, True)
