@@ -116,7 +116,7 @@ def diff_table(found: list[Change], base: str | None = None) -> Table:
             escape(change.figure),
             _value(change.first),
             _value(change.second),
-            f"{change.difference:+,.4g}" if change.ratio is None else f"{change.ratio:.3f}",
+            f"{change.ratio:.3f}" if change.ratio is not None else _difference(change.difference),
             _interval(change),
             verdict,
         )
@@ -131,8 +131,15 @@ def _value(value: float) -> str:
 def _interval(change: Change) -> str:
     if change.low is None or change.high is None:
         return "one round"
-    form = "{:+,.4g}" if change.ratio is None else "{:.3f}"
-    return f"{form.format(change.low)} and {form.format(change.high)}"
+    if change.ratio is None:
+        return (
+            f"{_difference(change.low)} and {_difference(change.high)}" if change.high != change.low else ""
+        )
+    return f"{change.low:.3f} and {change.high:.3f}"
+
+
+def _difference(value: float) -> str:
+    return f"{value:+,.4g}" if value else "0"
 
 
 def differing(first: Comparison, second: Comparison) -> list[str]:
