@@ -39,8 +39,6 @@ from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, Target, TargetUna
 _WARM_UP_SECONDS = 0.3
 # How long memory may settle after the last stream has begun.
 _SETTLE_SECONDS = 0.3
-# What too much load looks like: no wrong answer, but none in time.
-_OVERLOAD = {Failure.BACKLOG.value, Failure.TIMEOUT.value}
 _WAITED_SHARE_MAX = 0.5
 # A stream that comes all at once was collected, or the machine stood still for as long as it took.  Who
 # collects streams does so every time.
@@ -297,7 +295,11 @@ class Session:
                 self._given_up.add((scenario.family, target.name))
             self._too_much[scenario.name, target.name] += 1
             return None
-        faults = [f"beside: {wrong}" for one in others if one.failures and (wrong := _wrong(one)) is not None]
+        faults = [
+            f"beside: {wrong}"
+            for beside, one in zip(scenario.beside, others, strict=True)
+            if one.failures and not verdicts.only_late(beside, one) and (wrong := _wrong(one)) is not None
+        ]
         if (wrong := _wrong(summary)) is not None:
             faults.insert(0, wrong)
         if not others and target.check != "status":
@@ -332,7 +334,9 @@ class Session:
     @staticmethod
     def _is_too_much(summary: Summary) -> bool:
         kinds = set(summary.failures)
-        return bool(kinds and kinds <= _OVERLOAD) or (not kinds and summary.waited_share > _WAITED_SHARE_MAX)
+        return bool(kinds and kinds <= verdicts.overload) or (
+            not kinds and summary.waited_share > _WAITED_SHARE_MAX
+        )
 
     # ---- memory
 

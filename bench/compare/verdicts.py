@@ -10,11 +10,14 @@ that waited for its core because other programs had it.
 from statistics import median
 
 from bench.compare.comparison import Comparison
+from bench.compare.scenarios import Beside
 from bench.load.answer import Failure
 from bench.load.summary import Summary
 
 # So much more of the events than in the direct run may come together with the one before.
 merged_share_max = 0.2
+# What too much load looks like: no wrong answer, but none in time.
+overload = {Failure.BACKLOG.value, Failure.TIMEOUT.value}
 _SATURATED_SHARE = 0.9
 _STARVED_SHARE_MAX = 0.1
 _CEILING_ARM = "direct"
@@ -26,6 +29,11 @@ def unasked(answers: int, requests_seen: int) -> list[str]:
         return []
     missing = answers - requests_seen
     return [f"{missing} {Failure.UNASKED}: {answers} answers, and {requests_seen} at the provider"]
+
+
+def only_late(beside: Beside, summary: Summary) -> bool:
+    """Say whether wrong keys were made to wait, and nothing else: a target may do that."""
+    return beside.kind == "wrong keys" and overload.issuperset(summary.failures)
 
 
 def merged(seen: Comparison) -> list[str]:

@@ -2,7 +2,9 @@
 
 import msgspec
 
-from bench.compare.verdicts import merged, unasked
+from bench.compare.scenarios import Beside
+from bench.compare.verdicts import merged, only_late, unasked
+from bench.load.answer import Failure
 from bench.load.summary import Summary
 from tests.bench.compare.seen import comparison, summary
 
@@ -20,6 +22,15 @@ def test_more_answers_than_questions_are_told() -> None:
     assert unasked(10, 10) == []
     assert unasked(10, 12) == []
     assert unasked(10, 7) == ["3 unasked: 10 answers, and 7 at the provider"]
+
+
+def test_wrong_keys_may_be_made_to_wait_and_nobody_else() -> None:
+    wrong, leavers = Beside(kind="wrong keys"), Beside(kind="leavers")
+    late = msgspec.structs.replace(summary(rate=10), failures={Failure.TIMEOUT.value: 3})
+    assert only_late(wrong, late)
+    assert not only_late(leavers, late)
+    reset = msgspec.structs.replace(late, failures={Failure.TIMEOUT.value: 3, Failure.BROKEN.value: 1})
+    assert not only_late(wrong, reset)
 
 
 def test_joined_events_are_told_against_the_direct_runs_of_the_rounds() -> None:
