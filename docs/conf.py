@@ -29,7 +29,7 @@ CONTENTS = {
         "Tutorials": ["tutorial/first-request", "tutorial/to-production"],
         "How-to": ["how-to/*", "how-to/runbooks/index"],
         "Reference": ["reference/*"],
-        "Benchmarks": ["benchmarks/README", "benchmarks/2026-11-26-headline", "benchmarks/2026-11-26"],
+        "Benchmarks": ["benchmarks/README", "benchmarks/2*"],
         "Explanation": ["explanation/architecture", "explanation/*", "decisions/README"],
     },
     "decisions/README": {"": ["0*"]},
