@@ -2,7 +2,7 @@
 included credit.
 
 Each process does it; who comes second finds nothing to do, since an hour is posted in the transaction that
-marks it. A round that fails is told and tried again.
+marks it. A round that fails is told and tried again (`storage.rounds`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import logging
 
 import trio
 
-from storage import error_reports
 from storage.bridge import Database
-from storage.errors import DatabaseUnavailable, StorageError
+from storage.rounds import Rounds
 from storage.usage_charges import charge_usage, turn_month
 
 EVERY_SECONDS = 120
@@ -23,14 +22,11 @@ _log = logging.getLogger("karta.admin")
 
 async def keep_books(db: Database) -> None:
     """For ever; cancel it to stop."""
+    rounds = Rounds(_log, "posting to the ledger was cut short")
     await trio.sleep(FIRST_AFTER_SECONDS)
     while True:
-        try:
+        with rounds.one():
             await post_due(db)
-        except StorageError as error:
-            _log.warning("posting to the ledger was cut short: %s", error)
-            if not isinstance(error, DatabaseUnavailable):
-                error_reports.report(error, {"place": _log.name})
         await trio.sleep(EVERY_SECONDS)
 
 

@@ -4,7 +4,8 @@ plans to organizations, forgets the answers that the management API kept for a d
 ago and to whom mail was sent a month ago, makes the next months' partitions, signs where the audit chains
 end, tells subscribers of changed sub-processors, and tells those who chose it what they used yesterday.
 
-Each process does it; who comes second finds nothing to do. A round that fails is told and tried again.
+Each process does it; who comes second finds nothing to do. A round that fails is told and tried again
+(`storage.rounds`).
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ import trio
 
 from admin.services import Services
 from admin.trust.subscribe import tell_changes
-from storage import error_reports, webhook_deliveries
+from storage import webhook_deliveries
 from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.credentials import shred_suspended
-from storage.errors import DatabaseUnavailable, StorageError
 from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
 from storage.model import Actor, ActorKind
@@ -29,6 +29,7 @@ from storage.organization_end import end_organization, select_due
 from storage.outbox import sweep_ended
 from storage.plans import renew_ceilings
 from storage.retention import expire_usage
+from storage.rounds import Rounds
 from storage.sealing import MasterKeys
 from storage.webhook_events import emit_usage_of_day
 
@@ -41,15 +42,12 @@ _log = logging.getLogger("karta.admin")
 
 async def keep_house(services: Services) -> None:
     """For ever; cancel it to stop. Without master keys nothing is signed."""
+    rounds = Rounds(_log, "housekeeping was cut short")
     await trio.sleep(FIRST_AFTER_SECONDS)
     while True:
-        try:
+        with rounds.one():
             await do_round(services.db, services.loaded_master_keys)
             await tell_changes(services, ACTOR)
-        except StorageError as error:
-            _log.warning("housekeeping was cut short: %s", error)
-            if not isinstance(error, DatabaseUnavailable):
-                error_reports.report(error, {"place": _log.name})
         await trio.sleep(EVERY_SECONDS)
 
 

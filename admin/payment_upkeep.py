@@ -14,9 +14,7 @@ import trio
 
 from admin.allowed_addresses import STALE_DAYS, AllowedAddresses
 from admin.payments import Payments, PaymentsError, PaymentsRefused
-from storage import error_reports
 from storage.bridge import Database
-from storage.errors import DatabaseBusy, DatabaseUnavailable, StorageError
 from storage.meter_reports import (
     ORGANIZATIONS_MAX,
     add_report,
@@ -25,6 +23,7 @@ from storage.meter_reports import (
     put_off_report,
     select_metered,
 )
+from storage.rounds import Rounds
 from storage.stripe_checkouts import clear_checkouts, look_again
 from storage.stripe_events import clear_events
 from storage.stripe_subscriptions import SeatDrift, claim_seat_drifts
@@ -46,25 +45,17 @@ class PaymentUpkeep:
 
     async def run(self) -> None:
         """For ever; cancel it to stop."""
+        rounds = Rounds(_log, "the upkeep of payments was cut short")
         next_hourly = trio.current_time()
-        told = False
         while True:
             await trio.sleep(EVERY_SECONDS)
-            try:
+            with rounds.one():
                 await self.follow_members()
                 if trio.current_time() >= next_hourly:
                     next_hourly = trio.current_time() + HOURLY_SECONDS
                     await self.look()
                     await self.add_reports()
                 await self.send_reports()
-                told = False
-            except StorageError as error:
-                _log.warning("the upkeep of payments was cut short: %s", error)
-                # What takes too long here does so each time: it is told once, until a round is whole again.
-                away = isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseBusy)
-                if not away and not told:
-                    error_reports.report(error, {"place": _log.name})
-                    told = True
 
     async def follow_members(self) -> int:
         """Asks Stripe for as many seats as there are members; returns how many subscriptions were changed.

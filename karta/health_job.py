@@ -121,19 +121,15 @@ async def judge(db: Database, recent: Recent) -> None:
 async def run_every_minute(
     db: Database, targets: Targets, master_keys: MasterKeys | None, *, first_after: float = 5.0
 ) -> None:
-    """For ever; cancel it to stop. A round that fails is told, and the next one comes."""
-    from storage import error_reports
-    from storage.errors import DatabaseUnavailable, StorageError
+    """For ever; cancel it to stop. A round that fails is told, and the next one comes (`storage.rounds`)."""
     from storage.health import this_minute
+    from storage.rounds import Rounds
 
+    rounds = Rounds(_log, "this minute's health was not kept")
     await trio.sleep(first_after)
     while True:
-        try:
+        with rounds.one():
             await run_round(db, targets, master_keys)
-        except StorageError as error:
-            _log.warning("this minute's health was not kept: %s", error)
-            if not isinstance(error, DatabaseUnavailable):
-                error_reports.report(error, {"place": _log.name})
         await trio.sleep(_until_next(this_minute().timestamp()))
 
 

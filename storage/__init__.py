@@ -50,6 +50,7 @@ How to read it
     csv_cells                                       cells that are no formulas
     error_reports, report_form, secret_patterns     faults told to Sentry, and what may be told of them
     fault_place                                     where one was raised, for the log
+    rounds                                          what becomes of them in jobs that go round for ever
     changes                                         what running gateways are told
 
 The life of a change

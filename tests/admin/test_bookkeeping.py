@@ -13,7 +13,7 @@ from admin import bookkeeping
 from admin.bookkeeping import keep_books, post_due
 from storage import error_reports
 from storage.bridge import Database
-from storage.errors import DatabaseUnavailable, StorageError
+from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.ledger import Balance, select_balance
 from tests.admin.conftest import Person
 from tests.storage.test_usage_charges import DOLLAR, platform
@@ -36,13 +36,13 @@ def test_a_round_that_fails_is_told_and_tried_again(
 ) -> None:
     rounds = []
     told: list[BaseException] = []
-    odd = StorageError("odd")
+    busy = DatabaseBusy("too long")
 
     async def fail(_: object) -> int:
         rounds.append(trio.current_time())
         if len(rounds) == 3:
             raise trio.TooSlowError
-        raise odd if len(rounds) == 2 else DatabaseUnavailable("away")
+        raise busy if len(rounds) == 2 else DatabaseUnavailable("away")
 
     monkeypatch.setattr(bookkeeping, "post_due", fail)
     monkeypatch.setattr(error_reports, "report", lambda error, _: told.append(error))
@@ -53,5 +53,5 @@ def test_a_round_that_fails_is_told_and_tried_again(
     with caplog.at_level(logging.WARNING), pytest.raises(trio.TooSlowError):
         trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
     assert "away" in caplog.text
-    assert told == [odd], "a database that is away is no fault"
+    assert told == [busy], "a database that is away is no fault"
     assert rounds[1] - rounds[0] == pytest.approx(bookkeeping.EVERY_SECONDS)

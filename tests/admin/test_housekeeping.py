@@ -11,12 +11,12 @@ import trio.testing
 
 from admin import housekeeping
 from admin.housekeeping import do_round, keep_house
-from storage import idempotency
+from storage import error_reports, idempotency
 from storage.audit import Event
 from storage.audit_checkpoints import select_last_checkpoint
 from storage.bridge import Database
 from storage.credentials import select_credentials, set_credential
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.limits import select_limits
 from storage.model import Plan
 from storage.organization_end import request_end
@@ -108,19 +108,23 @@ def test_a_round_that_fails_is_told_and_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = []
+    told: list[BaseException] = []
+    busy = DatabaseBusy("too long")
 
     async def fail(*_: object) -> int:
         rounds.append(trio.current_time())
-        if len(rounds) == 2:
+        if len(rounds) == 3:
             raise trio.TooSlowError
-        raise DatabaseUnavailable("away")
+        raise busy if len(rounds) == 2 else DatabaseUnavailable("away")
 
     monkeypatch.setattr(housekeeping, "do_round", fail)
+    monkeypatch.setattr(error_reports, "report", lambda error, _: told.append(error))
     nobody: Any = SimpleNamespace(db=None, loaded_master_keys=None)
     with pytest.raises(trio.TooSlowError), caplog.at_level(logging.WARNING, "karta.admin"):
         trio.run(keep_house, nobody, clock=trio.testing.MockClock(autojump_threshold=0))
     assert rounds[1] - rounds[0] == housekeeping.EVERY_SECONDS
     assert "away" in caplog.text
+    assert told == [busy], "a database that is away is no fault"
 
 
 async def test_two_processes_may_do_it_at_once(admin_db: Database, owner_db: Database) -> None:

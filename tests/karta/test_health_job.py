@@ -13,8 +13,9 @@ import trio.testing
 from karta import health_job
 from karta.health_job import decide, run_every_minute, run_round, take_samples
 from karta.health_probes import Endpoint, Targets
+from storage import error_reports
 from storage.bridge import Database
-from storage.errors import DatabaseUnavailable
+from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.health import Sample, State, insert_samples, select_recent, this_minute
 from storage.incidents import select_incidents, select_open
 
@@ -92,17 +93,21 @@ def test_a_round_that_fails_is_told_and_the_next_one_comes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     rounds = []
+    told: list[BaseException] = []
+    busy = DatabaseBusy("too long")
 
     async def fail(*_: object) -> None:
         rounds.append(trio.current_time())
         if len(rounds) == 3:
             raise trio.TooSlowError
-        raise DatabaseUnavailable("away")
+        raise busy if len(rounds) == 2 else DatabaseUnavailable("away")
 
     monkeypatch.setattr(health_job, "run_round", fail)
+    monkeypatch.setattr(error_reports, "report", lambda error, _: told.append(error))
     nobody: Any = None
     clock = trio.testing.MockClock(autojump_threshold=0)
     with pytest.raises(trio.TooSlowError):
         trio.run(run_every_minute, nobody, Targets(None, None), None, clock=clock)
     assert "away" in caplog.text
+    assert told == [busy], "a database that is away is no fault"
     assert all(1 <= later - earlier <= 61 for earlier, later in pairwise(rounds))
