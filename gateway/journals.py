@@ -22,7 +22,6 @@ from pathlib import Path
 
 import trio
 
-from gateway.refill import wall_us
 from gateway.ship import Shipper
 from gateway.spool import SETTLED_FILE, Spool, SpoolLocked
 from storage.bridge import Database
@@ -86,7 +85,7 @@ class Leftovers:
             spool = await trio.to_thread.run_sync(Spool, directory)
         try:
             await Shipper(spool, self._db).ship_all()
-            await release_owner(self._db, spool.owner, wall_us())
+            await release_owner(self._db, spool.owner, spool.turn)
             spool.settle()
             self.settled += 1
             _log.warning("the journal that was left in %s is settled", directory)

@@ -80,8 +80,7 @@ class Ledger:
     """The accounts of one worker."""
 
     def __init__(self, turn: int) -> None:
-        """`turn` is where the numbers of calls begin: above those of the journal's earlier workers, as
-        microseconds since 1970 are."""
+        """`turn` is where the numbers of calls begin: above those of the journal's earlier workers."""
         self.turn = turn
         self.reachable = True
         """The last call was answered, or may have been late only."""

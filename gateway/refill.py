@@ -56,20 +56,19 @@ def wall_us() -> int:
 
 
 class Refill:
-    """The ledger of one worker and what keeps it filled."""
+    """The ledger of one worker and what keeps it filled.
+
+    Args:
+      turn: above the number of every call that was made for this owner before.
+    """
 
     def __init__(
-        self,
-        db: Database,
-        owner: UUID,
-        *,
-        clock_us: Callable[[], int] = wall_us,
-        ledger: Ledger | None = None,
+        self, db: Database, owner: UUID, *, turn: int, clock_us: Callable[[], int] = wall_us
     ) -> None:
         self._db = db
         self._owner = owner
         self._clock_us = clock_us
-        self.ledger = ledger or Ledger(wall_us())
+        self.ledger = Ledger(turn)
         self.refills = 0
         self.failures = 0
         self._needed = trio.Event()

@@ -7,7 +7,8 @@ CRC-32 in hex, then frames: length and CRC-32 (4 bytes each, big-endian) and a r
 A torn or damaged tail ends the reading of a segment and is reported, never guessed at.
 
 The directory is also whose leases the worker's limits are reserved from: `owner` is an id that stays with the
-directory, whatever process serves it.
+directory, whatever process serves it. `turn` is where the last process began to number its calls for leases;
+the next begins far above, so that what is still under way of an earlier one comes late.
 
 Bounds: segments rotate at `SEGMENT_BYTES_MAX`. When all of them reach `SPOOL_BYTES_MAX`, or the disk refuses
 a record, `full` is true and admission stops: requests that could not be counted are not served. What the disk
@@ -21,6 +22,7 @@ import fcntl
 import os
 import re
 import struct
+import time
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -50,6 +52,10 @@ _HEADER: Final = struct.Struct(">II")
 SETTLED_FILE: Final = "settled"
 """There while nobody holds the directory and all that is in it is known to the database."""
 _OWNER_FILE: Final = "owner"
+_TURN_FILE: Final = "turn"
+TURNS_OF_A_LIFE: Final = 2**40
+"""Far more calls than a process makes, and there are numbers for millions of processes."""
+_TURN_MAX: Final = 2**62
 
 
 class SpoolLocked(Exception):
@@ -103,6 +109,8 @@ class Spool:
         self.in_flight = open_register(directory / "in_flight")
         self.owner = _read_owner(directory)
         """Whose journal this is: it outlives every process that writes it."""
+        self.turn = _next_turn(directory)
+        """Above the number of every call for leases that an earlier process of this journal has made."""
         self._size = len(_HEADING)
         self.interrupted = 0
         """Rows written for requests that an earlier worker was killed with."""
@@ -281,14 +289,34 @@ def _read_owner(directory: Path) -> UUID:
     with contextlib.suppress(OSError, ValueError):
         return UUID(path.read_text().strip())
     owner = uuid4()
-    beginning = path.with_suffix(".new")
     with contextlib.suppress(OSError):
         # Without a disk to write to, this process has an id of its own for as long as it lives.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        with os.fdopen(os.open(beginning, flags, 0o600), "w") as file:
-            file.write(f"{owner}\n")
-        beginning.replace(path)
+        _keep(path, owner)
     return owner
+
+
+def _next_turn(directory: Path) -> int:
+    """Where this process's calls for leases begin. By no clock, which may have been set back, or be another
+    host's where the directory has moved; but where no number was left, since who left none went by it."""
+    path, before = directory / _TURN_FILE, -1
+    with contextlib.suppress(OSError, ValueError):
+        before = int(path.read_bytes())
+    if not 0 <= before < _TURN_MAX:
+        before = time.time_ns() // 1000
+    turn = before + TURNS_OF_A_LIFE
+    with contextlib.suppress(OSError):
+        # Without a disk to write to, the next process begins here too, and is told that its calls are late.
+        _keep(path, turn)
+    return turn
+
+
+def _keep(path: Path, value: object) -> None:
+    """The file is this line, or what it was."""
+    beginning = path.with_suffix(".new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(beginning, flags, 0o600), "w") as file:
+        file.write(f"{value}\n")
+    beginning.replace(path)
 
 
 def _payloads(data: bytes, segment: Path, base: int) -> Iterator[bytes]:

@@ -108,7 +108,7 @@ class Worker:
         self.pools = Pools(self.limits, self.watchdog, self.readiness, retries, breakers)
         self.prices = Prices(Library(), settings.unknown_rate, settings.price_names())
         self.snapshot = Snapshot(db, self.limits, self.watchdog, self.prices)
-        self.refill = Refill(db, spool.owner)
+        self.refill = Refill(db, spool.owner, turn=spool.turn)
         self.meter = Meter(spool, self.prices, self.refill.ledger)
         self.watch = watching(settings, self.prices)
         self.meter.on_settled = None if self.watch is None else self.watch.settled

@@ -65,7 +65,7 @@ class StormWorker:
         self.limits = place.limits
         self.spool = spool
         self.step_us = 0
-        self.refill = Refill(db, spool.owner, clock_us=self.clock_us)
+        self.refill = Refill(db, spool.owner, turn=spool.turn, clock_us=self.clock_us)
         self.shipper = Shipper(spool, db)
         self.leftovers = Leftovers(place.home, db)
         self.held: list[Running] = []

@@ -14,6 +14,7 @@ from gateway import journals
 from gateway.journals import Leftovers, take_journal
 from gateway.spool import Spool, SpoolLocked
 from storage.bridge import Database
+from storage.leases import LeaseRequest, LeaseState, settle_leases
 from tests.gateway.conftest import Tenant
 from tests.gateway.journals import record, row
 from tests.support.database_line import database_line
@@ -88,6 +89,27 @@ async def test_what_was_left_is_shipped_and_what_was_lent_given_back(
     with closing(Spool(tmp_path / "worker-001")) as spool:
         assert spool.owner == owner
         assert not (tmp_path / "worker-001" / "settled").exists()
+
+
+async def test_a_call_of_a_dead_worker_that_comes_after_the_end_of_its_leases_changes_nothing(
+    own_tenant: Tenant, owner_db: Database, tmp_path: Path
+) -> None:
+    """Whatever the clocks of the hosts say: the dead one may have been ahead."""
+    del own_tenant
+    with closing(Spool(tmp_path / "worker-001")) as dead:
+        owner, turn = dead.owner, dead.turn + 1_000_000
+    leftovers = Leftovers(tmp_path, owner_db)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(leftovers.run)
+        await poll(lambda: leftovers.settled == 1)
+        nursery.cancel_scope.cancel()
+    (answer,) = await settle_leases(owner_db, owner, turn, [LeaseRequest(7, 0, 1, 0, 0, 5, 1)])
+    assert answer.state is LeaseState.LATE
+    # Its successor's are heard.
+    with closing(Spool(tmp_path / "worker-001")) as successor:
+        request = LeaseRequest(7, 0, 1, 0, 0, 5, 1)
+        (answer,) = await settle_leases(owner_db, owner, successor.turn + 1, [request])
+        assert answer.state is LeaseState.GONE, "there is no such limit"
 
 
 async def test_what_somebody_holds_is_left_alone(owner_db: Database, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ async def tokens(admin_db: Database, org: Organization) -> Limit:
 
 @pytest.fixture
 async def refill(gateway_db: Database) -> AsyncIterator[Refill]:
-    refill = Refill(gateway_db, uuid4())
+    refill = Refill(gateway_db, uuid4(), turn=0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(refill.run)
         yield refill
@@ -77,7 +77,7 @@ async def test_all_windows_that_are_over_go(gateway_db: Database, owner_db: Data
         tokens.limit_id,
         2 * PRUNE_ROWS_MAX + 1,
     )
-    await Refill(gateway_db, uuid4()).prune()
+    await Refill(gateway_db, uuid4(), turn=0).prune()
     left = "SELECT count(*) FROM quota_windows WHERE window_start < now() - interval '1 year'"
     assert await owner_db.fetch_value(left) == 0
 
@@ -96,7 +96,7 @@ async def test_no_refill_waits_for_pruning(
         "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%prune_quota%' AND wait_event = 'PgSleep'"
     )
     async with trio.open_nursery() as nursery:
-        refill = Refill(gateway_db, uuid4())
+        refill = Refill(gateway_db, uuid4(), turn=0)
         nursery.start_soon(refill.run)
         with trio.fail_after(PATIENCE_SECONDS):
             while not await owner_db.fetch_value(pruning):
@@ -119,7 +119,7 @@ async def test_pruning_that_takes_too_long_is_told(
         """
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Refill(gateway_db, uuid4()).run)
+        nursery.start_soon(Refill(gateway_db, uuid4(), turn=0).run)
         with trio.fail_after(PATIENCE_SECONDS):
             while "windows that are over cannot be deleted" not in caplog.text:
                 await trio.sleep(0.01)
@@ -144,7 +144,7 @@ async def test_a_database_that_is_slow_refuses_nobody(
 ) -> None:
     """A key's first request meets a call that began without it, and waits for that one and its own."""
     monkeypatch.setattr("gateway.refill.CALL_SECONDS_MAX", PATIENCE_SECONDS)
-    refill = Refill(gateway_db, uuid4())
+    refill = Refill(gateway_db, uuid4(), turn=0)
     refill.ledger.reserve([tokens], None, wall_us(), 1, 0)
     found: list[Reservation | Shortage] = []
 
@@ -170,7 +170,7 @@ async def test_a_call_that_is_not_answered_once_refuses_nobody_and_two_do(
     gateway_db: Database, owner_db: Database, tokens: Limit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A disk that stalls for seconds is no outage; what stays silent for a second call is one."""
-    refill = Refill(gateway_db, uuid4())
+    refill = Refill(gateway_db, uuid4(), turn=0)
     found: list[Reservation | Shortage] = []
 
     async def ask() -> None:
@@ -232,7 +232,7 @@ async def test_what_was_granted_by_a_call_that_was_cut_off_goes_back_at_the_end(
     gateway_db: Database, admin_db: Database, tokens: Limit
 ) -> None:
     """The stop of a worker may come while it asks."""
-    refill = Refill(gateway_db, uuid4())
+    refill = Refill(gateway_db, uuid4(), turn=0)
     assert isinstance(refill.ledger.reserve([tokens], None, wall_us(), 100, 0), Shortage)
     # As if the answer had not arrived before the task was cancelled.
     refill.ledger.apply = lambda *_: None  # type: ignore[method-assign,assignment]
@@ -242,12 +242,12 @@ async def test_what_was_granted_by_a_call_that_was_cut_off_goes_back_at_the_end(
     assert await held(admin_db, tokens) == 0
     # A journal whose rows wait for the database is not given up for stored.
     async with open_database("postgresql://nobody@127.0.0.1:1/none", role=None) as away:
-        assert not await Refill(away, uuid4()).give_back(whole=True)
+        assert not await Refill(away, uuid4(), turn=0).give_back(whole=True)
 
 
 async def test_the_database_is_away(tokens: Limit) -> None:
     async with open_database("postgresql://nobody@127.0.0.1:1/none", role=None) as away:
-        refill = Refill(away, uuid4())
+        refill = Refill(away, uuid4(), turn=0)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(refill.run)
             for _ in range(2):
@@ -265,7 +265,7 @@ async def test_an_answer_that_does_not_come_in_time_is_made_good(
     tokens: Limit,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    refill = Refill(gateway_db, uuid4())
+    refill = Refill(gateway_db, uuid4(), turn=0)
     assert isinstance(refill.ledger.reserve([tokens], None, wall_us(), 100, 0), Shortage)
     assert await refill.refill()
     before = await held(admin_db, tokens)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import subprocess
+import time
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway import spool as spool_module
-from gateway.spool import MAGIC, Damage, Frames, Spool, SpoolLocked, held, read_frames
+from gateway.spool import MAGIC, TURNS_OF_A_LIFE, Damage, Frames, Spool, SpoolLocked, held, read_frames
 from gateway.usage_writer import COLUMNS
 from tests.gateway.journals import everything, opened, read_all, record, records_of, row, segments
 
@@ -313,6 +315,37 @@ def test_an_owner_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
         assert read_all(spool.current) == [record(1)]
     with opened(tmp_path) as spool:
         assert spool.owner != first
+
+
+def test_calls_for_leases_are_numbered_far_above_those_of_every_process_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = []
+    for clock_ns in (1_790_000_000 * 10**9, 1_790_000_000 * 10**9, 10**9, 10**9):
+        # Set back by decades, in between.
+        monkeypatch.setattr(time, "time_ns", lambda now=clock_ns: now)
+        with opened(tmp_path) as spool:
+            turns.append(spool.turn)
+    assert turns[0] > 1_790_000_000 * 10**6, "above those of a release that numbered them by the clock"
+    assert all(later - earlier >= TURNS_OF_A_LIFE for earlier, later in pairwise(turns))
+
+
+@pytest.mark.parametrize("content", [b"", b"no number\n", b"\xff\xfe", b"-1\n", b"9" * 30, b"9" * 5000])
+def test_a_number_that_cannot_be_read_begins_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "turn").write_bytes(content)
+    with opened(tmp_path) as spool:
+        made = spool.turn
+    assert time.time_ns() // 1000 < made < 2**62
+    with opened(tmp_path) as spool:
+        assert spool.turn == made + TURNS_OF_A_LIFE
+
+
+def test_a_number_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    with opened(tmp_path) as spool:
+        first = spool.turn
+    (tmp_path / "turn.new").mkdir()
+    with opened(tmp_path) as spool:
+        assert spool.turn > first
 
 
 def test_a_home_has_one_gateway(tmp_path: Path) -> None:
