@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
@@ -53,6 +53,27 @@ def print_error(message: str) -> None:
 def print_json(document: dict[str, object]) -> None:
     """The one JSON document of a command, on one line and flushed, since a reader may wait for it."""
     print(json.dumps(document, default=_encode, ensure_ascii=False), flush=True)
+
+
+class JSONList:
+    """The one JSON document of a command that makes many things, each written as soon as it is made: an
+    object with one list, on one line. Nothing is written before there is something; `end` it whatever
+    happens."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._begun = False
+
+    def add(self, items: Iterable[object]) -> None:
+        for item in items:
+            text = json.dumps(item, default=_encode, ensure_ascii=False)
+            print(", " if self._begun else f'{{"{self._name}": [', text, sep="", end="")
+            self._begun = True
+        sys.stdout.flush()
+
+    def end(self) -> None:
+        if self._begun:
+            print("]}", flush=True)
 
 
 def _encode(value: object) -> object:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from karta import database_choice
-from karta.terminal import print_error, print_json, print_table
+from karta.terminal import CommandError, JSONList, print_error, print_json, print_table
 
 if TYPE_CHECKING:
     from karta.terminal import Commands
@@ -105,6 +106,7 @@ def seconds(text: str) -> int:
 def run_mint(given: argparse.Namespace) -> None:
     from storage.api_keys import mint_key
     from storage.bridge import Database
+    from storage.errors import CommitUnknown, StorageError
     from storage.key_batches import mint_keys
     from storage.key_scopes import parse_endpoints, parse_networks
     from storage.model import Mode
@@ -126,15 +128,31 @@ def run_mint(given: argparse.Namespace) -> None:
         _print_minted(given, *database_choice.run(given, mint))
         return
 
-    async def mint_all(db: Database) -> list[tuple[APIKey, str]]:
-        return await mint_keys(db, database_choice.actor(), given.count, **about)
+    shown = 0
+    document = JSONList("keys")
 
-    minted = database_choice.run(given, mint_all)
-    if given.json:
-        print_json({"keys": [{"key": token, **describe(key)} for key, token in minted]})
-    else:
-        print_error(f"{len(minted)} keys; shown this once:")
-        print("\n".join(token for _, token in minted))
+    def show(minted: Sequence[tuple[APIKey, str]]) -> None:
+        nonlocal shown
+        if given.json:
+            document.add({"key": token, **describe(key)} for key, token in minted)
+        else:
+            if not shown:
+                print_error(f"{given.count} keys; shown this once:")
+            print("\n".join(token for _, token in minted), flush=True)
+        shown += len(minted)
+
+    async def mint_all(db: Database) -> None:
+        try:
+            await mint_keys(db, database_choice.actor(), given.count, show, **about)
+        except StorageError as error:
+            if not shown:
+                raise
+            doubt = ", the last of which may not be there" if isinstance(error, CommitUnknown) else ""
+            raise CommandError(f"{error}; {shown} of {given.count} keys are shown{doubt}") from error
+        finally:
+            document.end()
+
+    database_choice.run(given, mint_all)
 
 
 def run_rotate(given: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ import pytest
 from karta.terminal import (
     SECRET_BYTES_MAX,
     CommandError,
+    JSONList,
     Parser,
     UsageError,
     print_error,
@@ -38,6 +39,21 @@ def test_json_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_has_no_json_form_is_a_bug() -> None:
     with pytest.raises(TypeError, match="convert it"):
         print_json({"secret": b"bytes"})
+
+
+def test_a_list_is_one_document_that_is_there_as_far_as_it_goes(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = JSONList("keys")
+    nothing.end()
+    assert capsys.readouterr().out == ""
+    document = JSONList("keys")
+    document.add([{"id": UUID(int=1)}, {"name": "Ü"}])
+    written = capsys.readouterr().out
+    assert json.loads(written + "]}") == {"keys": [{"id": str(UUID(int=1))}, {"name": "Ü"}]}
+    document.add([{"name": "last\n"}])
+    document.end()
+    written += capsys.readouterr().out
+    assert written.count("\n") == 1
+    assert [one.get("name") for one in json.loads(written)["keys"]] == [None, "Ü", "last\n"]
 
 
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from storage import key_format
@@ -9,14 +11,15 @@ from storage.api_keys import select_gateway_key, select_keys
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.bridge import Database
-from storage.errors import PlanRefused
+from storage.errors import CommitUnknown, PlanRefused, StorageError
 from storage.key_batches import mint_keys
-from storage.model import Actor, Mode, Organization, Plan, Role
+from storage.model import Actor, APIKey, Mode, Organization, Plan, Role
 from storage.organizations import set_plan
 from storage.outbox import select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
+from tests.storage.key_trouble import FAILS, LOSES_THE_LINE, trouble_from
 
 
 async def test_many_keys_are_what_one_is(
@@ -31,9 +34,11 @@ async def test_many_keys_are_what_one_is(
     user = await create_user(admin_db, actor, email="ada@example.com", password_digest=REFERENCE_DIGEST)
     await add_member(admin_db, actor, org.org_id, user.user_id, Role.OWNER)
     before = len(await select_audit_rows(admin_db, org.org_id))
-    minted = await mint_keys(
-        admin_db, actor, 3, org_id=org.org_id, name="load", mode=Mode.LIVE, allowed_models=["m"]
-    )
+    batches: list[Sequence[tuple[APIKey, str]]] = []
+    about = {"org_id": org.org_id, "name": "load", "mode": Mode.LIVE, "allowed_models": ["m"]}
+    await mint_keys(admin_db, actor, 3, batches.append, **about)
+    assert [len(batch) for batch in batches] == [2, 1]
+    minted = [one for batch in batches for one in batch]
     keys = {key.key_id: key for key, _ in minted}
     assert {key.key_id: key for key in await select_keys(admin_db, org.org_id)} == keys
     assert len(keys) == 3
@@ -56,6 +61,35 @@ async def test_a_plan_without_room_for_all_has_none_made(
 ) -> None:
     monkeypatch.setattr("storage.key_batches.BATCH_KEYS_MAX", 2)
     await set_plan(admin_db, actor, org.org_id, Plan.FREE)
+    batches: list[Sequence[tuple[APIKey, str]]] = []
+    about = {"org_id": org.org_id, "name": "load", "mode": Mode.LIVE}
     with pytest.raises(PlanRefused, match="API keys, and 0 are in use"):
-        await mint_keys(admin_db, actor, 1000, org_id=org.org_id, name="load", mode=Mode.LIVE)
+        await mint_keys(admin_db, actor, 1000, batches.append, **about)
+    assert batches == []
     assert await select_keys(admin_db, org.org_id) == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "error", "handed_on"), [(FAILS, StorageError, [2]), (LOSES_THE_LINE, CommitUnknown, [2, 2])]
+)
+async def test_a_batch_that_fails_loses_no_token_of_those_before(
+    admin_db: Database,
+    owner_db: Database,
+    actor: Actor,
+    org: Organization,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    error: type[StorageError],
+    handed_on: list[int],
+) -> None:
+    """Nor of its own, where nobody can know whether it was committed."""
+    monkeypatch.setattr("storage.key_batches.BATCH_KEYS_MAX", 2)
+    await owner_db.execute(trouble_from(3, trouble))
+    batches: list[Sequence[tuple[APIKey, str]]] = []
+    with pytest.raises(error) as raised:
+        await mint_keys(admin_db, actor, 5, batches.append, org_id=org.org_id, name="load", mode=Mode.LIVE)
+    assert type(raised.value) is error
+    assert [len(batch) for batch in batches] == handed_on
+    assert {key.key_id for key in await select_keys(admin_db, org.org_id)} == {
+        key.key_id for key, _ in batches[0]
+    }

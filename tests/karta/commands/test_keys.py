@@ -9,6 +9,7 @@ import pytest
 from karta.commands import keys
 from storage import key_format
 from tests.karta.conftest import Document, Karta
+from tests.storage.key_trouble import FAILS, LOSES_THE_LINE, trouble_from
 from tests.support.postgres import PostgresServer
 
 
@@ -127,6 +128,41 @@ def test_many_keys_are_minted_at_once(karta: Karta, database_url: str, org_id: s
     code, out, _ = karta("keys", "mint", *arguments)
     assert code == 0
     assert [line[:8] for line in out.splitlines()] == ["kt_live_"] * 3
+    assert out.count("\n") == 3
     code, _, err = karta("keys", "mint", "--org", org_id, "--name", "load", "--count", "0")
     assert code == 2
     assert "1 to 10000" in err
+
+
+@pytest.mark.parametrize(
+    ("trouble", "shown", "told"),
+    [
+        (FAILS, 2, "there is a fault (SQLSTATE P0001); 2 of 5 keys are shown"),
+        (LOSES_THE_LINE, 4, "4 of 5 keys are shown, the last of which may not be there"),
+    ],
+)
+@pytest.mark.parametrize("form", ["--json", None])
+def test_what_was_minted_before_a_failure_is_shown(
+    karta: Karta,
+    database_url: str,
+    org_id: str,
+    postgres_server: PostgresServer,
+    database_name: str,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: str,
+    shown: int,
+    told: str,
+    form: str | None,
+) -> None:
+    monkeypatch.setattr("storage.key_batches.BATCH_KEYS_MAX", 2)
+    postgres_server.sql(trouble_from(3, trouble), database_name)
+    arguments = ("--org", org_id, "--name", "load", "--count", "5", "--database-url", database_url)
+    code, out, err = karta("keys", "mint", *arguments, *([form] if form else []))
+    assert code == 1
+    assert err.endswith(f"{told}\n")
+    tokens = [key["key"] for key in json.loads(out)["keys"]] if form else out.splitlines()
+    assert len(set(tokens)) == shown
+    parsed = [key_format.parse(token.encode()) for token in tokens[:2]]
+    assert {one.key_id for one in parsed if one} == {
+        key["key_id"] for key in listed(karta, database_url, org_id)
+    }
