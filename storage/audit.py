@@ -94,8 +94,6 @@ class Event(StrEnum):
     CREDENTIAL_REVOKED = "credential:revoked"
     CREDENTIAL_SUSPENDED = "credential:suspended"
     CREDENTIAL_RESUMED = "credential:resumed"
-    CREDIT_ADDED = "credit:added"
-    CREDIT_REFUNDED = "credit:refunded"
     CREDIT_ADJUSTED = "credit:adjusted"
     MASTER_KEY_ROTATED = "master_key:rotated"
     STAFF_GRANTED = "staff:granted"

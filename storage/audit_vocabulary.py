@@ -51,8 +51,6 @@ MEANINGS: dict[Event, str] = {
     Event.CREDENTIAL_REVOKED: "A provider key was revoked, and its material shredded.",
     Event.CREDENTIAL_SUSPENDED: "A provider key is not used any more, since the plan that allowed it ended.",
     Event.CREDENTIAL_RESUMED: "A suspended provider key is used again, with a plan that allows it.",
-    Event.CREDIT_ADDED: "Money came in: credit was bought, or an invoice paid. The ledger has it too.",
-    Event.CREDIT_REFUNDED: "Credit was paid back.",
     Event.CREDIT_ADJUSTED: "Staff gave or took credit; why is told.",
     Event.ORGANIZATION_SERVER_TIMING_CHANGED: "An organization began, or ceased, to be told of its time.",
     Event.MANAGEMENT_KEY_MINTED: "A key for the management API was minted.",

@@ -9,7 +9,8 @@ Amounts are picodollars. Of `CREDIT` and `INCLUDED` more is better for the organ
 credit and takes from `STRIPE`, where it came from; usage takes from them and adds to `USAGE`.
 
 What came in or went out by somebody's doing has its audit row as well; usage has none, since the ledger
-itself tells it. `usage_charges` turns usage and plans into entries.
+itself tells it. `usage_charges` turns usage and plans into entries, `stripe_checkouts` and `stripe_invoices`
+what was paid.
 """
 
 from __future__ import annotations
@@ -121,43 +122,17 @@ async def post(
     return posted
 
 
-async def top_up(
-    tx: Transaction, actor: Actor, org_id: UUID, picodollars: int, source: str, *, note: str = ""
-) -> int | None:
-    """Credit that was paid for in advance. `source` names the payment, such as `stripe:evt_…`."""
-    return await _take_in(tx, actor, org_id, EntryKind.TOP_UP, picodollars, source, note)
-
-
-async def pay(
-    tx: Transaction, actor: Actor, org_id: UUID, picodollars: int, source: str, *, note: str = ""
-) -> int | None:
-    """An invoice for usage was paid: what was owed is owed no longer."""
-    return await _take_in(tx, actor, org_id, EntryKind.PAYMENT, picodollars, source, note)
-
-
-async def refund(
-    tx: Transaction, actor: Actor, org_id: UUID, picodollars: int, source: str, *, note: str = ""
-) -> int | None:
-    """Credit that was paid back: at most what there is of it. Raises InvalidValue."""
-    _require_amount(picodollars)
-    await lock(tx, org_id)
-    known = await tx.fetch_value("SELECT true FROM ledger_transactions WHERE source = $1", source)
-    if not known and picodollars > (await select_balance(tx, org_id)).credit:
-        raise InvalidValue("no more is paid back than there is of credit")
-    entries = {Account.CREDIT: -picodollars, Account.REFUNDS: picodollars}
-    posted = await post(tx, org_id, EntryKind.REFUND, source, entries, note=note)
-    await _record(tx, actor, Event.CREDIT_REFUNDED, org_id, posted, source, picodollars, note)
-    return posted
-
-
 async def adjust(
     tx: Transaction, actor: Actor, org_id: UUID, picodollars: int, source: str, *, note: str
 ) -> int | None:
     """Credit that staff give, or take (below zero). `note` says why."""
-    _require_amount(abs(picodollars))
+    if not 0 < abs(picodollars) <= AMOUNT_MAX:
+        raise InvalidValue(f"an amount is 1 to {AMOUNT_MAX} picodollars")
     entries = {Account.CREDIT: picodollars, Account.ADJUSTMENTS: -picodollars}
     posted = await post(tx, org_id, EntryKind.ADJUSTMENT, source, entries, note=note)
-    await _record(tx, actor, Event.CREDIT_ADJUSTED, org_id, posted, source, picodollars, note)
+    if posted is not None:
+        details = {"transaction": posted, "picodollars": picodollars, "note": note}
+        await audit.record(tx, actor, Event.CREDIT_ADJUSTED, org_id, source, details)
     return posted
 
 
@@ -179,15 +154,6 @@ async def select_balance(db: Queries, org_id: UUID) -> Balance:
     )
     assert row is not None
     return Balance(credit=row["credit"], included=row["included"])
-
-
-async def select_accounts(db: Queries, org_id: UUID) -> dict[Account, int]:
-    """The sum of each account's entries; all of them together are zero."""
-    rows = await db.fetch(
-        "SELECT account, sum(amount)::bigint AS amount FROM ledger_entries WHERE org_id = $1 GROUP BY 1",
-        org_id,
-    )
-    return {Account(row["account"]): row["amount"] for row in rows}
 
 
 async def select_statement(
@@ -220,36 +186,6 @@ async def select_statement(
         before,
     )
     return [_to_line(row) for row in rows]
-
-
-async def _take_in(
-    tx: Transaction, actor: Actor, org_id: UUID, kind: EntryKind, picodollars: int, source: str, note: str
-) -> int | None:
-    _require_amount(picodollars)
-    entries = {Account.CREDIT: picodollars, Account.STRIPE: -picodollars}
-    posted = await post(tx, org_id, kind, source, entries, note=note)
-    await _record(tx, actor, Event.CREDIT_ADDED, org_id, posted, source, picodollars, note)
-    return posted
-
-
-async def _record(
-    tx: Transaction,
-    actor: Actor,
-    event: Event,
-    org_id: UUID,
-    posted: int | None,
-    source: str,
-    picodollars: int,
-    note: str,
-) -> None:
-    if posted is not None:
-        details = {"transaction": posted, "picodollars": picodollars, "note": note}
-        await audit.record(tx, actor, event, org_id, source, details)
-
-
-def _require_amount(picodollars: int) -> None:
-    if not 0 < picodollars <= AMOUNT_MAX:
-        raise InvalidValue(f"an amount is 1 to {AMOUNT_MAX} picodollars")
 
 
 def _to_line(row: Record) -> StatementLine:

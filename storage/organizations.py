@@ -102,11 +102,6 @@ async def set_plan(db: Database, actor: Actor, org_id: UUID, plan: Plan) -> Orga
         return await select_organization(tx, org_id)
 
 
-async def set_status(db: Database, actor: Actor, org_id: UUID, status: OrgStatus) -> Organization:
-    """Suspends or reactivates; gateways learn of it at once. Raises NotFound."""
-    return await _set(db, actor, org_id, "status", status.value, Event.ORGANIZATION_STATUS_CHANGED)
-
-
 async def rename(db: Database, actor: Actor, org_id: UUID, name: str) -> Organization:
     """Raises NotFound, and CheckFailed for a name that is empty or over 200."""
     return await _set(db, actor, org_id, "name", name, Event.ORGANIZATION_RENAMED)

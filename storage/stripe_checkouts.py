@@ -176,8 +176,8 @@ async def apply_checkout(tx: Transaction, actor: Actor, reading: CheckoutReading
 async def _post(
     tx: Transaction, org_id: UUID, kind: EntryKind, account: Account, cents: int, source: str
 ) -> None:
-    """Not by `ledger.top_up` and `ledger.refund`: this has happened, so no rule stops it, and a refund that
-    failed is taken back."""
+    """This has happened, so no rule stops it: a refund may take more than there is, and one that failed is
+    taken back."""
     if cents:
         picodollars = cents * PICODOLLARS_PER_CENT
         entries = {Account.CREDIT: picodollars, account: -picodollars}

@@ -27,8 +27,8 @@ from storage.model import Actor, ActorKind, LimitKind, Period, Plan
 from storage.organizations import create_organization
 from storage.queries import Record
 from storage.usage_rows import COLUMNS, ingest
-from storage.usage_tuple import encode_tuple
 from tests.storage.usage_records import usage
+from tests.storage.usage_tuples import encode_tuple
 from tests.support.postgres import running_server
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="million")

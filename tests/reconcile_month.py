@@ -26,8 +26,9 @@ from storage.organizations import create_organization
 from storage.reconciliation import reconcile
 from storage.usage_charges import charge_usage, set_prepaid, turn_month
 from storage.usage_rows import COLUMNS, LATE_PREFIX, ingest
-from storage.usage_tuple import encode_tuple
+from tests.storage.ledger_posts import select_accounts, top_up
 from tests.storage.usage_records import insert_usage, usage
+from tests.storage.usage_tuples import encode_tuple
 from tests.support.postgres import running_server
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="reconcile")
@@ -72,7 +73,7 @@ async def run_month(url: str, rows: int, batch: int) -> None:
             f"charged ({charged:,} postings) in {used_seconds:.1f} s; reconciled in {seconds:.1f} s: "
             f"{report.difference_count} differences"
         )
-        entries = [await ledger.select_accounts(admin, org.org_id) for org in orgs]
+        entries = [await select_accounts(admin, org.org_id) for org in orgs]
         posted = sum(accounts.get(ledger.Account.USAGE, 0) for accounts in entries)
         if not report.agrees or posted != report.billable_picodollars or not posted:
             sys.exit(1)
@@ -85,7 +86,7 @@ async def _make_organizations(admin: Database) -> list[Organization]:
     ]
     for org in orgs[1:3]:
         async with admin.transaction() as tx:
-            await ledger.top_up(tx, ACTOR, org.org_id, 1000 * 10**12, f"stripe:evt_{org.org_id}")
+            await top_up(tx, org.org_id, 1000 * 10**12, f"stripe:evt_{org.org_id}")
         await set_prepaid(admin, ACTOR, org.org_id, True)
     return orgs
 

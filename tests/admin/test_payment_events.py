@@ -20,7 +20,7 @@ from admin.billing.webhook import is_signed, read_event
 from admin.payment_events import NOT_OURS, PaymentEvents, put_in
 from admin.payments import Payments, PaymentsUnavailable
 from storage.bridge import Database, open_database
-from storage.ledger import Account, select_accounts
+from storage.ledger import Account
 from storage.model import Actor, ActorKind, Plan
 from storage.organizations import create_organization
 from storage.payment_checks import check_payments
@@ -29,6 +29,7 @@ from storage.stripe_checkouts import begin_checkout, keep_session
 from storage.stripe_customers import ensure_customer_row, keep_customer
 from storage.stripe_events import TRIES_MAX, select_events, store_event
 from storage.stripe_objects import ObjectKind
+from tests.storage.ledger_posts import select_accounts
 from tests.support.stripe_world import SECRET, StripeWorld, sign
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")

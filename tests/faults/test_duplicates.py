@@ -19,19 +19,21 @@ from admin.billing.webhook import PATH
 from storage.api_keys import select_keys
 from storage.bridge import Database, open_database
 from storage.clock import tell_time
-from storage.ledger import Account, select_accounts
+from storage.ledger import Account
 from storage.model import Plan
 from storage.stripe_checkouts import begin_checkout, keep_session
 from storage.stripe_customers import ensure_customer_row, keep_customer
 from storage.stripe_events import select_events
 from storage.usage_rows import ingest
-from storage.usage_tuple import COLUMNS, encode_tuple
+from storage.usage_tuple import COLUMNS
 from tests.admin.conftest import Person, make_person
 from tests.admin.management_api.client import Client, mint, problem_of
 from tests.faults.arena import arena, scaled
 from tests.faults.conftest import Table
 from tests.gateway.conftest import ACTOR, Tenant
+from tests.storage.ledger_posts import select_accounts
 from tests.storage.usage_records import usage
+from tests.storage.usage_tuples import encode_tuple
 from tests.support.admin_process import admin_process
 from tests.support.gateway import POLL_SECONDS
 from tests.support.localstripe import API_KEY, SECRET, Desk, call, running_desk, running_localstripe

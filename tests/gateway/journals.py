@@ -12,6 +12,7 @@ from gateway import usage_writer
 from gateway.spool import Damage, Frames, Spool, read_frames
 from storage import usage_tuple
 from storage.model import CredentialKind, Outcome, UsageRecord
+from tests.storage.usage_tuples import decode_tuple, encode_tuple
 
 BEGAN = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -58,7 +59,7 @@ def record(number: int, *, model: str | None = "claude-ö") -> UsageRecord:
 
 def row(record: UsageRecord) -> bytes:
     """The record as the journal holds it: its fields in the data plane's own order."""
-    (fields,) = usage_tuple.split_tuples(usage_tuple.encode_tuple(record), len(usage_tuple.COLUMNS))
+    (fields,) = usage_tuple.split_tuples(encode_tuple(record), len(usage_tuple.COLUMNS))
     return _reordered(fields, tuple(usage_tuple.COLUMNS), usage_writer.COLUMNS)
 
 
@@ -68,7 +69,7 @@ def records_of(frames: Frames) -> list[UsageRecord]:
         assert frames.rows == b""
         return []
     found = [
-        usage_tuple.decode_tuple(_reordered(fields, frames.columns, tuple(usage_tuple.COLUMNS)))
+        decode_tuple(_reordered(fields, frames.columns, tuple(usage_tuple.COLUMNS)))
         for fields in usage_tuple.split_tuples(frames.rows, len(frames.columns))
     ]
     assert len(found) == frames.number

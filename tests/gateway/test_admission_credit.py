@@ -18,6 +18,7 @@ from storage.usage_charges import charge_usage, set_prepaid
 from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
 from tests.gateway.limiting import ask_until_refused, until_agreed
 from tests.gateway.test_admission_accounts import ANSWER, BODY, COST, only_record
+from tests.storage.ledger_posts import top_up
 from tests.support.gateway import poll
 from tests.support.requests import post
 from tests.support.scripted_provider import Line, answering
@@ -34,7 +35,7 @@ async def admin(own_tenant: Tenant) -> AsyncIterator[Database]:
 
 async def give(db: Database, tenant: Tenant, picodollars: int, source: str) -> None:
     async with db.transaction() as tx:
-        await ledger.top_up(tx, ACTOR, tenant.org_id, picodollars, source)
+        await top_up(tx, tenant.org_id, picodollars, source)
 
 
 async def credit_of(db: Database, tenant: Tenant) -> Limit:

@@ -10,10 +10,9 @@ import pytest
 import trio
 
 from gateway.cutting import AGAIN_SECONDS
+from storage import staff
 from storage.api_keys import revoke_key, rotate_key
 from storage.bridge import Database
-from storage.model import OrgStatus
-from storage.organizations import set_status
 from tests.gateway.conftest import ACTOR, Stage, Tenant
 from tests.gateway.test_forward_cut import APIS, Api
 from tests.gateway.test_snapshot import expire, heard
@@ -35,7 +34,7 @@ async def rotate(db: Database, tenant: Tenant) -> None:
 
 
 async def suspend(db: Database, tenant: Tenant) -> None:
-    await set_status(db, ACTOR, tenant.org_id, OrgStatus.SUSPENDED)
+    await staff.suspend(db, ACTOR, tenant.org_id, "unpaid")
 
 
 async def delete(db: Database, tenant: Tenant) -> None:

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from storage import staff
 from storage.api_keys import revoke_key
 from storage.bridge import Database, open_database
 from storage.credentials import rotate_credential
 from storage.limits import LimitScope, set_limit
-from storage.model import LimitKind, OrgStatus, Period
-from storage.organizations import set_status
+from storage.model import LimitKind, Period
 from storage.sealing import MasterKeys
 from tests.faults.history import percentile
 from tests.gateway.conftest import ACTOR, Tenant, set_byok
@@ -171,7 +171,7 @@ async def test_a_suspension_reaches_every_worker(own_tenant: Tenant) -> None:
     ):
 
         async def suspend() -> None:
-            await set_status(admin, ACTOR, own_tenant.org_id, OrgStatus.SUSPENDED)
+            await staff.suspend(admin, ACTOR, own_tenant.org_id, "unpaid")
 
         reach = await measure(gateway, own_tenant.token, suspend)
     assert max(reach.accepted, default=0) < REFUSED_SECONDS_MAX

@@ -12,11 +12,10 @@ from gateway.limits import Limits
 from gateway.prices import Prices
 from gateway.snapshot import Snapshot
 from gateway.watchdog import Watchdog
+from storage import staff
 from storage.api_keys import revoke_key, rotate_key
 from storage.bridge import Database, open_database
 from storage.changes import CHANNEL
-from storage.model import OrgStatus
-from storage.organizations import set_status
 from tests.gateway.conftest import ACTOR, Stage, Tenant
 from tests.support.database_line import database_line
 from tests.support.gateway import PATIENCE_SECONDS, RunningGateway, poll
@@ -54,7 +53,7 @@ async def delete(db: Database, tenant: Tenant) -> None:
 
 
 async def suspend(db: Database, tenant: Tenant) -> None:
-    await set_status(db, ACTOR, tenant.org_id, OrgStatus.SUSPENDED)
+    await staff.suspend(db, ACTOR, tenant.org_id, "unpaid")
 
 
 Change = Callable[[Database, Tenant], Awaitable[None]]
@@ -75,7 +74,7 @@ async def test_an_organization_comes_back(stage: Stage, own_tenant: Tenant) -> N
         await heard(gateway)
         await suspend(gateway.db, own_tenant)
         await until_answered(gateway, own_tenant.token, 403)
-        await set_status(gateway.db, ACTOR, own_tenant.org_id, OrgStatus.ACTIVE)
+        await staff.lift(gateway.db, ACTOR, own_tenant.org_id)
         await until_answered(gateway, own_tenant.token, 200)
 
 
@@ -127,8 +126,9 @@ async def test_strange_notices_do_no_harm(stage: Stage, own_tenant: Tenant) -> N
 async def test_many_changes_at_once_are_taken_together(stage: Stage, own_tenant: Tenant) -> None:
     async with stage(answering(ANSWER), of=own_tenant) as (gateway, _):
         await heard(gateway)
-        for status in (OrgStatus.SUSPENDED, OrgStatus.ACTIVE) * 20:
-            await set_status(gateway.db, ACTOR, own_tenant.org_id, status)
+        for _ in range(20):
+            await suspend(gateway.db, own_tenant)
+            await staff.lift(gateway.db, ACTOR, own_tenant.org_id)
         await revoke(gateway.db, own_tenant)
         await until_answered(gateway, own_tenant.token, 401)
 

@@ -17,6 +17,7 @@ from gateway.usage_writer import COLUMNS, NAME_CHARACTERS_MAX, NUMBERS, UsageWri
 from storage import usage_tuple
 from storage.model import CredentialKind, Outcome, UsageRecord
 from tests.gateway.journals import record
+from tests.storage.usage_tuples import decode_tuple, encode_tuple
 
 INTEGER_MAX = 2**31 - 1
 BIGINT_MAX = 2**63 - 1
@@ -74,7 +75,7 @@ def decode(data: bytes) -> UsageRecord:
     fields = read(data)
     ordered = [fields[name] for name in usage_tuple.COLUMNS]
     # Nothing is mended on the way: what has no place does not decode.
-    return usage_tuple.decode_tuple(
+    return decode_tuple(
         len(ordered).to_bytes(2, "big")
         + b"".join(
             b"\xff\xff\xff\xff" if one is None else len(one).to_bytes(4, "big") + one for one in ordered
@@ -143,7 +144,7 @@ def test_a_tuple_is_storages_in_another_order(records: list[UsageRecord]) -> Non
         # A key is one organization's.
         one = msgspec.structs.replace(one, org_id=uuid5(NAMESPACE_OID, one.key_id))
         data = write(writer, one)
-        (fields,) = usage_tuple.split_tuples(usage_tuple.encode_tuple(one), len(COLUMNS))
+        (fields,) = usage_tuple.split_tuples(encode_tuple(one), len(COLUMNS))
         assert read(data) == dict(zip(usage_tuple.COLUMNS, fields, strict=True))
         assert decode(data) == one
 

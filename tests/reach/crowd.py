@@ -42,10 +42,10 @@ from storage.organization_end import select_due
 from storage.plans import renew_ceilings
 from storage.sealing import MasterKeys
 from storage.usage_rows import COLUMNS, ingest
-from storage.usage_tuple import encode_tuple
 from tests.reach.filled import DATABASE, FILL, Crowd, key_id, org_id
 from tests.reach.stand import tell
 from tests.storage.usage_records import usage
+from tests.storage.usage_tuples import encode_tuple
 from tests.support.postgres import PostgresServer, running_server
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="crowd")

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from storage import key_format
+from storage import key_format, staff
 from storage.api_keys import (
     OVERLAP_SECONDS_MAX,
     PAGE_ROWS_MAX,
@@ -24,7 +24,7 @@ from storage.bridge import Database
 from storage.credentials import revoke_credential, set_credential
 from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound
 from storage.model import Actor, GatewayKey, Mode, Organization, OrgStatus, Plan
-from storage.organizations import create_organization, set_plan, set_status
+from storage.organizations import create_organization, set_plan
 from storage.sealing import MasterKeys, open_sealed
 
 
@@ -204,7 +204,7 @@ async def test_the_gateways_row_has_all_it_needs(
     await revoke_credential(admin_db, actor, seen.credentials[0].credential_id)
     assert [credential.provider for credential in (await look()).credentials] == ["openai"]
     await set_plan(admin_db, actor, org.org_id, Plan.ENTERPRISE)
-    await set_status(admin_db, actor, org.org_id, OrgStatus.SUSPENDED)
+    await staff.suspend(admin_db, actor, org.org_id, "unpaid")
     seen = await look()
     assert (seen.plan, seen.org_status) == (Plan.ENTERPRISE, OrgStatus.SUSPENDED)
 

@@ -7,13 +7,14 @@ from uuid import UUID
 import pytest
 import trio
 
+from storage import staff
 from storage.api_keys import mint_key, revoke_key, rotate_key
 from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.credentials import revoke_credential, rotate_credential, set_credential
 from storage.errors import InvalidValue
-from storage.model import Actor, Mode, Organization, OrgStatus, Plan
-from storage.organizations import set_plan, set_status
+from storage.model import Actor, Mode, Organization, Plan
+from storage.organizations import set_plan
 from storage.sealing import MasterKeys
 
 
@@ -46,9 +47,9 @@ async def test_what_a_gateway_must_know_is_told(
         assert await received(changes, owner_db) == [Change("api_keys", org.org_id, new.key_id)]
 
         await set_plan(admin_db, actor, org.org_id, Plan.ENTERPRISE)
-        await set_status(admin_db, actor, org.org_id, OrgStatus.SUSPENDED)
+        await staff.suspend(admin_db, actor, org.org_id, "unpaid")
         assert await received(changes, owner_db) == [about_org, about_org]
-        await set_status(admin_db, actor, org.org_id, OrgStatus.SUSPENDED)
+        await staff.suspend(admin_db, actor, org.org_id, "unpaid")
         assert await received(changes, owner_db) == []
 
         secret = b"sk-ant-0123456789"

@@ -10,7 +10,7 @@ from storage import ledger, payment_checks
 from storage.audit import Event, select_audit_rows
 from storage.bridge import Database
 from storage.errors import Conflict, NotFound
-from storage.ledger import Account, EntryKind, top_up
+from storage.ledger import Account, EntryKind
 from storage.meter_reports import (
     SURE_FOR,
     add_report,
@@ -28,6 +28,7 @@ from storage.retention import rebuild_hourly
 from storage.stripe_invoices import apply_invoice
 from storage.stripe_subscriptions import apply_subscription
 from storage.usage_charges import charge_usage
+from tests.storage.ledger_posts import pay, select_accounts, top_up
 from tests.storage.stripe_readings import CUSTOMER, invoice, make_customer, subscription
 from tests.storage.test_usage_charges import NOON, platform
 from tests.storage.usage_records import insert_usage
@@ -54,7 +55,7 @@ async def test_only_what_credit_does_not_cover(
         return await add_report(admin_db, org.org_id, CUSTOMER)
 
     async with admin_db.transaction() as tx:
-        await top_up(tx, actor, org.org_id, 3 * DOLLAR, "t1")
+        await top_up(tx, org.org_id, 3 * DOLLAR, "t1")
     await use(admin_db, org, 2 * DOLLAR, "u1")
     assert await report() == 0
     await use(admin_db, org, 2 * DOLLAR + 1_700_000, "u2")
@@ -65,8 +66,8 @@ async def test_only_what_credit_does_not_cover(
     assert await report() == 1
     # An invoice that is paid is no credit; what is paid in advance is used up first.
     async with admin_db.transaction() as tx:
-        await ledger.pay(tx, actor, org.org_id, DOLLAR, "p1")
-        await top_up(tx, actor, org.org_id, 5 * DOLLAR, "t2")
+        await pay(tx, org.org_id, DOLLAR, "p1")
+        await top_up(tx, org.org_id, 5 * DOLLAR, "t2")
     await use(admin_db, org, 4 * DOLLAR, "u4")
     assert await report() == 0
     await use(admin_db, org, 2 * DOLLAR, "u5")
@@ -231,7 +232,7 @@ async def test_what_follows_from_invoices_is_not_reported(
             await apply_invoice(tx, actor, invoice(**changes), number + 1)
         await next_hour(admin_db, owner_db)
         assert await add_report(admin_db, org.org_id, CUSTOMER) == 0
-    accounts = await ledger.select_accounts(admin_db, org.org_id)
+    accounts = await select_accounts(admin_db, org.org_id)
     assert accounts[Account.CREDIT] == -DOLLAR
     assert (accounts[Account.REFUNDS], accounts[Account.ADJUSTMENTS]) == (3 * DOLLAR // 2, -DOLLAR // 2)
     await use(admin_db, org, 1_000_000, "u2")

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from storage import staff
 from storage.api_keys import mint_key, select_keys
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
@@ -12,7 +13,7 @@ from storage.credentials import select_credentials, set_credential
 from storage.errors import Conflict, NotFound
 from storage.model import Actor, Mode, Organization, OrgStatus, Role
 from storage.organization_end import cancel_end, end_organization, request_end, select_due
-from storage.organizations import select_organization, set_status
+from storage.organizations import select_organization
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
@@ -44,7 +45,7 @@ async def test_it_is_suspended_at_once_and_may_be_kept(
 async def test_keeping_it_lifts_no_other_suspension(
     admin_db: Database, actor: Actor, org: Organization
 ) -> None:
-    await set_status(admin_db, actor, org.org_id, OrgStatus.SUSPENDED)
+    await staff.suspend(admin_db, actor, org.org_id, "unpaid")
     await request_end(admin_db, actor, org.org_id)
     await cancel_end(admin_db, actor, org.org_id)
     assert (await select_organization(admin_db, org.org_id)).status is OrgStatus.SUSPENDED

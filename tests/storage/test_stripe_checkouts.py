@@ -8,7 +8,6 @@ import pytest
 
 from storage.bridge import Database
 from storage.errors import Conflict
-from storage.ledger import select_accounts
 from storage.model import Actor, Organization
 from storage.stripe_checkouts import (
     apply_checkout,
@@ -21,6 +20,7 @@ from storage.stripe_checkouts import (
 from storage.stripe_events import select_events
 from storage.stripe_objects import CheckoutState
 from storage.stripe_subscriptions import apply_subscription
+from tests.storage.ledger_posts import select_accounts
 from tests.storage.stripe_readings import checkout, make_customer, subscription
 
 

@@ -13,7 +13,6 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from storage import ledger
 from storage.bridge import Database
 from storage.errors import CheckFailed, NotFound
 from storage.leases import LeaseRequest, LeaseState, settle_leases
@@ -24,6 +23,7 @@ from storage.organizations import create_organization
 from storage.retention import rebuild_hourly
 from storage.usage_charges import charge_usage, set_prepaid, turn_month
 from storage.usage_rows import LATE_PREFIX
+from tests.storage.ledger_posts import select_accounts, top_up
 from tests.storage.usage_records import insert_usage, usage
 
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
@@ -45,7 +45,7 @@ def platform(org: Organization, charged: int, **changes: Any) -> UsageRecord:
 
 async def give(db: Database, actor: Actor, org_id: UUID, amount: int, source: str = "stripe:evt") -> None:
     async with db.transaction() as tx:
-        await ledger.top_up(tx, actor, org_id, amount, f"{source}:{org_id}")
+        await top_up(tx, org_id, amount, f"{source}:{org_id}")
 
 
 async def test_what_the_platform_paid_for_is_charged_when_its_hour_has_ended(
@@ -89,7 +89,7 @@ async def test_what_comes_late_is_a_correction(
         (EntryKind.USAGE, -5),
     ]
     assert lines[0].source.endswith("T12:3")
-    assert (await ledger.select_accounts(admin_db, org.org_id))[Account.USAGE] == 5
+    assert (await select_accounts(admin_db, org.org_id))[Account.USAGE] == 5
 
 
 async def test_included_credit_goes_first_and_comes_back_last(
@@ -172,7 +172,7 @@ async def test_however_usage_arrives_it_is_charged_once(
     await charge_usage(admin_db, NOON + timedelta(days=1))
     total = sum(row.charged_picodollars for row in rows)
     assert await select_balance(admin_db, org.org_id) == Balance(credit=50 - total, included=0)
-    accounts = await ledger.select_accounts(admin_db, org.org_id)
+    accounts = await select_accounts(admin_db, org.org_id)
     assert sum(accounts.values()) == 0
     assert accounts.get(Account.USAGE, 0) == total
 

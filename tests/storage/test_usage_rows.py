@@ -15,8 +15,9 @@ from storage.bridge import Database
 from storage.errors import Denied, InvalidValue
 from storage.model import Organization, UsageRecord
 from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, LATE_PREFIX, ingest
-from storage.usage_tuple import encode_tuple, fit_tuple, split_tuples
+from storage.usage_tuple import fit_tuple, split_tuples
 from tests.storage.usage_records import ORG, START, insert_usage, usage
+from tests.storage.usage_tuples import encode_tuple
 
 
 async def test_a_record_is_kept_whole(gateway_db: Database, admin_db: Database) -> None:

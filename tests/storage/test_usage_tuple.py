@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from storage.errors import InvalidValue
 from storage.model import CredentialKind, Outcome, UsageRecord
-from storage.usage_tuple import COLUMNS, NULLABLE, decode_tuple, encode_tuple, fit_tuple, split_tuples
+from storage.usage_tuple import COLUMNS, NULLABLE, fit_tuple, split_tuples
 from tests.storage.usage_records import usage
+from tests.storage.usage_tuples import decode_tuple, encode_tuple
 
 _STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
     "uuid": st.uuids(),

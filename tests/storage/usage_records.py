@@ -12,7 +12,7 @@ import msgspec
 from storage.bridge import Database
 from storage.model import CredentialKind, Outcome, UsageRecord
 from storage.usage_rows import COLUMNS, ingest
-from storage.usage_tuple import encode_tuple
+from tests.storage.usage_tuples import encode_tuple
 
 ORG = UUID(int=7)
 NOBODY = UUID(int=0)

@@ -7,14 +7,13 @@ from uuid import UUID
 
 from selenium.webdriver.common.by import By
 
-from storage import ledger
 from storage.bridge import open_database
 from storage.usage_charges import charge_usage, turn_month
 from tests.admin.browser import Browser
-from tests.admin.conftest import ACTOR
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
+from tests.storage.ledger_posts import top_up
 from tests.storage.usage_records import insert_usage, usage
 from tests.support.postgres import run_in_own_trio
 
@@ -37,7 +36,7 @@ async def use(url: str, org_id: UUID) -> None:
     async with open_database(url, role="karta_admin") as db:
         await turn_month(db)
         async with db.transaction() as tx:
-            await ledger.top_up(tx, ACTOR, org_id, 50 * DOLLAR, "stripe:evt_1", note="Visa")
+            await top_up(tx, org_id, 50 * DOLLAR, "stripe:evt_1", note="Visa")
         await charge_usage(db)
 
 

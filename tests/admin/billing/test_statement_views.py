@@ -13,7 +13,8 @@ from storage.bridge import Database
 from storage.ledger import EntryKind, StatementLine
 from storage.usage_charges import charge_usage
 from tests.admin.browsing import Visitor
-from tests.admin.conftest import ACTOR, Person
+from tests.admin.conftest import Person
+from tests.storage.ledger_posts import top_up
 from tests.storage.test_usage_charges import DOLLAR, NOON, platform
 from tests.storage.usage_records import insert_usage
 
@@ -62,7 +63,7 @@ async def test_it_shows_what_there_is_by_pages(
     path = f"/organizations/{org.org_id}/statement"
     assert "Nothing yet" in (await signed_in.get(path)).text
     async with admin_db.transaction() as tx:
-        await ledger.top_up(tx, ACTOR, org.org_id, 3 * DOLLAR, "stripe:evt_1", note="<b>")
+        await top_up(tx, org.org_id, 3 * DOLLAR, "stripe:evt_1", note="<b>")
     await insert_usage(gateway_db, [platform(org, 4 * DOLLAR)])
     await charge_usage(admin_db, NOON + timedelta(hours=2))
     monkeypatch.setattr(statement_views, "LINES_MAX", 1)
