@@ -124,9 +124,11 @@ def plan_from(options: argparse.Namespace) -> LoadPlan:
 
 def _run(options: argparse.Namespace) -> int:
     plan = plan_from(options)
+    pace_ms = plan.question.pace_ms
 
     async def run_in(directory: Path) -> Summary:
-        return summarize(await run_load(plan, directory=directory, processes=options.processes))
+        result = await run_load(plan, directory=directory, processes=options.processes)
+        return summarize(result, pace_ms=pace_ms)
 
     with tempfile.TemporaryDirectory(prefix="karta-bench-") as directory:
         summary = trio.run(run_in, Path(directory))

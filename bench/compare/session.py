@@ -287,7 +287,10 @@ class Session:
                 self.seen.broken.append(f"{target.name}, {title}: {str(error) or 'it took too long'}")
                 return None
             asked = await provider.requests_seen() - before
-            summary, *others = [summarize(result) for result in results]
+            summary, *others = [
+                summarize(result, pace_ms=plan.question.pace_ms)
+                for plan, result in zip(plans, results, strict=True)
+            ]
             if set(summary.failures) != {Failure.BUFFERED.value}:
                 break
         if scenario.loop == "open" and self._is_too_much(summary):

@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from bench.sim.behaviour import parse
+
 Dialect = Literal["anthropic", "openai"]
 Driver = Literal["closed", "open", "hold"]
 
@@ -50,6 +52,12 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def model_name(self) -> str:
         return self.model if self.model is not None else f"sim:{self.behaviour}"
+
+    @property
+    def pace_ms(self) -> float:
+        """How long the simulated provider waits between two events; 0 where nobody knows. Raises
+        BehaviourError."""
+        return parse(self.behaviour).pace_ms if self.stream and self.model is None else 0.0
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):

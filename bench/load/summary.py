@@ -10,7 +10,7 @@ from bench.load.run import LoadResult
 # A generator that uses this much of its core may itself be the limit.
 generator_busy_share = 0.9
 _NANOSECONDS_PER_MILLISECOND = 1e6
-# An event that comes so much later than the one before is what a reader notices.
+# An event that comes so much later than it could is what a reader notices.
 stall_ms = 200
 spectrum_percents = (0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.99, 100.0)
 
@@ -35,8 +35,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     events, `lateness_ms` how much later than intended an open loop asked.  `target_*` are None if no
     process was watched.  `waited_share` is of the questions of an open loop that found no connection
     free.  `ok` means that every answer was right and that there was at least one.  `stalls` are the gaps
-    between events above `stall_ms`, `left` the streams that the harness itself had closed.  `memory` has
-    the target's resident bytes over the window, as (second, bytes).
+    between events that were `stall_ms` longer than the provider's pace, `left` the streams that the harness
+    itself had closed.  `memory` has the target's resident bytes over the window, as (second, bytes).
     """
 
     seconds: float
@@ -100,8 +100,8 @@ def percentiles(histogram: Histogram) -> Percentiles | None:
     )
 
 
-def summarize(result: LoadResult) -> Summary:
-    """Return the figures of a run."""
+def summarize(result: LoadResult, *, pace_ms: float) -> Summary:
+    """Return the figures of a run; `pace_ms` is how long the provider waited between two events."""
     tally = result.tally
     seconds = tally.seconds or math.nan
     spent = result.target_cpu_seconds
@@ -126,7 +126,7 @@ def summarize(result: LoadResult) -> Summary:
         target_cpu_seconds=spent,
         target_cpu_share=None if spent is None else spent / seconds,
         target_resident_bytes=result.target_resident_bytes,
-        stalls=tally.gaps.above(stall_ms * int(_NANOSECONDS_PER_MILLISECOND)),
+        stalls=tally.gaps.above(int((pace_ms + stall_ms) * _NANOSECONDS_PER_MILLISECOND)),
         left=tally.left,
         memory=list(result.memory),
         target_starved_share=None

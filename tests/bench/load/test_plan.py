@@ -40,3 +40,10 @@ def test_a_plan_survives_json() -> None:
 def test_the_model_steers_the_simulated_provider_unless_named() -> None:
     assert Question(behaviour="tokens=5").model_name == "sim:tokens=5"
     assert Question(behaviour="tokens=5", model="claude").model_name == "claude"
+
+
+def test_the_pace_of_a_stream_is_what_the_provider_was_asked_for() -> None:
+    assert Question(stream=True, behaviour="tokens=5,pace_ms=500").pace_ms == 500
+    assert Question(stream=True, behaviour="tokens=5").pace_ms == 0
+    assert Question(behaviour="pace_ms=500").pace_ms == 0
+    assert Question(stream=True, behaviour="pace_ms=500", model="claude").pace_ms == 0

@@ -25,7 +25,7 @@ def result() -> LoadResult:
 
 
 def test_rates_shares_and_milliseconds() -> None:
-    summary = summarize(result())
+    summary = summarize(result(), pace_ms=0)
     assert summary.requests_per_second == 50
     assert summary.events_per_second == 200
     assert summary.requests_per_cpu_second == 200
@@ -44,12 +44,20 @@ def test_rates_shares_and_milliseconds() -> None:
 def test_any_failure_or_no_answer_is_not_ok() -> None:
     failed = result()
     failed.tally.fail(Failure.BODY, "x")
-    assert not summarize(failed).ok
-    assert not summarize(LoadResult(Tally(), None, None)).ok
+    assert not summarize(failed, pace_ms=0).ok
+    assert not summarize(LoadResult(Tally(), None, None), pace_ms=0).ok
+
+
+@pytest.mark.parametrize(("pace_ms", "stalls"), [(0, 3), (20, 2), (500, 1)])
+def test_a_stall_is_what_comes_later_than_the_pace(pace_ms: float, stalls: int) -> None:
+    seen = result()
+    for milliseconds in (20, 150, 210, 505, 5_000):
+        seen.tally.gaps.record(milliseconds * 1_000_000)
+    assert summarize(seen, pace_ms=pace_ms).stalls == stalls
 
 
 def test_an_unwatched_target_has_no_capacity() -> None:
-    summary = summarize(LoadResult(result().tally, None, None))
+    summary = summarize(LoadResult(result().tally, None, None), pace_ms=0)
     assert math.isnan(summary.requests_per_cpu_second)
     assert summary.target_cpu_share is None
 
