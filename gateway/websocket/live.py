@@ -4,13 +4,14 @@
 cumulated (`session.usage.updated`, `session.closed`). Each minute of them is a request: reserved before it
 begins, with a usage row when it is over, so that a limit holds within a session, and a killed worker loses a
 minute at most. Where nothing is left for the next one, the socket is cut. What the session delegates to the
-Responses API is told as that API's own events within others, and each such response has its row.
+Responses API is told as that API's own events within others, and each such response has its row when it ends.
 
 Other sockets of a session, which tell of the same seconds, are not forwarded (`upgrade`).
 """
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -24,7 +25,7 @@ from gateway.named_once import refuse_second
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
 from gateway.websocket.frames import Message
-from gateway.websocket.turns import Turns, with_length
+from gateway.websocket.turns import ENDS, Turns, with_length
 from gateway.websocket.upgrade import LIVE
 from storage.model import Outcome
 
@@ -59,6 +60,12 @@ class _Told(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     event: msgspec.Raw = msgspec.Raw()
 
+
+# A message that is too long to be kept says what it is before the first member that is no plain value, as all
+# that OpenAI tells does.
+_BEFORE = rb'\s*\{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*?'
+_TYPE = re.compile(_BEFORE + rb'"type"\s*:\s*"([\w.]+)"')
+_NESTED = re.compile(_BEFORE + rb'"event"\s*:')
 
 _asked_decoder = msgspec.json.Decoder(_Asked)
 _session_decoder = msgspec.json.Decoder(_Session)
@@ -116,6 +123,8 @@ class Live(Turns):
         try:
             event = _told_decoder.decode(message.whole())
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if message.ends is not None and _ends_response(message.ends.head):
+                super().told(message)
             return
         kind = event.type or ""
         if kind == "response.event" and event.event:
@@ -179,3 +188,12 @@ class Live(Turns):
         if self._minute is not None:
             self._close_minute(outcome, self._minute.status)
         super().end(outcome)
+
+
+def _ends_response(head: bytes) -> bool:
+    """Whether what begins so is the last event of a delegated response."""
+    outer, nested = _TYPE.match(head), _NESTED.match(head)
+    if outer is None or nested is None or outer[1] != b"response.event":
+        return False
+    inner = _TYPE.match(head, nested.end())
+    return inner is not None and inner[1].decode() in ENDS

@@ -38,7 +38,7 @@ OPEN_MAX = 64
 """More responses at once than either API runs on one socket."""
 
 _CREATE = "response.create"
-_ENDS = frozenset(f"response.{word}" for word in ("done", "completed", "incomplete", "failed", "cancelled"))
+ENDS = frozenset(f"response.{word}" for word in ("done", "completed", "incomplete", "failed", "cancelled"))
 _TRANSCRIBED = "input_audio_transcription.completed"
 # The least that sound of any of the formats takes: a token is a tenth of a second, of 8 kHz in base64.
 _SOUND_BYTES_PER_TOKEN = 500
@@ -82,7 +82,7 @@ class _Told(msgspec.Struct, gc=False):
     status: int | None = None
 
 
-_NO_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
+_NO_LINEENDS = bytes.maketrans(b"\r\n", b"  ")
 
 _asked_decoder = msgspec.json.Decoder(_Asked)
 _told_decoder = msgspec.json.Decoder(_Told)
@@ -224,7 +224,7 @@ class Turns:
         kind = event.type or ""
         if kind == "response.created":
             self._begun(event, len(data))
-        elif kind in _ENDS:
+        elif kind in ENDS:
             self._ended(event, message, len(data))
         elif kind.endswith(_TRANSCRIBED):
             self._transcribed(data)
@@ -306,7 +306,7 @@ class Turns:
             metering.late = self._meter.late_reader(turn.grant, streamed=True)
             if metering.late is not None:
                 # As the event it would be in a stream. Line ends stand between tokens only.
-                metering.feed_late(b"data: " + data.translate(_NO_LINE_ENDS) + b"\n\n")
+                metering.feed_late(b"data: " + data.translate(_NO_LINEENDS) + b"\n\n")
 
     def _transcribed(self, data: bytes) -> None:
         """What a client said was written down, by another model: a row of its own."""

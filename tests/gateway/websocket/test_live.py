@@ -12,6 +12,8 @@ import openai
 import pytest
 import trio
 
+from gateway.sse import EVENT_BYTES_MAX
+from gateway.websocket import live
 from storage.bridge import open_database
 from storage.model import LimitKind
 from tests.gateway.conftest import Stage, Tenant, set_byok
@@ -112,6 +114,53 @@ async def test_what_is_delegated_has_a_row_of_its_own(stage: Stage, own_tenant: 
     row = rows["/v1/responses"]
     assert (row["input_tokens"], row["output_tokens"], row["provider_request_id"]) == (8, 2, "resp_1")
     assert milliseconds(rows[PATH]) == 3000
+
+
+async def test_what_is_delegated_is_counted_at_once_however_long_it_is(
+    stage: Stage, own_tenant: Tenant
+) -> None:
+    text = "long" * (EVENT_BYTES_MAX // 4)
+    item = {
+        "type": "response.output_item.done",
+        "response_id": "resp_1",
+        "item": {"type": "message", "text": text},
+    }
+    response = COMPLETED["response"]
+    assert isinstance(response, dict)
+    usage = response["usage"]
+    completed = {"type": "response.completed", "response": {"id": "resp_1", "output": [text], "usage": usage}}
+    told = (delegated(CREATED), delegated(item), delegated(completed))
+    async with session(stage, own_tenant, telling(*told)) as (gateway, client):
+        for _ in told:
+            await client.until("response.event")
+        # The session goes on.
+        (row,) = await gateway.settled(1)
+    assert (row["endpoint"], row["usage_complete"], row["outcome"]) == ("/v1/responses", True, "completed")
+    assert (row["input_tokens"], row["output_tokens"], row["provider_request_id"]) == (8, 2, "resp_1")
+
+
+@pytest.mark.parametrize(
+    ("head", "ends"),
+    [
+        (
+            b'{"type":"response.event","event_id":"e","event":{"type":"response.completed","response":{"id"',
+            True,
+        ),
+        (b'{ "n" : 1.5e-3, "no" : null,\n"event" : {"sequence_number":7,"type" : "response.failed"', False),
+        (
+            b'{"n":-1,"type":"response.event","event" : { "sequence_number" : 7, "type" : "response.failed"',
+            True,
+        ),
+        (b'{"type":"response.event","event":{"type":"response.output_item.done","item":{"type":"x"', False),
+        (b'{"type":"response.event","event":{"item":{"type":"response.completed"}', False),
+        (b'{"type":"session.output","event":{"type":"response.completed"', False),
+        (b'{"type":"response.event","delta":"' + b"\\" * 4000, False),
+        (b'{"a":"' * 600, False),
+        (b"", False),
+    ],
+)
+def test_a_message_too_long_says_at_its_beginning_what_it_is(head: bytes, ends: bool) -> None:
+    assert live._ends_response(head) is ends
 
 
 async def test_an_error_instead_of_a_session_costs_nothing(stage: Stage, own_tenant: Tenant) -> None:
