@@ -7,7 +7,6 @@ base URL does not exist. A client can choose none of it: the upstream host comes
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
 import tomllib
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.refusal import Dialect
+from storage.settings import is_loopback
 
 
 class AuthStyle(StrEnum):
@@ -206,7 +206,7 @@ def make_provider(
     if not _PLAIN.match(host) or not _PLAIN.match(parts.path):
         raise ProviderError("host and path must be plain ASCII: punycode the one, percent-encode the other")
     tls = parts.scheme == "https"
-    if not tls and not development and not _is_loopback(host):
+    if not tls and not development and not is_loopback(host):
         raise ProviderError("plain http is allowed only to loopback; use https")
     prefix = parts.path.rstrip("/")
     if prefix.endswith("/v1"):
@@ -244,12 +244,3 @@ def _header_value(secret: str) -> bytes:
     if not value or any(byte < 0x21 or byte > 0x7E for byte in value) or value != secret.strip().encode():
         raise ProviderError("it has characters that cannot stand in a header", "API_KEY")
     return value
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -3,6 +3,8 @@ transaction of the change; making an owner, or unmaking one, needs fresh proof b
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from quart import Blueprint, abort, request, url_for
@@ -82,13 +84,8 @@ async def change(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
     role = _read_role((await request.form).get("role", ""))
     actor, proved = web_session.actor(user.user_id), web_session.current_session().stepped_up
     try:
-        await change_role(services().db, actor, org_id, user.user_id, user_id, role, proved=proved)
-    except NotFound:
-        abort(404)
-    except ProofRequired:
-        raise ProofNeeded from None
-    except NotAllowed:
-        raise Forbidden from None
+        with _refusing():
+            await change_role(services().db, actor, org_id, user.user_id, user_id, role, proved=proved)
     except Conflict:
         return await _render(org_id, {"members": LAST_OWNER}), 409
     return _see_members(org_id, "changed")
@@ -100,16 +97,24 @@ async def remove(org_id: UUID, user_id: UUID) -> ResponseReturnValue:
     user = web_session.require_user()
     actor, proved = web_session.actor(user.user_id), web_session.current_session().stepped_up
     try:
-        await remove_member(services().db, actor, org_id, user.user_id, user_id, proved=proved)
+        with _refusing():
+            await remove_member(services().db, actor, org_id, user.user_id, user_id, proved=proved)
+    except Conflict:
+        return await _render(org_id, {"members": LAST_OWNER}), 409
+    return see(url_for("keys.show_home")) if user_id == user.user_id else _see_members(org_id, "removed")
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What `storage.memberships` refuses, as the page for it."""
+    try:
+        yield
     except NotFound:
         abort(404)
     except ProofRequired:
         raise ProofNeeded from None
     except NotAllowed:
         raise Forbidden from None
-    except Conflict:
-        return await _render(org_id, {"members": LAST_OWNER}), 409
-    return see(url_for("keys.show_home")) if user_id == user.user_id else _see_members(org_id, "removed")
 
 
 @blueprint.get("/invitation/<token>")

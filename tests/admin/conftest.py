@@ -16,6 +16,7 @@ import trio
 from admin.provider_check import Endpoint
 from admin.server import browser_url, listen, serve
 from admin.settings import AdminSettings
+from admin.stripe_settings import StripeSettings
 from storage import key_format
 from storage.bridge import Database
 from storage.model import Actor, ActorKind, Organization, Plan, Role, User
@@ -29,6 +30,7 @@ from tests.admin.browsing import Visitor
 from tests.admin.compiled import routes_compiled_once, templates_compiled_once
 from tests.karta.processes import Up
 from tests.support.digests import REMEMBERING
+from tests.support.localstripe import API_KEY, METER, SECRET, Desk, running_desk, running_localstripe
 
 ACTOR = Actor(kind=ActorKind.SYSTEM, actor_id="tests")
 PASSWORD = "correct horse battery staple"
@@ -143,3 +145,32 @@ def raw_exchange(url: str, request: bytes) -> bytes:
         while piece := connection.recv(65536):
             answer += piece
         return answer
+
+
+@pytest.fixture(scope="session")
+def localstripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One for all: customers are told apart."""
+    with running_localstripe(tmp_path_factory.mktemp("localstripe")) as origin:
+        yield origin
+
+
+@pytest.fixture
+def desk(localstripe: str) -> Iterator[Desk]:
+    with running_desk(localstripe) as desk:
+        yield desk
+
+
+def stripe_settings(origin: str) -> dict[str, Any]:
+    """By which the pages find a desk, or what stands in its place."""
+    given = {
+        "stripe_api_key": API_KEY,
+        "stripe_webhook_secret": SECRET,
+        "stripe_api_base": origin,
+        "stripe_price_pro": ["price_pro"],
+        "stripe_price_usage": "price_usage",
+        "stripe_meter_event": "karta_usage",
+        "stripe_meter_id": METER,
+        "stripe_pages": [origin],
+    }
+    assert set(given) <= set(StripeSettings.model_fields)
+    return given

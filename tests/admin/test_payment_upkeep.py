@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -28,28 +27,15 @@ from storage.stripe_checkouts import begin_checkout, keep_session
 from storage.stripe_customers import ensure_customer_row, keep_customer
 from storage.stripe_subscriptions import select_subscriptions
 from storage.users import add_member, create_user
-from tests.admin.billing.conftest import stripe_settings
-from tests.admin.conftest import ACTOR, password_digest
-from tests.support.localstripe import Desk, call, running_desk, running_localstripe
+from tests.admin.conftest import ACTOR, password_digest, stripe_settings
+from tests.support.localstripe import Desk, call
 
 DOLLAR = 10**12
 
 
-@pytest.fixture(scope="module")
-def localstripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_localstripe(tmp_path_factory.mktemp("localstripe")) as origin:
-        yield origin
-
-
-@pytest.fixture
-def desk(localstripe: str) -> Iterator[Desk]:
-    with running_desk(localstripe) as desk:
-        yield desk
-
-
 @pytest.fixture
 def payments(desk: Desk, database_url: str) -> StripePayments:
-    return StripePayments(AdminSettings.load(database_url=database_url, **stripe_settings(desk)))
+    return StripePayments(AdminSettings.load(database_url=database_url, **stripe_settings(desk.origin)))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,35 +18,14 @@ from admin.settings import AdminSettings
 from admin.stripe_payments import StripePayments
 from storage.model import Plan
 from storage.stripe_objects import CheckoutState, ObjectKind
-from tests.support.localstripe import API_KEY, METER, SECRET, Desk, call, running_desk, running_localstripe
+from tests.admin.conftest import stripe_settings
+from tests.support.localstripe import API_KEY, SECRET, Desk, call
 
 DATABASE = "postgresql://nobody@127.0.0.1:1/none"
 
 
-@pytest.fixture(scope="module")
-def localstripe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_localstripe(tmp_path_factory.mktemp("localstripe")) as origin:
-        yield origin
-
-
-@pytest.fixture
-def desk(localstripe: str) -> Iterator[Desk]:
-    with running_desk(localstripe) as desk:
-        yield desk
-
-
 def settings(origin: str, **more: Any) -> AdminSettings:
-    given = {
-        "stripe_api_key": API_KEY,
-        "stripe_webhook_secret": SECRET,
-        "stripe_api_base": origin,
-        "stripe_price_pro": ["price_pro"],
-        "stripe_price_usage": "price_usage",
-        "stripe_meter_event": "karta_usage",
-        "stripe_meter_id": METER,
-        "stripe_pages": [origin],
-    }
-    return AdminSettings.load(database_url=DATABASE, **{**given, **more})
+    return AdminSettings.load(database_url=DATABASE, **{**stripe_settings(origin), **more})
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import RunningGateway, poll
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
-from tests.support.scripted_provider import Line, answering, silent
+from tests.support.scripted_provider import Line, answering, pausing, silent
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
 
 
@@ -151,15 +151,7 @@ async def test_a_client_that_takes_little_is_not_cut(stage: Stage, tenant: Tenan
 
 async def test_a_stop_lets_answers_finish_and_closes_what_is_idle(stage: Stage, tenant: Tenant) -> None:
     go_on = trio.Event()
-
-    async def provider(line: Line) -> None:
-        while (await line.read_request())[0]:
-            await line.begin_stream()
-            await line.send_chunk(ANTHROPIC[0])
-            await go_on.wait()
-            for event in ANTHROPIC[1:]:
-                await line.send_chunk(event)
-            await line.end_stream()
+    provider = pausing(ANTHROPIC, go_on)
 
     async with stage(provider) as (gateway, _), gateway.client() as idle, gateway.client() as busy:
         await busy.send(post(tenant.token, STREAM_BODY))

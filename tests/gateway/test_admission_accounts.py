@@ -19,7 +19,7 @@ from tests.gateway.limiting import DOLLAR, account_of, limit_tenant, sums_of, un
 from tests.support.gateway import RunningGateway, poll
 from tests.support.raw_client import RawClient
 from tests.support.requests import post
-from tests.support.scripted_provider import Line
+from tests.support.scripted_provider import Line, pausing
 from tests.support.streams import chunk
 
 # Of a known price: 3 dollars for a million tokens in, 15 for as many out.
@@ -102,16 +102,7 @@ async def test_what_runs_is_set_apart_and_then_settled_to_what_it_was(
     stage: Stage, own_tenant: Tenant, limits: list[Limit]
 ) -> None:
     go_on = trio.Event()
-
-    async def provider(line: Line) -> None:
-        await line.read_request()
-        await line.begin_stream()
-        await line.send_chunk(EVENTS[0])
-        await go_on.wait()
-        for event in EVENTS[1:]:
-            await line.send_chunk(event)
-        await line.end_stream()
-        await line.wait_closed()
+    provider = pausing(EVENTS, go_on)
 
     async with stage(provider, of=own_tenant) as (gateway, _), gateway.client() as client:
         await client.send(post(own_tenant.token, STREAM_BODY))

@@ -19,7 +19,7 @@ from tests.gateway.test_snapshot import expire, heard
 from tests.support.gateway import RunningGateway, poll
 from tests.support.raw_client import RawClient
 from tests.support.requests import get, post
-from tests.support.scripted_provider import Handler, Line, silent
+from tests.support.scripted_provider import Handler, Line, pausing, silent
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
 
 Change = Callable[[Database, Tenant], Awaitable[object]]
@@ -153,16 +153,7 @@ async def test_an_answer_for_an_old_client_is_cut(stage: Stage, own_tenant: Tena
 
 async def test_other_keys_go_on(stage: Stage, own_tenant: Tenant) -> None:
     go_on = trio.Event()
-
-    async def provider(line: Line) -> None:
-        await line.read_request()
-        await line.begin_stream()
-        await line.send_chunk(ANTHROPIC[0])
-        await go_on.wait()
-        for event in ANTHROPIC[1:]:
-            await line.send_chunk(event)
-        await line.end_stream()
-        await line.wait_closed()
+    provider = pausing(ANTHROPIC, go_on)
 
     async with (
         stage(provider, of=own_tenant) as (gateway, _),

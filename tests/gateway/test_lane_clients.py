@@ -27,7 +27,7 @@ from tests.support.gateway import PATIENCE_SECONDS, poll
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, BODY, post
-from tests.support.scripted_provider import Line, scripted_provider
+from tests.support.scripted_provider import Line, pausing, scripted_provider
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
 
 
@@ -214,16 +214,7 @@ async def test_a_slow_reader_gets_every_byte(stage: Stage, tenant: Tenant) -> No
 
 async def test_a_stop_lets_an_answer_finish(stage: Stage, tenant: Tenant) -> None:
     go_on = trio.Event()
-
-    async def provider(line: Line) -> None:
-        await line.read_request()
-        await line.begin_stream()
-        await line.send_chunk(ANTHROPIC[0])
-        await go_on.wait()
-        for event in ANTHROPIC[1:]:
-            await line.send_chunk(event)
-        await line.end_stream()
-        await line.wait_closed()
+    provider = pausing(ANTHROPIC, go_on)
 
     async with repeated(stage, tenant, provider, post(tenant.token, STREAM_BODY)) as lane:
         await lane.ask()

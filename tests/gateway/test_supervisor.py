@@ -25,7 +25,7 @@ from tests.support.database_line import database_line
 from tests.support.gateway_process import gateway_process, lives
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
-from tests.support.scripted_provider import Line, answering, scripted_provider
+from tests.support.scripted_provider import answering, pausing, scripted_provider
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk, dechunk
 from tests.support.supervised_gateway import (
     PATIENCE_SECONDS,
@@ -140,7 +140,7 @@ async def test_a_reload_under_load_fails_no_request(own_tenant: Tenant) -> None:
 async def test_a_stream_outlives_the_worker_that_was_replaced(own_tenant: Tenant, owner: Database) -> None:
     go_on = trio.Event()
     async with (
-        scripted_provider(paused(go_on)) as provider,
+        scripted_provider(pausing(ANTHROPIC, go_on)) as provider,
         supervised_gateway(
             own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
         ) as gateway,
@@ -160,21 +160,6 @@ async def test_a_stream_outlives_the_worker_that_was_replaced(own_tenant: Tenant
 
 
 REST = b"".join(map(chunk, ANTHROPIC[1:])) + b"0\r\n\r\n"
-
-
-def paused(go_on: trio.Event):  # type: ignore[no-untyped-def]
-    """A provider whose streams wait for the event after their first item."""
-
-    async def handler(line: Line) -> None:
-        while (await line.read_request())[0]:
-            await line.begin_stream()
-            await line.send_chunk(ANTHROPIC[0])
-            await go_on.wait()
-            for event in ANTHROPIC[1:]:
-                await line.send_chunk(event)
-            await line.end_stream()
-
-    return handler
 
 
 async def test_nothing_is_replaced_while_the_database_is_away(own_tenant: Tenant) -> None:
@@ -274,7 +259,7 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
 async def test_a_worker_that_somebody_stops_is_replaced_while_it_drains(own_tenant: Tenant) -> None:
     go_on = trio.Event()
     async with (
-        scripted_provider(paused(go_on)) as provider,
+        scripted_provider(pausing(ANTHROPIC, go_on)) as provider,
         supervised_gateway(
             own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
         ) as gateway,
@@ -367,7 +352,7 @@ class History:
 
 async def test_a_stop_tells_those_that_do_not_end(own_tenant: Tenant, owner: Database) -> None:
     async with (
-        scripted_provider(paused(trio.Event())) as provider,
+        scripted_provider(pausing(ANTHROPIC, trio.Event())) as provider,
         gateway_process(
             own_tenant.database_url,
             own_tenant.spool_dir,
@@ -396,7 +381,7 @@ async def test_a_stop_under_load_breaks_no_stream(own_tenant: Tenant, owner: Dat
     """Each stream that began ends well, and each of them is counted."""
     go_on = trio.Event()
     async with (
-        scripted_provider(paused(go_on)) as provider,
+        scripted_provider(pausing(ANTHROPIC, go_on)) as provider,
         supervised_gateway(
             own_tenant.database_url, own_tenant.spool_dir, provider_url=provider.base_url
         ) as gateway,

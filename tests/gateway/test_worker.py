@@ -20,7 +20,7 @@ from tests.support.gateway import poll, running_gateway
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
-from tests.support.scripted_provider import Line, answering, scripted_provider, silent
+from tests.support.scripted_provider import Line, answering, pausing, scripted_provider, silent
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk
 
 READY = b"GET /readyz HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
@@ -94,16 +94,7 @@ async def test_whatever_was_answered_before_a_kill_is_counted_once(after: int, o
 
 async def test_a_stop_finishes_what_runs_and_ships_it(own_tenant: Tenant) -> None:
     go_on = trio.Event()
-
-    async def provider(line: Line) -> None:
-        await line.read_request()
-        await line.begin_stream()
-        await line.send_chunk(ANTHROPIC[0])
-        await go_on.wait()
-        for event in ANTHROPIC[1:]:
-            await line.send_chunk(event)
-        await line.end_stream()
-        await line.wait_closed()
+    provider = pausing(ANTHROPIC, go_on)
 
     async with (
         scripted_provider(provider) as upstream,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -136,6 +136,21 @@ def answering(body: bytes) -> Handler:
     async def handler(line: Line) -> None:
         while (await line.read_request())[0]:
             await line.answer(body)
+
+    return handler
+
+
+def pausing(events: Sequence[bytes], go_on: trio.Event) -> Handler:
+    """A provider whose streams wait after their first event until it may go on."""
+
+    async def handler(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await line.begin_stream()
+            await line.send_chunk(events[0])
+            await go_on.wait()
+            for event in events[1:]:
+                await line.send_chunk(event)
+            await line.end_stream()
 
     return handler
 

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from bench.compare.provider import found_provider
-from bench.load.learn import ask_once
 from bench.load.plan import Question
 from bench.targets.base import TargetContext
 from bench.targets.portkey import PortkeyTarget
+from tests.bench.targets.saying import assert_it_says_the_same
 
 
 def test_it_is_told_where_to_go(tmp_path: Path) -> None:
@@ -23,10 +22,4 @@ def test_it_is_told_where_to_go(tmp_path: Path) -> None:
 async def test_it_says_what_the_provider_says(provider_url: str, tmp_path: Path, stream: bool) -> None:
     target = PortkeyTarget()
     question = Question(dialect="openai", stream=stream, behaviour="tokens=7")
-    async with found_provider(provider_url) as provider:
-        if target.model is not None:
-            await provider.name_model(target.model, question.behaviour)
-    async with target.open(TargetContext(upstream_url=provider_url, directory=tmp_path)) as running:
-        through = await ask_once(running.base_url, question, running.keys[0], headers=running.headers)
-    wanted = await ask_once(provider_url, question, "k")
-    assert through.text_crc32 == wanted.text_crc32 is not None
+    await assert_it_says_the_same(target, question, provider_url, tmp_path)
