@@ -23,11 +23,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import stripe
+
+from tests.support.http_server import QuietHandler, serving
 
 # By its own command it would listen on every interface, and keep its state in one file for all runs.
 _PROGRAM = """
@@ -252,7 +253,7 @@ def running_desk(behind: str) -> Iterator[Desk]:
     """A desk on a port of its own; `desk.origin` is what KARTA_STRIPE_API_BASE would be."""
     desk = Desk(behind)
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def _do(self) -> None:
@@ -286,19 +287,8 @@ def running_desk(behind: str) -> Iterator[Desk]:
 
         do_GET = do_POST = do_DELETE = _do  # noqa: N815 - the names that http.server calls
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as it is declared
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    desk.origin = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
+    with serving(Handler) as desk.origin:
         yield desk
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)
 
 
 def buy(desk: Desk, session_id: str, hook: str | None = None) -> str:

@@ -9,8 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.support.http_server import QuietHandler, serving
 
 PATIENCE_SECONDS = 30
 KEY = "0123456789abcdef0123456789abcdef"
@@ -65,8 +66,8 @@ def _items(body: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
 def sentry_sink() -> Iterator[Sink]:
     sink = Sink()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Handler(QuietHandler):
+        def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
             body = self.rfile.read(int(self.headers["content-length"]))
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
@@ -79,19 +80,9 @@ def sentry_sink() -> Iterator[Sink]:
             self.end_headers()
             self.wfile.write(answer)
 
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    sink.dsn = f"http://{KEY}@127.0.0.1:{server.server_port}/{PROJECT}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    try:
+    with serving(Handler) as origin:
+        sink.dsn = f"{origin.replace('//', f'//{KEY}@')}/{PROJECT}"
         yield sink
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def arrived_whole(sink: Sink) -> None:
