@@ -91,9 +91,6 @@ class Library:
         self._all = _providers
         self._by_id = {provider.id: provider for provider in _providers}
 
-    def knows(self, provider: str) -> bool:
-        return provider in self._by_id
-
     def compile(self, provider: str, model: str, tier: Tier, at: float) -> PriceTable | None:
         """The prices in force at a moment (seconds since 1970); None for what the library does not know."""
         found = self._find(provider, model)
