@@ -16,9 +16,10 @@ owns the control flow: the order, what runs at the same time, and which exceptio
 is tried again, and where, is `tries`'. A stage that says no raises `refusal.Refusal`.
 
 The same stages, where none of them has to wait or to refuse, are gone through by `lane`: a request whose head
-is among `known_heads`, whose key is verified and whose provider has an idle connection is seen to within the
-event that brought it, and everything else is left to the connection's task and the pipeline. Read it after
-`pipeline`; docs/decisions/0002 says why there are two ways, and what the second costs.
+is among `known_heads`, or has the shape of one (`request_layout`), whose key is verified and whose provider
+has an idle connection is seen to within the event that brought it, and everything else is left to the
+connection's task and the pipeline. Read it after `pipeline`; docs/decisions/0002 says why there are two ways,
+and what the second costs.
 
 Around the stages:
 

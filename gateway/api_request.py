@@ -40,7 +40,8 @@ _KEY_PREFIX: Final = b"kt_"
 
 
 _fields_decoder: Final = msgspec.json.Decoder(BodyFields)
-_NO_FIELDS: Final = BodyFields()
+NO_FIELDS: Final = BodyFields()
+"""Those of a body that has none, or is not looked into."""
 
 
 class APIRequest:
@@ -83,7 +84,7 @@ class APIRequest:
         """The body is read whole before it goes up: its fields matter, or it is small and here already."""
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
-        self.fields = _NO_FIELDS
+        self.fields = NO_FIELDS
         self.usage_added = False
         """The body was made to ask for usage, which the answer must be freed of again (`include_usage`)."""
 
@@ -326,7 +327,7 @@ def take_body(request: APIRequest) -> None:
 def read_fields(request: APIRequest, body: bytes) -> BodyFields:
     """The fields Karta needs of the body of `request`. An empty one has none; a malformed one is refused."""
     if not request.operation.names_model or not body:
-        return _NO_FIELDS
+        return NO_FIELDS
     try:
         return _fields_decoder.decode(body)
     except msgspec.ValidationError:
@@ -335,10 +336,10 @@ def read_fields(request: APIRequest, body: bytes) -> BodyFields:
             # meant to be nobody can tell, and two readers would tell it differently.
             raise Refusal(Kind.MALFORMED, "A number in the request body is out of range.") from None
         # JSON, but not an object: the provider has its own words for that.
-        return _NO_FIELDS
+        return NO_FIELDS
     except (msgspec.DecodeError, UnicodeDecodeError):
         if not request.json:
-            return _NO_FIELDS
+            return NO_FIELDS
         raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
     except RecursionError:
         raise Refusal(Kind.MALFORMED, "The request body is nested too deeply.") from None

@@ -95,6 +95,7 @@ class Authenticator:
         self._nursery = nursery
         self._peers = peers or Alone()
         self._secret = self._peers.secret
+        self._keyed = blake2b(key=self._secret, digest_size=32)
         self._verified: dict[bytes, Caller] = {}
         self._refused: dict[bytes, float] = {}
         self._flights: dict[bytes, Flight] = {}
@@ -123,9 +124,12 @@ class Authenticator:
         """Verifications that wait for a thread."""
         return self._threads.statistics().tasks_waiting
 
-    def mac(self, token: bytes) -> bytes:
+    def mac(self, token: bytes | memoryview) -> bytes:
         """Keyed BLAKE2b (RFC 7693): a MAC by construction, in a third of HMAC-SHA256's time."""
-        return blake2b(token, key=self._secret, digest_size=32).digest()
+        # A copy of one that has taken in its key: the key's own block is not worked through each time.
+        keyed = self._keyed.copy()
+        keyed.update(token)
+        return keyed.digest()
 
     def recall(self, token: bytes) -> Caller | None:
         """The caller, if this token was verified before. Never waits."""

@@ -25,7 +25,7 @@ from gateway.decrypt import OpenedCredential, decrypt, request_head
 from gateway.dial import Pools, Upstream
 from gateway.exchange import Exchange
 from gateway.include_usage import add_usage_request
-from gateway.known_heads import KnownHead, KnownHeads
+from gateway.known_heads import KnownHead, KnownHeads, is_kept
 from gateway.left_alone import abandon, settle_failed
 from gateway.limits import Limits
 from gateway.meter import Meter, Metering
@@ -75,13 +75,14 @@ class Lane:
         found = self._heads.find(data, connection.known)
         if found is None or self._meter.spool.full:
             return False
-        connection.news = 0
-        known, body = found
-        connection.known = known
+        known, body = found.known, found.body
+        if found.repeated:
+            connection.news = 0
+            connection.known = known
         if len(body) > self._limits.body_bytes_max:
             return False
         try:
-            caller = self._authenticator.recall_mac(known.token_mac)
+            caller = self._authenticator.recall_mac(found.token_mac)
             if caller is None or caller.scope is not None:
                 return False
             request = known.request.again(body, read_fields(known.request, body))
@@ -115,6 +116,10 @@ class Lane:
             metering.drop()
             upstream.pool.discard(upstream)
             raise
+        if not found.repeated:
+            connection.news += 1
+            if is_kept(connection.news):
+                self._heads.keep(data, found)
         return True
 
     def _send(

@@ -37,14 +37,14 @@ from gateway.dial import Pools, Upstream
 from gateway.dismissal import Dismissal
 from gateway.ending import Cut, cut_by_provider, ending_of
 from gateway.forward import forward
-from gateway.known_heads import NEWS_MAX, KnownHeads
+from gateway.known_heads import KnownHeads, is_kept
 from gateway.limits import Limits
 from gateway.meter import Meter
 from gateway.operations import Operations
 from gateway.refusal import Dialect, Kind, Refusal, render
 from gateway.request_reader import Inbound
 from gateway.response_reader import UpstreamBroken
-from gateway.trace_context import trace_parent
+from gateway.trace_context import tells_trace, trace_parent
 from gateway.tries import Trier, Tries
 from gateway.wait import Overdue
 from gateway.watch import Watch
@@ -149,7 +149,7 @@ class Pipeline:
                 request = recognise_socket(inbound, self._limits)
             else:
                 request = recognise(inbound, self._operations, self._limits)
-            if self.watch is not None and self.watch.traces is not None:
+            if self._traces:
                 inbound.trace = trace_parent(inbound.lines)
             with trio.CancelScope() as connection.running:
                 if inbound.upgrade:
@@ -240,14 +240,16 @@ class Pipeline:
         _dismiss(opened, upstream)
         return None, None
 
+    @property
+    def _traces(self) -> bool:
+        return self.watch is not None and self.watch.traces is not None
+
     def _learn(self, connection: Connection, request: APIRequest) -> None:
         """It has been admitted: the next request with the same head need not come here."""
         raw, request.inbound.raw = request.inbound.raw, b""
         connection.news += 1
-        if connection.news > NEWS_MAX:
-            connection.take = None
-        elif connection.take is not None and request.inbound.trace is None:
-            self.heads.remember(raw, request, self._authenticator.mac(request.token))
+        if is_kept(connection.news) and not (self._traces and tells_trace(request.inbound.lines)):
+            self.heads.remember(raw, request)
 
     async def _read_body(self, connection: Connection, request: APIRequest) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""

@@ -25,7 +25,7 @@ class TraceParent(msgspec.Struct, frozen=True, gc=False):
 
 def trace_parent(lines: Iterable[bytes]) -> TraceParent | None:
     """That of a request's header lines; None when there is none, several, or one that is not valid."""
-    found = [line[len(_NAME) :].strip(b" \t") for line in lines if line[: len(_NAME)].lower() == _NAME]
+    found = [line[len(_NAME) :].strip(b" \t") for line in lines if _is_trace(line)]
     if len(found) != 1:
         return None
     match = _VALUE.match(found[0])
@@ -35,3 +35,12 @@ def trace_parent(lines: Iterable[bytes]) -> TraceParent | None:
     if not trace_id or not span_id:
         return None
     return TraceParent(trace_id, span_id, bool(int(match[3], 16) & _SAMPLED))
+
+
+def tells_trace(lines: Iterable[bytes]) -> bool:
+    """Whether some of the header lines tell of a trace, be it valid or not."""
+    return any(_is_trace(line) for line in lines)
+
+
+def _is_trace(line: bytes) -> bool:
+    return line[: len(_NAME)].lower() == _NAME

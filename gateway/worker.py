@@ -329,7 +329,7 @@ class Worker:
             shared_account=settings.shared_account,
         )
         master_keys = settings.load_master_keys()
-        heads = KnownHeads()
+        heads = KnownHeads(authenticator.mac)
         admission = Admission(self.refill, self.prices, settings.output_tokens_default)
         pipeline = self.pipeline = Pipeline(
             limits=self.limits,

@@ -52,6 +52,7 @@ def plan_of(
         seconds=scenario.seconds or options.seconds,
         answer_seconds_max=_OPEN_ANSWER_SECONDS_MAX if open_loop else 30.0,
         headers=dict(running.headers),
+        request_ids=scenario.request_ids,
         ca_file=running.ca_file,
     )
 

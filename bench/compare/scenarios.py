@@ -24,7 +24,7 @@ bytes_per_token = 4
 _MILLISECONDS = 1000
 SWEEPABLE = (
     *("connections", "rate", "keys", "tenants", "workers", "prompt_tokens", "prompt_bytes", "answer_bytes"),
-    "pace_ms",
+    *("pace_ms", "request_ids"),
 )
 
 
@@ -50,6 +50,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     `loop` closed: `connections` ask again as soon as they are answered; open: `rate` questions a second,
     whatever the answers do, on at most `connections`; hold: `connections` streams are opened and left open,
     for their memory.  `keys` are used in turn, of `tenants` organizations; `cold` uses each key once.
+    `request_ids` above 0 gives each request one of that many ids in its head.
     `prompt_bytes` (or `prompt_tokens`) is the size of the question, `answer_bytes` above 0 that of the
     answer.  `failover` asks for a model whose first provider is dead, of targets that have such.
     `only` names the arms that take part, empty for all.  `once` is measured in the last round alone: what
@@ -69,6 +70,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     connections: int = 1
     rate: float = 0.0
     keys: int = 1
+    request_ids: int = 0
     tenants: int = 1
     cold: bool = False
     workers: int = 1

@@ -75,7 +75,9 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     `read_bytes_per_second` above 0 makes slow readers, `leave_after_events` above 0 clients that close in
     the middle of a stream, as they please: both on purpose, so neither is a failure.  `headers` are sent
-    besides the usual ones, `ca_file` is the only authority that an https target's certificate may be of.
+    besides the usual ones; with `request_ids` above 0 each request carries one of that many ids, as a
+    balancer gives each its own.  `ca_file` is the only authority that an https target's certificate may be
+    of.
     """
 
     base_url: str
@@ -93,6 +95,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     read_bytes_per_second: float = 0.0
     leave_after_events: int = 0
     headers: dict[str, str] = {}
+    request_ids: int = 0
     ca_file: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """Build the bytes of requests once, before any clock runs: the same bytes for every target.
 
-One request for each key; `host` is the target's, everything else is equal, so that two targets are asked for
-exactly the same work.
+One request for each key, or for each id, of the keys in turn; `host` is the target's, everything else is
+equal, so that two targets are asked for exactly the same work.
 """
 
 from collections.abc import Mapping
@@ -56,5 +56,10 @@ def request_bytes(
 
 
 def plan_requests(plan: LoadPlan) -> list[bytes]:
-    """Return the requests of a plan, one for each of its keys."""
-    return [request_bytes(plan.base_url, plan.question, key, plan.headers) for key in plan.keys]
+    """Return the requests of a plan, one for each of its keys, or of its ids where those are more."""
+    made = []
+    for number in range(max(len(plan.keys), plan.request_ids)):
+        key = plan.keys[number % len(plan.keys)]
+        own = {"x-request-id": f"{number % plan.request_ids:032x}"} if plan.request_ids else {}
+        made.append(request_bytes(plan.base_url, plan.question, key, {**plan.headers, **own}))
+    return made

@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.common.exceptions import TimeoutException
+from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
@@ -25,6 +25,7 @@ _OF_COLOURS = ["color-contrast", "link-in-text-block"]
 DESKTOP = (1280, 900)
 PHONE = (390, 844)
 SETTLE_SECONDS_MAX = 10
+PATIENCE_SECONDS = 20
 
 
 class Browser:
@@ -48,6 +49,15 @@ class Browser:
             deviceScaleFactor=1,
             mobile=size == PHONE,
         )
+
+    def wait_until(self, condition: Callable[[Any], Any]) -> Any:
+        """What `condition` gives of the driver, once it is something.
+
+        An element of the page before, that goes while it is looked at, is told of in more ways than one
+        ("node does not belong to the document"): what a driver says of a page that changes is no answer.
+        """
+        wait = WebDriverWait(self.driver, PATIENCE_SECONDS, ignored_exceptions=[WebDriverException])
+        return wait.until(condition)
 
     def disable_scripts(self) -> None:
         self._devtools("Emulation.setScriptExecutionDisabled", value=True)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support import expected_conditions as expect
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.browser import Browser
 from tests.karta.processes import Up
-
-PATIENCE_SECONDS = 20
 
 
 def sign_in(browser: Browser, up: Up, password: str) -> None:
@@ -23,12 +20,12 @@ def sign_in(browser: Browser, up: Up, password: str) -> None:
 
 def wait_for_heading(browser: Browser, text: str) -> None:
     found = expect.text_to_be_present_in_element((By.TAG_NAME, "h1"), text)
-    WebDriverWait(browser.driver, PATIENCE_SECONDS).until(found)
+    browser.wait_until(found)
 
 
 def wait_for_organization(browser: Browser, name: str) -> None:
     found = expect.text_to_be_present_in_element((By.CSS_SELECTOR, ".heading .name"), name)
-    WebDriverWait(browser.driver, PATIENCE_SECONDS).until(found)
+    browser.wait_until(found)
 
 
 def test_the_owner_signs_in_and_sees_organization_and_keys(browser: Browser, up: Up) -> None:
@@ -52,7 +49,7 @@ def test_the_owner_signs_in_and_sees_organization_and_keys(browser: Browser, up:
 def test_a_wrong_password_is_told_and_read_out(browser: Browser, up: Up) -> None:
     sign_in(browser, up, "wrong")
     located = expect.presence_of_element_located((By.CSS_SELECTOR, "[role=alert]"))
-    alert = WebDriverWait(browser.driver, PATIENCE_SECONDS).until(located)
+    alert = browser.wait_until(located)
     assert "do not match" in alert.text
     password = browser.driver.find_element(By.ID, "password")
     assert password.get_attribute("value") == ""

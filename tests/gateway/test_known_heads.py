@@ -1,4 +1,8 @@
-"""A head is known or not: nothing that differs in a byte is taken for it, and no key is kept with it."""
+"""A head is known, or has a known shape, or not; and no key is kept with it.
+
+What is found is what the whole way would make of the request: the two are compared, whatever is changed in
+a head.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway import known_heads, operations
-from gateway.api_request import APIRequest, recognise, take_body
-from gateway.known_heads import HEAD_BYTES_MAX, NEWS_MAX, KnownHead, KnownHeads
+from gateway import known_heads, operations, request_layout
+from gateway.api_request import APIRequest, read_fields, recognise, take_body
+from gateway.known_heads import HEAD_BYTES_MAX, NEWS_KEPT, NEWS_MAX, Found, KnownHeads
 from gateway.limits import Limits
 from gateway.provider import AuthStyle, make_provider
 from gateway.refusal import Dialect
+from gateway.request_layout import SHAPES_MAX
 from gateway.request_reader import RequestReader
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway_process import gateway_process
@@ -22,7 +27,8 @@ from tests.support.requests import ANSWER, BODY, get, post
 from tests.support.scripted_provider import answering, scripted_provider
 
 TOKEN = "kt_live_of_a_customer"
-MAC = b"mac of the token"
+OTHER = b"kt_live_of_another_one"
+VERIFIED = {TOKEN.encode(), OTHER}
 OPERATIONS = operations.load()
 POST = post(TOKEN)
 GET = get(TOKEN)
@@ -40,18 +46,60 @@ def read(data: bytes) -> APIRequest:
 
 
 def knowing(*requests: bytes) -> KnownHeads:
-    heads = KnownHeads()
+    """Those heads; a key is recalled by itself."""
+    heads = KnownHeads(bytes)
     for data in requests:
-        heads.remember(data, read(data), MAC)
+        heads.remember(data, read(data))
     return heads
 
 
-def find(heads: KnownHeads, data: bytes) -> tuple[KnownHead, bytes] | None:
-    """What is found, whichever head came before it on the connection."""
-    found = heads.find(data)
+def find(heads: KnownHeads, data: bytes) -> Found | None:
+    """What is found of a verified key, whichever head came before it on the connection; never anything but
+    what the whole way makes of it.
+    """
+    found = verified(heads.find(data))
     for likely in heads._known.values():
-        assert heads.find(data, likely) == found
+        same = verified(heads.find(data, likely))
+        assert (same is None) == (found is None)
+        if same is not None and found is not None:
+            assert told(same) == told(found)
+    if found is None:
+        return None
+    request = read(data)
+    assert told(found) == meaning(request)
+    assert request.inbound.keep_alive
+    assert request.inbound.version == "1.1"
+    assert request.inbound.complete
     return found
+
+
+def verified(found: Found | None) -> Found | None:
+    return None if found is None or found.token_mac not in VERIFIED else found
+
+
+def told(found: Found) -> tuple[object, ...]:
+    request = found.known.request.again(found.body, read_fields(found.known.request, found.body))
+    request.token = found.token_mac
+    return meaning(request)
+
+
+def meaning(request: APIRequest) -> tuple[object, ...]:
+    """All that stages ask of a request after its head was read."""
+    return (
+        request.operation,
+        request.target,
+        request.inbound.method,
+        request.lines,
+        request.host,
+        request.token,
+        request.bearer,
+        request.content_length >= 0,
+        request.json,
+        request.expects_continue,
+        request.body,
+        request.model,
+        request.streaming,
+    )
 
 
 def split(data: bytes) -> tuple[bytes, bytes]:
@@ -67,43 +115,126 @@ def test_a_known_head_is_found_with_any_body_of_its_length(body: bytes, title_ca
     heads = knowing(POST.replace(b"content-length", name))
     head, _ = split(POST)
     data = head.replace(b"content-length: %d" % len(BODY), b"%s: %d" % (name, len(body))) + body
-    found = find(heads, data)
+    found = heads.find(data)
     assert found is not None
-    known, its_body = found
-    assert its_body == body
-    assert known.token_mac == MAC
-    assert known.request.operation.path == "/v1/messages"
+    assert found.repeated
+    assert found.body == body
+    assert found.token_mac == TOKEN.encode()
+    assert found.known.request.operation.path == "/v1/messages"
 
 
 def test_a_request_without_a_body_is_found() -> None:
     found = find(knowing(GET), GET)
     assert found is not None
-    assert found[1] == b""
+    assert found.body == b""
+
+
+def test_whose_a_head_is_its_key_alone_tells() -> None:
+    heads = knowing(POST)
+    for key in (OTHER, OTHER + b"longer", b"kt_"):
+        found = heads.find(POST.replace(TOKEN.encode(), key))
+        assert found is not None
+        assert found.repeated
+        assert found.token_mac == key
+    assert heads.find(POST.replace(TOKEN.encode(), b"sk-of-a-provider")) is None
+
+
+FULL = post(
+    TOKEN,
+    headers="User-Agent: Anthropic/Python 0.90.0\r\nX-Stainless-Retry-Count: 0\r\nvia: 1.1 balancer\r\n"
+    "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\naccept-encoding: gzip\r\n"
+    "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nproxy-connection: keep-alive\r\nTE: trailers\r\n"
+    "cookie: session=1\r\nauthorization: Bearer sk-of-the-provider\r\n",
+)
+INSERTED = [
+    *(one.encode("latin-1") for one in ("\r", "\n", "\r\n", "\0", "\1", "\t", " ", ",", ":", "\xff", "\x7f")),
+    *(b"\r\n" + line for line in FULL.split(b"\r\n")[1:-2]),
+    *(b"kt_", b" kt_", OTHER, b"close", b"\r\n ", b"\r\nconnection: close", b"\r\nexpect: 100-continue"),
+    *(b"\r\ntransfer-encoding: chunked", b"\r\nupgrade: h2c", b"\r\nconnection: user-agent, via"),
+]
 
 
 @given(st.data())
 @settings(max_examples=1000, deadline=None)
-def test_no_other_head_is_found(data: st.DataObject) -> None:
-    """Whatever is changed in it, anywhere but in the digits."""
-    known = data.draw(st.sampled_from([POST, GET]))
+def test_whatever_is_changed_in_a_head_what_is_found_is_what_the_whole_way_makes_of_it(
+    data: st.DataObject,
+) -> None:
+    """`find` compares them."""
+    known = data.draw(st.sampled_from([POST, GET, FULL]))
     heads = knowing(known)
     head, body = split(known)
     changed = bytearray(head)
-    at = data.draw(st.integers(0, len(head)))
-    match data.draw(st.sampled_from(["replace", "insert", "delete", "double", "case"])):
-        case "replace" if at < len(head):
-            changed[at] = data.draw(st.integers(0, 255))
-        case "insert":
-            changed[at:at] = data.draw(st.binary(min_size=1, max_size=20))
-        case "delete":
-            del changed[at : at + data.draw(st.integers(1, 20))]
-        case "double":
-            changed[at:at] = changed[max(0, at - data.draw(st.integers(1, 40))) : at]
-        case "case":
-            changed[at:] = changed[at:].swapcase()
-    if changed == head:
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(changed)))
+        match data.draw(st.sampled_from(["replace", "insert", "delete", "double", "case"])):
+            case "replace" if at < len(changed):
+                changed[at] = data.draw(st.integers(0, 255))
+            case "insert":
+                changed[at:at] = data.draw(st.sampled_from(INSERTED) | st.binary(min_size=1, max_size=20))
+            case "delete":
+                del changed[at : at + data.draw(st.integers(1, 20))]
+            case "double":
+                changed[at:at] = changed[max(0, at - data.draw(st.integers(1, 40))) : at]
+            case "case":
+                changed[at:] = changed[at:].swapcase()
+    find(heads, bytes(changed) + body)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_values_that_nobody_judges_by_may_be_anything_printable(data: st.DataObject) -> None:
+    head, body = split(FULL)
+    lines = head.split(b"\r\n")
+    printable = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
+    for at, line in enumerate(lines):
+        if line.startswith(
+            (b"User-Agent:", b"X-Stain", b"via:", b"traceparent:", b"cookie:", b"authorization:")
+        ):
+            lines[at] = line.partition(b":")[0] + b":" + data.draw(printable).encode()
+    changed = b"\r\n".join(lines)
+    if b"kt_" in changed.replace(TOKEN.encode(), b""):
         return
-    assert find(heads, bytes(changed) + body) is None
+    found = find(knowing(FULL), changed + body)
+    assert found is not None
+    assert found.repeated == (changed == head)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("host: other", "host: kartas", "anthropic-version: 2024-01-01", "content-type: application/jsons"),
+        *("Connection: close", "proxy-connection: close", "TE: gzip", "X-Stainless-Retry-Count: \xff"),
+        *(
+            "via: a\tb",
+            "via: a\rb",
+            "via: a\nb",
+            "via: a\0b",
+            "via: a kt_x",
+            "cookie: a=kt_live_of_another_one",
+        ),
+        *("Via: x", "via : x", " via: x", "via"),
+    ],
+)
+def test_values_that_are_judged_by_must_be_the_same(line: str) -> None:
+    name = line.partition(":")[0].strip().lower().encode()
+    lines = [
+        line.encode("latin-1") if one.lower().startswith(name + b":") else one for one in FULL.split(b"\r\n")
+    ]
+    assert line.encode("latin-1") in lines
+    assert knowing(FULL).find(b"\r\n".join(lines)) is None
+
+
+def test_a_shape_has_all_lines_and_no_more() -> None:
+    head, body = split(FULL)
+    lines = head.removesuffix(b"\r\n\r\n").split(b"\r\n")
+    for some in (lines[:-1], [*lines, lines[-1]], [*lines, b"x: y"]):
+        assert knowing(FULL).find(b"\r\n".join(some) + b"\r\n\r\n" + body) is None
+
+
+def test_a_field_that_is_meant_for_this_hop_stays_here_whatever_its_value() -> None:
+    found = find(knowing(FULL), FULL.replace(b"X-Hop: 1", b"X-Hop: 2"))
+    assert found is not None
+    assert not any(line.startswith(b"X-Hop") for line in found.known.request.lines)
 
 
 @given(st.lists(st.sampled_from([*POST.split(b"\r\n"), b"content-length: 5", b"x: y"]), max_size=12))
@@ -188,7 +319,8 @@ def test_the_oldest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None
     requests = [post(TOKEN, headers=f"x-number: {number}\r\n") for number in range(5)]
     heads = knowing(*requests)
     assert len(heads) == 3
-    assert [find(heads, one) is not None for one in requests] == [False, False, True, True, True]
+    found = [find(heads, one) or pytest.fail("has no known shape") for one in requests]
+    assert [one.repeated for one in found] == [False, False, True, True, True]
 
 
 def test_the_same_head_is_kept_once() -> None:
@@ -200,9 +332,22 @@ def test_nobody_knows_what_another_process_calls_a_head() -> None:
     assert list(knowing(POST)._known) != list(knowing(POST)._known)
 
 
-def test_the_head_that_goes_up_is_made_once_for_a_provider() -> None:
-    known, _ = find(knowing(POST), POST) or pytest.fail("not found")
+def test_shapes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    shaped = [post(TOKEN, headers=f"x-{number}: 1\r\n") for number in range(SHAPES_MAX + 3)]
+    heads = knowing(*shaped, *shaped)
+    assert len(heads.shapes) == SHAPES_MAX
+    heads._known.clear()
+    assert [find(heads, one) is not None for one in shaped] == [False] * 3 + [True] * SHAPES_MAX
+    monkeypatch.setattr(request_layout, "STARTS_MAX", 3)
+    started = [get(TOKEN, f"/v1/models/{number}") for number in range(5)]
+    heads = knowing(*started)
+    assert len(heads.shapes) == 3
+    heads._known.clear()
+    assert [find(heads, one) is not None for one in started] == [False, False, True, True, True]
 
+
+def test_the_head_that_goes_up_is_made_once_for_a_provider() -> None:
+    known = (find(knowing(POST), POST) or pytest.fail("not found")).known
     one, other = (
         make_provider(
             "x", Dialect.ANTHROPIC, AuthStyle.CLIENT, url, api_key=None, ca_file=None, development=False
@@ -220,9 +365,10 @@ def test_a_head_like_the_one_before_is_compared_but_for_its_key() -> None:
     heads = knowing(POST)
     (known,) = heads._known.values()
     heads._known.clear()
-    assert heads.find(POST, known) == (known, BODY)
-    other_key = POST.replace(TOKEN.encode(), TOKEN.swapcase().encode())
-    assert heads.find(other_key, known) is None
+    for key in (TOKEN.encode(), TOKEN[::-1].encode()):
+        found = heads.find(POST.replace(TOKEN.encode(), key), known) or pytest.fail("not found")
+        assert found.known is known
+        assert (found.body, found.token_mac) == (BODY, key)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +376,6 @@ def test_a_head_like_the_one_before_is_compared_but_for_its_key() -> None:
     [
         "cookie: session=a-secret-of-somebody\r\n",
         "authorization: Bearer sk-of-the-provider\r\n",
-        f"authorization: Bearer {TOKEN}\r\n",
         "proxy-authorization: Basic YTpi\r\n",
     ],
 )
@@ -238,9 +383,10 @@ def test_a_head_with_other_secrets_is_known_by_its_mac_alone(headers: str) -> No
     data = post(TOKEN, headers=headers)
     heads = knowing(data)
     (known,) = heads._known.values()
-    assert find(heads, data) == (known, BODY)
+    assert (find(heads, data) or pytest.fail("not found")).known is known
     heads._known.clear()
-    assert heads.find(data, known) is None
+    found = heads.find(data, known) or pytest.fail("not found")
+    assert not found.repeated
     kept = [one for one in reachable(known) if isinstance(one, bytes)]
     assert not [one for one in kept if b"a-secret" in one or b"sk-of" in one or b"YTpi" in one]
 
@@ -248,13 +394,21 @@ def test_a_head_with_other_secrets_is_known_by_its_mac_alone(headers: str) -> No
 # Secrets.
 
 
-@pytest.mark.parametrize("twice", [False, True])
-def test_what_is_kept_holds_no_key(twice: bool) -> None:
+def test_two_keys_are_judged_each_time() -> None:
+    """The same one twice is served, of two different ones none: which it is must be looked at."""
+    twice = post(TOKEN, headers=f"authorization: Bearer {TOKEN}\r\n")
+    heads = knowing(twice)
+    assert (len(heads), len(heads.shapes)) == (0, 0)
+    heads = knowing(FULL)
+    for name in (b"authorization: Bearer ", b"via: ", b"User-Agent: "):
+        assert find(heads, FULL.replace(name, name + OTHER)) is None
+
+
+def test_what_is_kept_holds_no_key() -> None:
     token = "kt_live_" + "that".join("nobody else has")
-    again = f"authorization: Bearer {token}\r\n" if twice else ""
-    data = post(token, headers=f"{again}x-custom: a\r\n")
+    data = post(token, headers="x-custom: a\r\n")
     heads = knowing(data)
-    known, _ = find(heads, data) or pytest.fail("not found")
+    known = (heads.find(data) or pytest.fail("not found")).known
     assert known.request.lines
     assert token.encode() not in b"".join(known.request.lines)
     assert known.request.token == b""
@@ -320,24 +474,19 @@ async def is_key_kept(tenant: Tenant) -> bool:
 # A connection whose heads never repeat.
 
 
-async def test_heads_that_differ_each_time_are_soon_not_kept(stage: Stage, tenant: Tenant) -> None:
-    async with stage(answering(ANSWER)) as (gateway, _), gateway.client() as client:
+async def test_heads_that_differ_each_time_are_known_by_their_shape_and_soon_not_kept(
+    stage: Stage, tenant: Tenant
+) -> None:
+    async with stage(answering(ANSWER)) as (gateway, upstream), gateway.client() as client:
         heads = gateway.worker.lane._heads
-        for number in range(NEWS_MAX + 5):
-            await client.send(post(tenant.token, headers=f"traceparent: 00-{number:032x}-1-01\r\n"))
+        for number in range(NEWS_KEPT + 1):
+            await client.send(post(tenant.token, headers=f"x-id: {number:032x}\r\n"))
             assert (await client.read_answer()).body == ANSWER
-        assert len(heads) == NEWS_MAX
-        # Nor is anything sought for this connection any more, for others it is.
-        for _ in range(3):
-            await client.send(post(tenant.token))
-            assert (await client.read_answer()).body == ANSWER
-        assert gateway.worker.lane.requests == 0
-        async with gateway.client() as another:
-            for _ in range(2):
-                await another.send(post(tenant.token))
-                assert (await another.read_answer()).body == ANSWER
-        assert gateway.worker.lane.requests == 1
-        assert len(heads) == NEWS_MAX + 1
+            assert len(heads) == min(number + 1, NEWS_MAX) + (number + 1 >= NEWS_KEPT)
+        assert upstream.received.count(b"x-id: ") == NEWS_KEPT + 1
+        assert b"x-id: %032x\r\n" % NEWS_KEPT in upstream.received
+        assert gateway.worker.lane.requests == NEWS_KEPT
+        assert len(heads.shapes) == 1
 
 
 async def test_new_heads_among_known_ones_are_kept(stage: Stage, tenant: Tenant) -> None:
@@ -346,4 +495,4 @@ async def test_new_heads_among_known_ones_are_kept(stage: Stage, tenant: Tenant)
             for _ in range(2):
                 await client.send(post(tenant.token, headers=f"x-number: {number}\r\n"))
                 assert (await client.read_answer()).body == ANSWER
-        assert gateway.worker.lane.requests == NEWS_MAX + 5
+        assert gateway.worker.lane.requests == 2 * (NEWS_MAX + 5) - 1

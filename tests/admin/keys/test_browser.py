@@ -7,13 +7,12 @@ from typing import Any
 
 import httpx
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.accounts.test_browser import fill
 from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, wait_for_text
-from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
-from tests.karta.processes import Up
+from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
+from tests.karta.processes import Up, wait_until
 
 
 def test_a_key_from_first_to_last(browser: Browser, up: Up) -> None:
@@ -64,7 +63,7 @@ def test_a_key_from_first_to_last(browser: Browser, up: Up) -> None:
     press(browser, "Revoke")
     wait_for_text(browser, "The key was revoked")
     # Gateways are told at once, but this test is not told when they know.
-    WebDriverWait(driver, PATIENCE_SECONDS).until(lambda _: ask(up, token) == 401)
+    wait_until(lambda: ask(up, token) == 401)
 
 
 def wait_for_usage(browser: Browser) -> None:
@@ -75,7 +74,7 @@ def wait_for_usage(browser: Browser) -> None:
         driver.refresh()
         return "Newest requests" in driver.page_source
 
-    WebDriverWait(browser.driver, PATIENCE_SECONDS).until(is_there)
+    browser.wait_until(is_there)
 
 
 def test_first_steps_and_a_first_request_seen_live(browser: Browser, up: Up) -> None:

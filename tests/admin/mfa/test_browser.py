@@ -9,11 +9,10 @@ from contextlib import contextmanager
 import pyotp
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.accounts.test_browser import fill
 from tests.admin.browser import Browser
-from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
+from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.karta.processes import Up
 
 
@@ -37,7 +36,7 @@ def press(browser: Browser, text: str) -> None:
 
 
 def wait_for_text(browser: Browser, text: str) -> None:
-    WebDriverWait(browser.driver, PATIENCE_SECONDS).until(lambda driver: text in driver.page_source)
+    browser.wait_until(lambda driver: text in driver.page_source)
 
 
 def test_passkeys_and_an_app_from_first_to_last(browser: Browser, up: Up) -> None:

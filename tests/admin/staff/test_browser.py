@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.accounts.test_browser import fill
 from tests.admin.browser import Browser
 from tests.admin.keys.test_browser import ask
 from tests.admin.mfa.test_browser import authenticator, press, wait_for_text
-from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
-from tests.karta.processes import Up
+from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
+from tests.karta.processes import Up, wait_until
 
 
 def test_an_operator_from_first_to_last(browser: Browser, up: Up) -> None:
@@ -76,8 +74,4 @@ def test_an_operator_from_first_to_last(browser: Browser, up: Up) -> None:
 
 def wait_for_status(up: Up, status: int) -> None:
     """Gateways are told at once, but this test is not told when they know."""
-
-    def is_it(_: Any) -> bool:
-        return ask(up, up.told["api_key"]) == status
-
-    WebDriverWait(None, PATIENCE_SECONDS).until(is_it)  # type: ignore[type-var]
+    wait_until(lambda: ask(up, up.told["api_key"]) == status)

@@ -13,12 +13,11 @@ from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.admin.accounts.test_browser import fill
 from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, wait_for_text
-from tests.admin.test_browser import PATIENCE_SECONDS, sign_in, wait_for_heading, wait_for_organization
+from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.admin.webhooks.arena import NETWORKS
 from tests.karta.processes import Up, free_port, wait_until
 
@@ -84,7 +83,7 @@ def test_an_endpoint_from_first_to_last(browser: Browser, up: Up) -> None:
         found = driver.find_elements(By.CSS_SELECTOR, "tbody td:nth-child(4)")
         return bool(found) and found[0].text == "1 try"
 
-    WebDriverWait(driver, PATIENCE_SECONDS).until(has_tried)
+    browser.wait_until(has_tried)
     browser.enable_scripts()
     driver.refresh()
     browser.inspect("webhook")
@@ -135,7 +134,7 @@ def test_the_receiver_of_the_guide_takes_it(browser: Browser, up: Up, folder: Pa
             driver.refresh()
             return "Delivered" in driver.find_element(By.TAG_NAME, "tbody").text
 
-        WebDriverWait(driver, PATIENCE_SECONDS).until(is_delivered)
+        browser.wait_until(is_delivered)
     finally:
         receiver.kill()
         receiver.wait()

@@ -63,6 +63,16 @@ def test_one_request_for_each_key() -> None:
     assert [request.replace(b"bbb", b"aaa") for request in requests] == [requests[0]] * 2
 
 
+def test_ids_differ_and_keys_are_used_in_turn() -> None:
+    requests = plan_requests(LoadPlan(base_url="http://h", keys=["aaa", "bbb"], request_ids=4))
+    assert len(set(requests)) == 4
+    assert [
+        (b": aaa" in one, b"x-request-id: %032x" % number in one) for number, one in enumerate(requests)
+    ] == [(number % 2 == 0, True) for number in range(4)]
+    requests = plan_requests(LoadPlan(base_url="http://h", keys=["aaa", "bbb", "ccc"], request_ids=1))
+    assert [b"x-request-id: " + b"0" * 32 in one for one in requests] == [True] * 3
+
+
 @pytest.mark.parametrize("key", ["a\r\nx: y", "naïve", "tab\t"])
 def test_a_key_that_is_no_header_value_is_refused_without_being_shown(key: str) -> None:
     with pytest.raises(ValueError, match="printable ASCII") as caught:
