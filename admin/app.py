@@ -53,7 +53,7 @@ from admin.usage import requests
 from admin.usage import views as usage
 from admin.webhooks import log as webhook_log
 from admin.webhooks import views as webhooks
-from storage.errors import DatabaseUnavailable, PlanRefused
+from storage.errors import DatabaseUnavailable, InvalidValue, PlanRefused
 from storage.fault_place import describe
 from storage.plan_terms import allows as plan_allows
 
@@ -239,6 +239,14 @@ def _register_errors(app: QuartTrio) -> None:
     @app.errorhandler(DatabaseUnavailable)
     async def no_database(_: Exception) -> ResponseReturnValue:
         return *(await _render(503)), {"Retry-After": "5"}
+
+    @app.errorhandler(InvalidValue)
+    async def unfit(error: InvalidValue) -> ResponseReturnValue:
+        # A NUL in a path, say, which no view looks for. Logged, since a fault of ours looks the same.
+        _log.warning(
+            "%s %s was given what no column holds: %s", request.method, request.endpoint, describe(error)
+        )
+        return await _render(400)
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> ResponseReturnValue:
