@@ -240,13 +240,7 @@ def _register_errors(app: QuartTrio) -> None:
     async def no_database(_: Exception) -> ResponseReturnValue:
         return *(await _render(503)), {"Retry-After": "5"}
 
-    @app.errorhandler(InvalidValue)
-    async def unfit(error: InvalidValue) -> ResponseReturnValue:
-        # A NUL in a path, say, which no view looks for. Logged, since a fault of ours looks the same.
-        _log.warning(
-            "%s %s was given what no column holds: %s", request.method, request.endpoint, describe(error)
-        )
-        return await _render(400)
+    app.register_error_handler(InvalidValue, _answer_unfit)
 
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> ResponseReturnValue:
@@ -255,6 +249,12 @@ def _register_errors(app: QuartTrio) -> None:
         response = error.get_response()
         kept = {name: value for name, value in response.headers.items() if name in ("Allow", "Location")}
         return *(await _render(error.code or 500)), kept
+
+
+async def _answer_unfit(error: Exception) -> ResponseReturnValue:
+    """A NUL in a path, say, which no view looks for. Logged, since a fault of ours looks the same."""
+    _log.warning("%s %s: a value that no column holds: %s", request.method, request.endpoint, describe(error))
+    return await _render(400)
 
 
 async def _render(code: int, **words: str) -> tuple[str, int]:
