@@ -23,7 +23,7 @@ from storage.users import add_member, create_user, select_user, select_user_by_e
 from tests.storage.test_sessions import later
 
 DIGEST, OTHER = bytes(32), bytes([1]) * 32
-PASSWORD_DIGEST = REFERENCE_DIGEST[:-1] + b"G"
+PASSWORD_DIGEST = REFERENCE_DIGEST[:-1] + b"K"
 
 CHANGED, DELETED = LetterKind.PASSWORD_CHANGED, LetterKind.ACCOUNT_DELETED
 
