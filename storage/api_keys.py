@@ -33,7 +33,7 @@ from storage.model import (
     Route,
     SealedCredential,
 )
-from storage.plans import require_key_room
+from storage.plans import require_key_room, require_overlap_room
 from storage.queries import Queries, Record
 
 PAGE_ROWS_MAX = 1000
@@ -92,16 +92,18 @@ async def rotate_key(
     """A successor of the same name, mode, models, limits and lifetime; the old key ends after the overlap (0:
     at once).
 
-    Raises NotFound (also when `org_id` is given and the key is not that organization's), and Conflict when
-    the key has ended already.
+    Raises NotFound (also when `org_id` is given and the key is not that organization's), Conflict when the
+    key has ended already, and PlanRefused when too many overlap.
     """
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
         raise InvalidValue(f"the overlap is 0 to {OVERLAP_SECONDS_MAX} seconds")
-    mode = await db.fetch_value("SELECT mode FROM api_keys WHERE key_id = $1", key_id)
-    if mode is None:
+    found = await db.fetch_row("SELECT org_id, mode FROM api_keys WHERE key_id = $1", key_id)
+    if found is None or org_id not in (None, found["org_id"]):
         raise _not_found(key_id)
-    minted, digest = await make_key(Mode(mode))
+    minted, digest = await make_key(Mode(found["mode"]))
     async with db.transaction() as tx:
+        if overlap_seconds:
+            await require_overlap_room(tx, found["org_id"])
         old, ended = await _lock_key(tx, key_id, org_id)
         if ended:
             raise Conflict(f"key {key_id} has ended: mint a new one instead of rotating it")
