@@ -1,10 +1,11 @@
 """What people do with their accounts: sign up, reset a password, change address or password, leave.
 
 Mail is part of each change, posted in its transaction (`outbox`). Who asks for a sign-up or a reset is told
-the same whether the address is known or not, and here the same statements run; what differs is in the mail,
-which only the owner of the address reads. So no account exists before its address is confirmed.
+the same whether the address is known or not, after the same time (the pages see to that); what differs is in
+the mail, which only the owner of the address reads. So no account exists before its address is confirmed.
 
-Whatever changes how somebody signs in ends their other sessions and every link that was still open.
+A new password ends the user's other sessions, and every link that was still open; a new address ends the
+links alone.
 """
 
 from __future__ import annotations
