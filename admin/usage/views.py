@@ -19,10 +19,10 @@ from admin.services import services
 from admin.standing import describe_all
 from admin.usage.chart import HEIGHT, WIDTH, make_bars
 from admin.usage.spreadsheet import write_csv
-from storage.api_keys import select_keys
 from storage.bridge import Database
 from storage.limits import select_limits
 from storage.plan_terms import Allowance, shown_since
+from storage.shown_keys import select_key_names
 from storage.usage_report import (
     PAGE_ROWS_MAX,
     Grouping,
@@ -48,7 +48,9 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     db, days = services().db, _read_days()
     since = _since(days)
     by_day = await select_totals(db, org_id, since=since, by=Grouping.DAY)
-    names = {key.key_id: key.name for key in await select_keys(db, org_id)}
+    by_key, limits = await _dearest(org_id, since, Grouping.KEY), await select_limits(db, org_id)
+    limited = [standing.limit.key_id for standing in limits]
+    names = await select_key_names(db, org_id, [*limited, *(total.group for total in by_key)])
     return await render_template(
         "usage/usage.html",
         days=days,
@@ -57,11 +59,11 @@ async def show(org_id: UUID) -> ResponseReturnValue:
         bars=make_bars(by_day, since.date(), days),
         width=WIDTH,
         height=HEIGHT,
-        by_key=await _dearest(org_id, since, Grouping.KEY),
+        by_key=by_key,
         by_model=await _dearest(org_id, since, Grouping.MODEL),
         by_provider=await _dearest(org_id, since, Grouping.PROVIDER),
         names=names,
-        standings=describe_all(await select_limits(db, org_id), names)[:STANDINGS_SHOWN_MAX],
+        standings=describe_all(limits, names)[:STANDINGS_SHOWN_MAX],
         newest=await select_usage(
             db,
             org_id,
