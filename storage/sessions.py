@@ -127,6 +127,18 @@ async def require_password(tx: Transaction, user_id: UUID, password_digest: byte
         raise NotFound(f"user {user_id} has another password by now")
 
 
+async def require_session(tx: Transaction, user_id: UUID, token_digest: bytes) -> None:
+    """Raises NotFound unless the user's session lives. The user's row must be locked already: then it is not
+    ended by a new password before the transaction ends."""
+    found = await tx.fetch_value(
+        "SELECT true FROM sessions WHERE token_digest = $1 AND user_id = $2 AND expires_at > now()",
+        token_digest,
+        user_id,
+    )
+    if not found:
+        raise NotFound("this session has ended")
+
+
 async def touch_session(db: Queries, token_digest: bytes) -> None:
     """Notes that the session was used just now."""
     await db.execute("UPDATE sessions SET last_seen_at = now() WHERE token_digest = $1", token_digest)
