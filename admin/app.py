@@ -53,7 +53,7 @@ from admin.usage import requests
 from admin.usage import views as usage
 from admin.webhooks import log as webhook_log
 from admin.webhooks import views as webhooks
-from storage.errors import DatabaseUnavailable, PlanRefused
+from storage.errors import DatabaseUnavailable, InvalidValue, PlanRefused
 from storage.fault_place import describe
 from storage.plan_terms import allows as plan_allows
 
@@ -240,6 +240,8 @@ def _register_errors(app: QuartTrio) -> None:
     async def no_database(_: Exception) -> ResponseReturnValue:
         return *(await _render(503)), {"Retry-After": "5"}
 
+    app.register_error_handler(InvalidValue, _answer_unfit)
+
     @app.errorhandler(HTTPException)
     async def refused(error: HTTPException) -> ResponseReturnValue:
         if isinstance(error, InternalServerError):
@@ -247,6 +249,12 @@ def _register_errors(app: QuartTrio) -> None:
         response = error.get_response()
         kept = {name: value for name, value in response.headers.items() if name in ("Allow", "Location")}
         return *(await _render(error.code or 500)), kept
+
+
+async def _answer_unfit(error: Exception) -> ResponseReturnValue:
+    """A NUL in a path, say, which no view looks for. Logged, since a fault of ours looks the same."""
+    _log.warning("%s %s: a value that no column holds: %s", request.method, request.endpoint, describe(error))
+    return await _render(400)
 
 
 async def _render(code: int, **words: str) -> tuple[str, int]:

@@ -19,8 +19,10 @@ from uuid import UUID
 import trio
 
 from admin.payments import Payments, PaymentsError
+from storage import error_reports
 from storage.bridge import Database, Transaction
 from storage.errors import StorageError
+from storage.fault_place import describe
 from storage.model import Actor, ActorKind
 from storage.stripe_checkouts import apply_checkout
 from storage.stripe_customers import apply_customer
@@ -41,6 +43,8 @@ POLL_SECONDS = 5.0
 """How soon is found what another process was told."""
 NOT_OURS = "not of a customer of this installation"
 GONE = "Stripe has no such object"
+ODD = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What taking an answer apart raises where it is not as it was."""
 Reading = CheckoutReading | CustomerReading | InvoiceReading | SubscriptionReading
 _log = logging.getLogger("karta.admin")
 
@@ -81,6 +85,10 @@ class PaymentEvents:
         except StorageError as error:
             # Its own fault or the database's: either way somebody else may have more luck, later.
             await self._put_off(event, f"{type(error).__name__}: {error}")
+        except ODD as error:
+            # Stripe answered in a form that nobody foresaw: that must not end this process, again and again.
+            error_reports.report(error, {"place": _log.name})
+            await self._put_off(event, describe(error))
         return True
 
     async def _put_off(self, event: KeptEvent, problem: str) -> None:

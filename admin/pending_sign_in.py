@@ -20,9 +20,10 @@ class NothingPending(Exception):
     """No sign-in awaits its second factor here, or not any more."""
 
 
-async def begin(response: Response, user_id: UUID) -> None:
+async def begin(response: Response, user_id: UUID, password_digest: bytes) -> None:
+    """Raises NotFound when the password is the user's no more."""
     token = web_session.new_token()
-    await create_pending_sign_in(services().db, user_id, web_session.digest(token))
+    await create_pending_sign_in(services().db, user_id, web_session.digest(token), password_digest)
     web_session.set_cookie(response, COOKIE, token)
 
 

@@ -22,8 +22,10 @@ from storage.stripe_objects import (
 
 PAGE_URL_CHARS_MAX = 2000
 TAX_IDS_MAX = 20
-_LOST = frozenset({"won", "warning_closed", "warning_needs_response", "warning_under_review", "prevented"})
-"""Of disputes in these states the money is here."""
+_MONEY_IS_HERE = frozenset(
+    {"won", "warning_closed", "warning_needs_response", "warning_under_review", "prevented"}
+)
+"""States of disputes in which nothing was taken."""
 
 Json = Mapping[str, Any]
 
@@ -155,7 +157,7 @@ def _standing(refunds: Collection[Json]) -> list[Json]:
 
 
 def _disputed(disputes: Collection[Json]) -> int:
-    return sum(int(one.get("amount") or 0) for one in disputes if one.get("status") not in _LOST)
+    return sum(int(one.get("amount") or 0) for one in disputes if one.get("status") not in _MONEY_IS_HERE)
 
 
 def checkout(found: Json, refunds: Collection[Json], disputes: Collection[Json]) -> CheckoutReading:
@@ -169,15 +171,17 @@ def checkout(found: Json, refunds: Collection[Json], disputes: Collection[Json])
         state = CheckoutState.PAYING if payment == "unpaid" else CheckoutState.PAID
     topped_up = found.get("mode") == "payment" and state is CheckoutState.PAID
     gone = sum(int(one.get("amount") or 0) for one in _standing(refunds)) + _disputed(disputes)
+    bought, total = int(found.get("amount_subtotal") or 0), int(found.get("amount_total") or 0)
     return CheckoutReading(
         session_id=found["id"],
         checkout_id=_uuid(found.get("client_reference_id")),
         customer_id=_id(found.get("customer")),
         state=state,
         subscription_id=_id(found.get("subscription")),
-        # Without tax: credit is what was bought, not what was paid for it.
-        paid_cents=int(found.get("amount_subtotal") or 0) if topped_up else 0,
-        refunded_cents=gone if topped_up else 0,
+        # Without tax: credit is what was bought, not what was paid for it. And what goes back has its part of
+        # the tax.
+        paid_cents=bought if topped_up else 0,
+        refunded_cents=(gone * bought // total if total > 0 else gone) if topped_up else 0,
     )
 
 

@@ -151,8 +151,11 @@ async def keep_visitor(response: Response) -> Response:
     return response
 
 
-async def sign_in(response: Response, user_id: UUID, method: Method) -> None:
-    """Begin a session of a new token, and end the one the browser had."""
+async def sign_in(
+    response: Response, user_id: UUID, method: Method, password_digest: bytes | None = None
+) -> None:
+    """Begin a session of a new token, and end the one the browser had. Raises NotFound when somebody signs in
+    by a password that is theirs no more."""
     token = new_token()
     expires_at = await tell_time(services().db) + timedelta(hours=services().settings.session_hours)
     await _end_session()
@@ -162,7 +165,9 @@ async def sign_in(response: Response, user_id: UUID, method: Method) -> None:
         network=throttle.bucket(acting.address),
         address=acting.address or "unknown",
     )
-    await create_session(services().db, acting, user_id, digest(token), expires_at, method, place)
+    await create_session(
+        services().db, acting, user_id, digest(token), expires_at, method, place, password_digest
+    )
     set_cookie(response, COOKIE, token)
     delete_cookie(response, VISITOR_COOKIE)
 

@@ -53,7 +53,7 @@ class Children:
         def launch(earlier: str | None) -> Launch:
             given = {
                 **self._unless_set("KARTA_SPOOL_DIR", str(spool)),
-                **environment(drop=("KARTA_SIM_", "KARTA_POSTMARK_")),
+                **environment(drop=("KARTA_SIM_", "KARTA_POSTMARK_", "KARTA_STRIPE_")),
                 **self.provider_environment(simulated_url),
                 **_master_keys(master_keys_file),
                 "KARTA_DATABASE_URL": database_url,

@@ -25,6 +25,7 @@ How to read it
     api_keys, key_format, key_scopes                the customer's keys, their shape, and what they are for
     key_letters                                     who is told of a new one
     key_batches                                     very many at once
+    shown_keys                                      those that pages have room for
     management_keys, idempotency                    keys of the management API, and answers kept for them
     credentials, sealing                            the provider keys they bring, and how those are sealed
     sealed_box                                      how other secrets are

@@ -1,10 +1,11 @@
 """What people do with their accounts: sign up, reset a password, change address or password, leave.
 
 Mail is part of each change, posted in its transaction (`outbox`). Who asks for a sign-up or a reset is told
-the same whether the address is known or not, and here the same statements run; what differs is in the mail,
-which only the owner of the address reads. So no account exists before its address is confirmed.
+the same whether the address is known or not, after the same time (the pages see to that); what differs is in
+the mail, which only the owner of the address reads. So no account exists before its address is confirmed.
 
-Whatever changes how somebody signs in ends their other sessions and every link that was still open.
+A new password ends the user's other sessions, and every link that was still open; a new address ends the
+links alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from storage.organizations import insert_organization
 from storage.outbox import Letter, post
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
-from storage.sessions import end_sessions
+from storage.sessions import end_sessions, require_session
 from storage.users import (
     insert_member,
     insert_user,
@@ -123,9 +124,15 @@ async def change_password(
     *,
     keep_session: bytes | None,
 ) -> None:
-    """Sets a new password and ends all other sessions. Raises NotFound."""
+    """Sets a new password and ends all other sessions.
+
+    Raises NotFound, also when the session that is kept has ended: of two who have the password, a reset by
+    the one must not be undone by a request of the other's that was under way.
+    """
     async with db.transaction() as tx:
         await _set_password(tx, user_id, password_digest)
+        if keep_session is not None:
+            await require_session(tx, user_id, keep_session)
         await end_sessions(tx, user_id, keep=keep_session)
         await post(tx, master_keys, letter)
         await record_account_change(tx, actor, Event.PASSWORD_CHANGED, user_id, _BY_USER, _BY_USER)

@@ -33,7 +33,7 @@ from storage.model import (
     Route,
     SealedCredential,
 )
-from storage.plans import require_key_room
+from storage.plans import require_key_room, require_overlap_room
 from storage.queries import Queries, Record
 
 PAGE_ROWS_MAX = 1000
@@ -43,7 +43,7 @@ DIGEST_THREADS_MAX = 2
 OVERLAP_SECONDS_MAX = 30 * 24 * 3600
 """How long a rotated key may live on beside its successor."""
 
-_COLUMNS = """
+COLUMNS = """
     key_id, org_id, name, mode, last_four, created_at, expires_at, revoked_at, last_used_at, allowed_models,
     billed_elsewhere, allowed_endpoints, allowed_networks::text[] AS allowed_networks
 """
@@ -92,16 +92,18 @@ async def rotate_key(
     """A successor of the same name, mode, models, limits and lifetime; the old key ends after the overlap (0:
     at once).
 
-    Raises NotFound (also when `org_id` is given and the key is not that organization's), and Conflict when
-    the key has ended already.
+    Raises NotFound (also when `org_id` is given and the key is not that organization's), Conflict when the
+    key has ended already, and PlanRefused when too many overlap.
     """
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
         raise InvalidValue(f"the overlap is 0 to {OVERLAP_SECONDS_MAX} seconds")
-    mode = await db.fetch_value("SELECT mode FROM api_keys WHERE key_id = $1", key_id)
-    if mode is None:
+    found = await db.fetch_row("SELECT org_id, mode FROM api_keys WHERE key_id = $1", key_id)
+    if found is None or org_id not in (None, found["org_id"]):
         raise _not_found(key_id)
-    minted, digest = await make_key(Mode(mode))
+    minted, digest = await make_key(Mode(found["mode"]))
     async with db.transaction() as tx:
+        if overlap_seconds:
+            await require_overlap_room(tx, found["org_id"])
         old, ended = await _lock_key(tx, key_id, org_id)
         if ended:
             raise Conflict(f"key {key_id} has ended: mint a new one instead of rotating it")
@@ -148,13 +150,13 @@ async def revoke_key(db: Database, actor: Actor, key_id: str, *, org_id: UUID | 
         if before.revoked_at is not None:
             return before
         row = await tx.fetch_row(
-            f"UPDATE api_keys SET revoked_at = now() WHERE key_id = $1 RETURNING {_COLUMNS}",  # noqa: S608
+            f"UPDATE api_keys SET revoked_at = now() WHERE key_id = $1 RETURNING {COLUMNS}",  # noqa: S608
             key_id,
         )
         assert row is not None
         details = {"name": before.name, "last_four": before.last_four}
         await audit.record(tx, actor, Event.KEY_REVOKED, before.org_id, key_id, details)
-    return _to_key(row)
+    return to_key(row)
 
 
 async def allow_elsewhere(db: Database, actor: Actor, key_id: str, allowed: bool) -> APIKey:
@@ -167,7 +169,7 @@ async def allow_elsewhere(db: Database, actor: Actor, key_id: str, allowed: bool
         if before.billed_elsewhere is allowed:
             return before
         row = await tx.fetch_row(
-            f"UPDATE api_keys SET billed_elsewhere = $2 WHERE key_id = $1 RETURNING {_COLUMNS}",  # noqa: S608
+            f"UPDATE api_keys SET billed_elsewhere = $2 WHERE key_id = $1 RETURNING {COLUMNS}",  # noqa: S608
             key_id,
             allowed,
         )
@@ -175,7 +177,7 @@ async def allow_elsewhere(db: Database, actor: Actor, key_id: str, allowed: bool
         await audit.record(
             tx, actor, Event.KEY_SCOPE_CHANGED, before.org_id, key_id, {"billed_elsewhere": allowed}
         )
-    return _to_key(row)
+    return to_key(row)
 
 
 async def select_keys(
@@ -184,7 +186,7 @@ async def select_keys(
     """An organization's keys, oldest first, ended ones too; `after` is the last key id of the page before."""
     rows = await db.fetch(
         f"""
-        SELECT {_COLUMNS}
+        SELECT {COLUMNS}
           FROM api_keys
          WHERE org_id = $1
            AND ($3::text IS NULL
@@ -196,19 +198,19 @@ async def select_keys(
         min(limit, PAGE_ROWS_MAX),
         after,
     )
-    return [_to_key(row) for row in rows]
+    return [to_key(row) for row in rows]
 
 
 async def select_key(db: Queries, org_id: UUID, key_id: str) -> APIKey:
     """One of an organization's keys. Raises NotFound."""
     row = await db.fetch_row(
-        f"SELECT {_COLUMNS} FROM api_keys WHERE key_id = $1 AND org_id = $2",  # noqa: S608
+        f"SELECT {COLUMNS} FROM api_keys WHERE key_id = $1 AND org_id = $2",  # noqa: S608
         key_id,
         org_id,
     )
     if row is None:
         raise _not_found(key_id)
-    return _to_key(row)
+    return to_key(row)
 
 
 async def select_gateway_key(db: Queries, key_id: str) -> GatewayKey | None:
@@ -291,7 +293,7 @@ async def insert_keys(
                 allowed_models, allowed_endpoints, allowed_networks)
         SELECT made.key_id, $4, $5, $6, made.last_four, made.digest, $7, $8, $9, $10, $11::text[]::cidr[]
           FROM unnest($1::text[], $2::text[], $3::bytea[]) AS made (key_id, last_four, digest)
-        RETURNING {_COLUMNS}
+        RETURNING {COLUMNS}
         """,  # noqa: S608
         [minted.key_id for minted, _ in made],
         [minted.last_four for minted, _ in made],
@@ -303,14 +305,14 @@ async def insert_keys(
         billed_elsewhere,
         *to_arguments(scope),
     )
-    return [_to_key(row) for row in rows]
+    return [to_key(row) for row in rows]
 
 
 async def _lock_key(tx: Transaction, key_id: str, org_id: UUID | None) -> tuple[APIKey, bool]:
     """The key, locked until the transaction ends, and whether it has ended."""
     row = await tx.fetch_row(
         f"""
-        SELECT {_COLUMNS}, revoked_at IS NOT NULL OR coalesce(expires_at <= now(), false) AS ended
+        SELECT {COLUMNS}, revoked_at IS NOT NULL OR coalesce(expires_at <= now(), false) AS ended
           FROM api_keys
          WHERE key_id = $1 AND ($2::uuid IS NULL OR org_id = $2)
            FOR NO KEY UPDATE
@@ -320,7 +322,7 @@ async def _lock_key(tx: Transaction, key_id: str, org_id: UUID | None) -> tuple[
     )
     if row is None:
         raise _not_found(key_id)
-    return _to_key(row), row["ended"]
+    return to_key(row), row["ended"]
 
 
 def _not_found(key_id: str) -> NotFound:
@@ -343,7 +345,7 @@ def describe(key: APIKey) -> dict[str, object]:
     }
 
 
-def _to_key(row: Record) -> APIKey:
+def to_key(row: Record) -> APIKey:
     return APIKey(
         key_id=row["key_id"],
         org_id=row["org_id"],

@@ -35,10 +35,14 @@ SUBJECT_CHARS_MAX = 200
 ADDRESS_CHARS_MAX = 64
 USER_AGENT_CHARS_MAX = 512
 REQUEST_ID_CHARS_MAX = 128
+DETAILS_BYTES_MAX = 16 * 1024
+"""As PostgreSQL writes them out; what the column holds."""
 PAGE_ROWS_MAX = 1000
 """Rows read at once: bounds memory, whatever the log's length."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ITEMS_MAX = (None, 50, 10, 2)
+"""Of each list in a row's details: all, or so many as leave room for the rest."""
 COLUMNS = """
     org_id, seq, created_at, event, actor_kind, actor_id, subject, address, user_agent, request_id,
     details::text AS details, prev_hash, hash
@@ -177,7 +181,8 @@ async def record(
     Args:
       org_id: whose chain; None for the system's.
       subject: the id of what was changed. Never a secret.
-      details: JSON values; of secrets the last four characters at most.
+      details: JSON values; of secrets the last four characters at most. Where they are more than a row holds,
+        lists are cut, and it is told how much they lack.
     """
     await record_each(tx, actor, event, org_id, [(subject, details)])
 
@@ -206,7 +211,7 @@ async def record_each(
         printable(actor.user_agent, USER_AGENT_CHARS_MAX),
         printable(actor.request_id, REQUEST_ID_CHARS_MAX),
         [printable(subject, SUBJECT_CHARS_MAX) for subject, _ in changes],
-        [msgspec.json.encode(_clean(details)).decode() for _, details in changes],
+        [_encode(details) for _, details in changes],
     )
 
 
@@ -290,13 +295,28 @@ def printable(text: str | None, chars_max: int) -> Any:
     return shown[:chars_max]
 
 
-def _clean(value: Any) -> Any:
+def _encode(details: Mapping[str, Any]) -> str:
+    """Details as JSON that fits. A key may be for two hundred models, and a change tells of before and
+    after."""
+    encoded = b""
+    for items_max in _ITEMS_MAX:
+        encoded = msgspec.json.encode(_clean(details, items_max))
+        # PostgreSQL puts a space behind each comma and colon.
+        if len(encoded) + encoded.count(b",") + encoded.count(b":") <= DETAILS_BYTES_MAX:
+            break
+    return encoded.decode()
+
+
+def _clean(value: Any, items_max: int | None) -> Any:
     """Details as JSON holds them: jsonb takes neither NUL nor lone surrogates, and readers want no control
     characters."""
     if isinstance(value, str):
         return printable(value, SUBJECT_CHARS_MAX)
     if isinstance(value, Mapping):
-        return {printable(str(name), SUBJECT_CHARS_MAX): _clean(inner) for name, inner in value.items()}
+        return {
+            printable(str(name), SUBJECT_CHARS_MAX): _clean(inner, items_max) for name, inner in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_clean(inner) for inner in value]
+        kept = [_clean(inner, items_max) for inner in value[:items_max]]
+        return kept if len(kept) == len(value) else [*kept, f"… and {len(value) - len(kept)} more"]
     return value

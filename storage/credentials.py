@@ -195,15 +195,24 @@ async def revoke_credential(
 
 
 async def select_credentials(
-    db: Queries, org_id: UUID, limit: int = CREDENTIALS_MAX, after: UUID | None = None
+    db: Queries,
+    org_id: UUID,
+    limit: int = CREDENTIALS_MAX,
+    after: UUID | None = None,
+    *,
+    live: bool = False,
 ) -> list[ProviderCredential]:
-    """An organization's credentials as they may be shown, oldest first, revoked ones too; `after` is the last
-    id of the page before."""
+    """An organization's credentials as they may be shown, oldest first, revoked ones too unless only `live`
+    ones are wanted; `after` is the last id of the page before.
+
+    Of those that live there is one for each provider, so they fit into one page; those that were revoked
+    stay, and may fill any number.
+    """
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS}
           FROM provider_credentials
-         WHERE org_id = $1
+         WHERE org_id = $1 {"AND revoked_at IS NULL" if live else ""}
            AND ($3::uuid IS NULL
                 OR (created_at, credential_id)
                    > (SELECT created_at, credential_id FROM provider_credentials WHERE credential_id = $3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 from storage.bridge import Transaction
 from storage.letter_kinds import LetterKind
@@ -17,7 +18,7 @@ async def tell_minted(tx: Transaction, actor: Actor, keys: Sequence[APIKey], suc
         return
     by = actor.actor_id
     if actor.kind is ActorKind.USER:
-        by = await tx.fetch_value("SELECT email FROM users WHERE user_id::text = $1", by) or by
+        by = await tx.fetch_value("SELECT email FROM users WHERE user_id = $1", UUID(by)) or by
     all_facts = [
         {
             "key_id": key.key_id,

@@ -87,9 +87,8 @@ async def end_organization(db: Database, actor: Actor, org_id: UUID) -> bool:
     due = "SELECT true FROM organizations WHERE org_id = $1 AND delete_after <= now() AND deleted_at IS NULL"
     if not await db.fetch_value(due, org_id):
         return False
-    for credential in await select_credentials(db, org_id):
-        if credential.revoked_at is None:
-            await revoke_credential(db, actor, credential.credential_id, org_id=org_id)
+    for credential in await select_credentials(db, org_id, live=True):
+        await revoke_credential(db, actor, credential.credential_id, org_id=org_id)
     async with db.transaction() as tx:
         if not await tx.fetch_value(f"{due} FOR NO KEY UPDATE", org_id):
             return False

@@ -13,14 +13,19 @@ from storage.bridge import Database
 from storage.errors import NotFound
 from storage.model import User
 from storage.queries import Queries
+from storage.sessions import require_password
 from storage.users import to_user
 
 LIFETIME = timedelta(minutes=10)
 _EXPIRED_ROWS_MAX = 100
 
 
-async def create_pending_sign_in(db: Database, user_id: UUID, token_digest: bytes) -> None:
+async def create_pending_sign_in(
+    db: Database, user_id: UUID, token_digest: bytes, password_digest: bytes
+) -> None:
+    """Raises NotFound when the password is the user's no more."""
     async with db.transaction() as tx:
+        await require_password(tx, user_id, password_digest)
         await tx.execute(
             """
             DELETE FROM pending_sign_ins

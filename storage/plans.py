@@ -88,6 +88,19 @@ async def require_key_room(tx: Transaction, org_id: UUID, more: int = 1) -> None
     await require_room(tx, org_id, Allowance.KEYS, await count_keys(tx, org_id), more)
 
 
+async def require_overlap_room(tx: Transaction, org_id: UUID) -> None:
+    """Room for a key beside the one that it follows: as many as the plan has may have a successor at a time.
+    Otherwise a key that is rotated again and again would be any number of keys. Raises PlanRefused, NotFound.
+    """
+    plan, seats = await lock_plan(tx, org_id)
+    most = limit_of(plan, Allowance.KEYS, seats=seats)
+    if most is not None and (used := await count_keys(tx, org_id)) >= 2 * most:
+        raise PlanRefused(
+            f"the {TERMS[plan].name} plan has {most} {SUBJECTS[Allowance.KEYS]}, and {used} are in use: "
+            f"rotate it without an overlap, end one, or {MEND}"
+        )
+
+
 async def require_seat(tx: Transaction, org_id: UUID, email: str) -> None:
     """A seat for somebody to be invited, beside members and other open invitations. Raises PlanRefused,
     NotFound."""

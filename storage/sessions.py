@@ -72,12 +72,16 @@ async def create_session(
     expires_at: datetime,
     method: Method = Method.PASSWORD,
     place: Place | None = None,
+    password_digest: bytes | None = None,
 ) -> Session:
     """Signing in is proof as well, so a new session is stepped up. From a new `place` it is told by mail.
 
-    Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes.
+    Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes, NotFound when
+    `password_digest`, by which somebody signs in, is the user's no more.
     """
     async with db.transaction() as tx:
+        if password_digest is not None:
+            await require_password(tx, user_id, password_digest)
         await tx.execute(
             """
             DELETE FROM sessions
@@ -106,6 +110,33 @@ async def create_session(
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
     assert row is not None
     return to_session(row)
+
+
+async def require_password(tx: Transaction, user_id: UUID, password_digest: bytes) -> None:
+    """Raises NotFound unless this is the user's password still. None can be set before the transaction ends.
+
+    A password takes a while to verify, and one may be set meanwhile, which ends every session: what the old
+    one began must not come after that.
+    """
+    found = await tx.fetch_value(
+        "SELECT true FROM users WHERE user_id = $1 AND password_digest = $2 AND deleted_at IS NULL FOR SHARE",
+        user_id,
+        password_digest,
+    )
+    if not found:
+        raise NotFound(f"user {user_id} has another password by now")
+
+
+async def require_session(tx: Transaction, user_id: UUID, token_digest: bytes) -> None:
+    """Raises NotFound unless the user's session lives. The user's row must be locked already: then it is not
+    ended by a new password before the transaction ends."""
+    found = await tx.fetch_value(
+        "SELECT true FROM sessions WHERE token_digest = $1 AND user_id = $2 AND expires_at > now()",
+        token_digest,
+        user_id,
+    )
+    if not found:
+        raise NotFound("this session has ended")
 
 
 async def touch_session(db: Queries, token_digest: bytes) -> None:

@@ -63,15 +63,18 @@ async def change_password() -> ResponseReturnValue:
         return await render_template("accounts/change_password.html", problems=problems), 422
     digest = await services().passwords.digest(password)
     told = Letter(kind=LetterKind.PASSWORD_CHANGED, recipient=user.email)
-    await accounts.change_password(
-        services().db,
-        web_session.actor(user.user_id),
-        services().master_keys,
-        user.user_id,
-        digest,
-        told,
-        keep_session=web_session.session_digest(),
-    )
+    try:
+        await accounts.change_password(
+            services().db,
+            web_session.actor(user.user_id),
+            services().master_keys,
+            user.user_id,
+            digest,
+            told,
+            keep_session=web_session.session_digest(),
+        )
+    except NotFound:
+        raise web_session.SignedOut from None
     response = see(url_for("profile.show", done="password"))
     await web_session.prove(response)
     return response

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from quart import Blueprint, request, url_for
+from uuid import UUID
+
+from quart import Blueprint, Response, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import pending_sign_in, throttle, web_session
@@ -10,6 +12,7 @@ from admin.local_path import local_path
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
+from storage.errors import NotFound
 from storage.factors import has_factor
 from storage.passwords import PASSWORD_CHARS_MAX
 from storage.sessions import Method
@@ -48,22 +51,35 @@ async def sign_in() -> ResponseReturnValue:
     found = await select_user_by_email(db, email) if sound else None
     user, digest = found or (None, None)
     ok = await services().passwords.verify(password, digest)
-    user_id = None if user is None else user.user_id
-    if not ok or user_id is None:
-        await record_sign_in(db, web_session.actor(None), user_id, False)
-        # The address goes back into the form, the password does not.
-        shown = email[:EMAIL_CHARS_MAX] if email.isprintable() else ""
-        page = render_template("accounts/sign_in.html", problem=REFUSED, email=shown, then=then)
-        return await page, 422
+    if not ok or user is None or digest is None:
+        return await _refuse(email, then, None if user is None else user.user_id)
+    try:
+        response = await _let_in(user.user_id, digest, then)
+    except NotFound:  # another password was set while this one was verified
+        return await _refuse(email, then, user.user_id)
     await throttle.forgive(throttle.SIGN_IN_ACCOUNT, account)
+    return response
+
+
+async def _let_in(user_id: UUID, password_digest: bytes, then: str) -> Response:
+    """Signs in, or on to the second factor. Raises NotFound when the password is the user's no more."""
+    db = services().db
     if await has_factor(db, user_id):
         response = see(url_for("second_factor.show", next=None if then == "/" else then))
-        await pending_sign_in.begin(response, user_id)
+        await pending_sign_in.begin(response, user_id, password_digest)
         return response
-    await record_sign_in(db, web_session.actor(user_id), user_id, True)
     response = see(then)
-    await web_session.sign_in(response, user_id, Method.PASSWORD)
+    await web_session.sign_in(response, user_id, Method.PASSWORD, password_digest)
+    await record_sign_in(db, web_session.actor(user_id), user_id, True)
     return response
+
+
+async def _refuse(email: str, then: str, user_id: UUID | None) -> ResponseReturnValue:
+    await record_sign_in(services().db, web_session.actor(None), user_id, False)
+    # The address goes back into the form, the password does not.
+    shown = email[:EMAIL_CHARS_MAX] if email.isprintable() else ""
+    page = render_template("accounts/sign_in.html", problem=REFUSED, email=shown, then=then)
+    return await page, 422
 
 
 @blueprint.post("/sign-out")

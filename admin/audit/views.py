@@ -139,7 +139,7 @@ def _read_before() -> int | None:
     text = request.args.get("before")
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:20]) <= SEQ_MAX):
+    if not (text.isascii() and text.isdigit() and len(text) <= 19 and 0 < int(text) <= SEQ_MAX):
         abort(404)
     return int(text)
 

@@ -58,8 +58,8 @@ async def show(org_id: UUID) -> ResponseReturnValue:
     organization = authorization.current_membership().organization
     plan = organization.plan
     standings = await select_limits(db, org_id, of_plan=True)
-    credentials = await select_credentials(db, org_id)
-    suspended = [one for one in credentials if one.suspended_at and not one.revoked_at]
+    credentials = await select_credentials(db, org_id, live=True)
+    suspended = [one for one in credentials if one.suspended_at]
     seats = limit_of(plan, Allowance.SEATS, seats=organization.seats)
     used = [
         Used("Seats", await count_members(db, org_id), seats),

@@ -44,5 +44,4 @@ async def make_checklist(
     # Keys that were used and no request: those have left by their age.
     if used if first is None else now - first.started_at > SHOWN_FOR:
         return None
-    found = await select_credentials(db, organization.org_id)
-    return Checklist(bool(keys), [one for one in found if one.revoked_at is None], first)
+    return Checklist(bool(keys), await select_credentials(db, organization.org_id, live=True), first)

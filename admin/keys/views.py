@@ -13,10 +13,11 @@ from admin.keys.checklist import make_checklist
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage.api_keys import revoke_key, select_key, select_keys
+from storage.api_keys import revoke_key, select_key
 from storage.errors import NotFound
 from storage.limits import select_limits
 from storage.model import APIKey
+from storage.shown_keys import select_shown_keys
 
 KEYS_SHOWN_MAX = 500
 """More would make a page nobody reads; the command line lists them all."""
@@ -41,11 +42,12 @@ async def show_home() -> ResponseReturnValue:
 
 @blueprint.get("/organizations/<uuid:org_id>")
 async def show_organization(org_id: UUID) -> ResponseReturnValue:
-    keys = await select_keys(services().db, org_id, KEYS_SHOWN_MAX)
+    keys = await select_shown_keys(services().db, org_id, KEYS_SHOWN_MAX)
     return await render_template(
         "keys/organization.html",
         role=authorization.current_membership().role,
-        keys=list(reversed(keys)),
+        keys=keys,
+        shown_max=KEYS_SHOWN_MAX,
         gateway_url=services().settings.gateway_url,
         never_used=all(key.last_used_at is None for key in keys),
         checklist=await make_checklist(services().db, authorization.current_membership().organization, keys),

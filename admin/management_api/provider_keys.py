@@ -41,8 +41,8 @@ async def rotate_provider_key(call: Call[NewSecret, None]) -> ProviderCredential
     credential_id = call.path["credential_id"]
     found = [
         one
-        for one in await select_credentials(call.db, call.org_id)
-        if one.credential_id == credential_id and one.revoked_at is None
+        for one in await select_credentials(call.db, call.org_id, live=True)
+        if one.credential_id == credential_id
     ]
     # Of a revoked one storage says so itself, and nothing is tried.
     verified = bool(found) and await _try(call, found[0].provider, call.body)

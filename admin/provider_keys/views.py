@@ -167,7 +167,7 @@ def _read_secret(text: str) -> bytearray:
 
 
 async def _live(org_id: UUID) -> list[ProviderCredential]:
-    return [one for one in await select_credentials(services().db, org_id) if one.revoked_at is None]
+    return await select_credentials(services().db, org_id, live=True)
 
 
 async def _require(org_id: UUID, credential_id: UUID) -> ProviderCredential:

@@ -18,7 +18,7 @@ from quart.typing import ResponseReturnValue
 
 from admin import throttle
 from admin.services import services
-from storage.errors import CheckFailed
+from storage.errors import CheckFailed, InvalidValue
 from storage.model import Actor, ActorKind
 from storage.suppressions import EVERY_STREAM, Reason, reactivate, suppress
 
@@ -65,7 +65,7 @@ async def take() -> ResponseReturnValue:
     body = await request.get_data(cache=False)
     try:
         await _note(_decoder.decode(body))
-    except (msgspec.DecodeError, CheckFailed):
+    except (msgspec.DecodeError, CheckFailed, InvalidValue):
         # Postmark would tell the same again for hours: nothing of it can be used.
         return "", 422
     return "", 204

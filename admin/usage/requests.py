@@ -18,9 +18,9 @@ from admin import authorization
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage.api_keys import select_keys
 from storage.model import UsageRecord
 from storage.plan_terms import Allowance, shown_since
+from storage.shown_keys import select_key_names
 from storage.usage_report import select_request, select_usage
 
 SHOWN = 25
@@ -53,11 +53,11 @@ async def show(org_id: UUID, request_id: str) -> ResponseReturnValue:
     record = await _select(org_id, request_id)
     if record is None:
         abort(404)
-    keys = await select_keys(services().db, org_id)
+    names = await select_key_names(services().db, org_id, [record.key_id])
     return await render_template(
         "usage/request.html",
         record=record,
-        key=next((key for key in keys if key.key_id == record.key_id), None),
+        key_name=names.get(record.key_id),
         outcome=OUTCOMES[record.outcome.value],
     )
 

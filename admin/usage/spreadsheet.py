@@ -14,11 +14,12 @@ _PICODOLLARS = 10**12
 HEADER = ("group", "requests", "input_tokens", "output_tokens", "cost_usd", "unpriced_requests")
 
 
-def write_csv(totals: Sequence[UsageTotal]) -> str:
-    """With a header, and money to its last digit."""
+def write_csv(totals: Sequence[UsageTotal], *, header: bool = True) -> str:
+    """Money to its last digit."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(HEADER)
+    if header:
+        writer.writerow(HEADER)
     for total in totals:
         cost = f"{Decimal(total.cost_picodollars) / _PICODOLLARS:f}"
         writer.writerow(

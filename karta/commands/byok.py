@@ -92,12 +92,17 @@ def run_revoke(given: argparse.Namespace) -> None:
 
 def run_list(given: argparse.Namespace) -> None:
     from storage.bridge import Database
-    from storage.credentials import select_credentials
+    from storage.credentials import CREDENTIALS_MAX, select_credentials
     from storage.organizations import select_organization
 
     async def select(db: Database) -> list[ProviderCredential]:
         await select_organization(db, given.org)
-        return await select_credentials(db, given.org)
+        found: list[ProviderCredential] = []
+        while True:
+            page = await select_credentials(db, given.org, after=found[-1].credential_id if found else None)
+            found += page
+            if len(page) < CREDENTIALS_MAX:
+                return found
 
     credentials = database_choice.run(given, select)
     if given.json:

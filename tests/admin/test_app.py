@@ -64,6 +64,15 @@ async def test_without_a_database_it_says_so() -> None:
         assert int(response.headers["retry-after"]) > 0
 
 
+@pytest.mark.parametrize("path", ["keys/%00", "keys/%00/limits", "payments?after=%00"])
+async def test_what_no_column_holds_is_no_fault_of_ours(
+    signed_in: Visitor, person: Person, path: str
+) -> None:
+    response = await signed_in.get(f"/organizations/{person.organization.org_id}/{path}")
+    assert response.status_code == 400
+    assert "did not arrive whole" in response.text
+
+
 async def test_a_bug_shows_nothing_of_itself(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: object) -> bool:
         raise ValueError("hunter2")

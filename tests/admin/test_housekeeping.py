@@ -4,6 +4,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import pytest
 import trio
@@ -18,8 +19,8 @@ from storage.bridge import Database
 from storage.credentials import select_credentials, set_credential
 from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.limits import select_limits
-from storage.model import Plan
-from storage.organization_end import request_end
+from storage.model import Actor, Plan
+from storage.organization_end import end_organization, request_end
 from storage.organizations import select_organization, set_plan
 from storage.plans import SUSPENDED_KEPT
 from tests.admin.conftest import ACTOR, MASTER_KEYS, Person, make_person
@@ -40,6 +41,42 @@ async def test_an_organization_goes_when_its_time_has_come(admin_db: Database) -
     assert await do_round(admin_db) == 0
     assert (await select_organization(admin_db, org_id)).name == "Deleted organization"
     assert (await select_organization(admin_db, people[1].organization.org_id)).name == "Acme"
+
+
+async def test_what_one_step_cannot_do_keeps_none_of_the_others_from_being_done(
+    admin_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    people = [await make_person(admin_db, f"{name}@example.com") for name in ("ada", "eve")]
+    org_ids = [person.organization.org_id for person in people]
+    for org_id in org_ids:
+        await request_end(admin_db, ACTOR, org_id)
+    await admin_db.execute("UPDATE organizations SET delete_after = now()")
+
+    async def end_but_not_the_first(db: Database, actor: Actor, org_id: UUID) -> bool:
+        if org_id == org_ids[0]:
+            raise DatabaseBusy("it has a million webhooks")
+        return await end_organization(db, actor, org_id)
+
+    monkeypatch.setattr(housekeeping, "end_organization", end_but_not_the_first)
+    with pytest.raises(DatabaseBusy):
+        await do_round(admin_db, MASTER_KEYS)
+    assert (await select_organization(admin_db, org_ids[1])).name == "Deleted organization"
+    assert await select_last_checkpoint(admin_db, org_ids[0]) is not None
+
+
+async def test_but_a_database_that_is_away_ends_the_round(
+    admin_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable("gone")
+
+    async def fail(*_: object) -> None:
+        pytest.fail("it was asked once more")
+
+    monkeypatch.setattr(housekeeping, "shred_suspended", away)
+    monkeypatch.setattr(housekeeping, "renew_ceilings", fail)
+    with pytest.raises(DatabaseUnavailable):
+        await do_round(admin_db)
 
 
 async def test_chains_are_signed_and_what_is_wrong_is_told(

@@ -376,6 +376,16 @@ async def test_what_never_works_is_given_up(scene: Scene, caplog: pytest.LogCapt
     assert "was given up" in caplog.text
 
 
+async def test_an_object_of_an_unknown_form_is_put_off_alone(scene: Scene) -> None:
+    await tell(scene, scene.world.subscribe(scene.subscribing, 3)[0])
+    assert scene.world.subscription is not None
+    del scene.world.subscription["customer"]
+    assert await scene.worker.do_next()
+    (event,) = await select_events(scene.db, "waiting")
+    assert event.problem is not None
+    assert event.problem.startswith("KeyError at stripe_shapes.py:")
+
+
 async def test_an_event_that_was_told_is_done_soon(scene: Scene) -> None:
     worker = scene.worker
     async with trio.open_nursery() as nursery:

@@ -107,6 +107,29 @@ def test_what_went_back() -> None:
     assert shapes.checkout(session, refunds, disputes).refunded_cents == 22
 
 
+@pytest.mark.parametrize(
+    ("total", "back", "refunded"),
+    [
+        (11_900, 11_900, 10_000),  # all of it, with its tax
+        (11_900, 5_950, 5_000),  # half of it, and half of its tax
+        (11_900, 1, 0),  # never more than went back
+        (8_000, 4_000, 5_000),  # half of what a coupon left
+        (10_000, 2_500, 2_500),
+    ],
+)
+def test_of_a_taxed_top_up_the_tax_that_went_back_is_no_credit(total: int, back: int, refunded: int) -> None:
+    session = {
+        "id": "cs_1",
+        "status": "complete",
+        "payment_status": "paid",
+        "mode": "payment",
+        "amount_subtotal": 10_000,
+        "amount_total": total,
+    }
+    found = shapes.checkout(session, [{"amount": back, "status": "succeeded"}], [])
+    assert found.refunded_cents == refunded
+
+
 def test_a_customer_that_is_gone() -> None:
     gone = shapes.customer({"id": "cus_1", "deleted": True}, [{"type": "eu_vat", "value": "x"}])
     assert (gone.deleted, gone.tax_ids) == (True, ())

@@ -118,3 +118,13 @@ def test_nobody_is_killed_before_it_has_drained(given: Any) -> None:
     admin = manifest("Deployment", "karta-admin")["spec"]["template"]["spec"]
     slept = float(admin["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
     assert admin["terminationGracePeriodSeconds"] >= slept + STOP_SECONDS_MAX + 5
+
+
+def test_with_compose_the_health_job_knows_what_to_look_at_and_no_key_of_it() -> None:
+    services = compose()["services"]
+    given = services["health"]["environment"]
+    keys = {name: value for name, value in given.items() if name.endswith("_API_KEY")}
+    told = services["gateway"]["environment"] | services["admin"]["environment"]
+    used = {name for name in told if name.endswith("_API_KEY")} - {"KARTA_SIMULATED_API_KEY"}
+    assert keys.keys() == used
+    assert all(re.fullmatch(r"\$\{[A-Z_]+:\+set\}", value) for value in keys.values())

@@ -18,6 +18,7 @@ SET = {
     "KARTA_MASTER_KEYS": "1:x",
     "KARTA_SIM_KEYS": "a,b",
     "KARTA_POSTMARK_TOKEN": "t",
+    "KARTA_STRIPE_API_KEY": "sk_live_x",
     "KARTA_SESSION_HOURS": "1",
     "KARTA_DATABASE_URL": "postgresql://somebody/else",
     "KARTA_GATEWAY_BIND": "0.0.0.0:1",
@@ -61,7 +62,7 @@ def test_the_simulated_provider_knows_nothing_of_ours(children: Children) -> Non
 
 def test_the_admin_pages_know_no_providers_key(children: Children) -> None:
     given = admin(children).launch(None).environment
-    assert not any("API_KEY" in name or "SIM" in name for name in given)
+    assert [name for name in given if "API_KEY" in name or "SIM" in name] == ["KARTA_STRIPE_API_KEY"]
     # But where each of them is: keys that people bring are tried there.
     assert given["KARTA_PROVIDER_OPENAI_BASE_URL"] == SIMULATED
     assert "KARTA_PROVIDER_ANTHROPIC_BASE_URL" not in given
@@ -73,7 +74,7 @@ def test_the_admin_pages_know_no_providers_key(children: Children) -> None:
 
 def test_the_gateway_gets_its_own_login_bind_and_spool(children: Children) -> None:
     given = gateway(children).environment
-    assert not any("POSTMARK" in name for name in given)
+    assert not any("POSTMARK" in name or "STRIPE" in name for name in given)
     assert given["KARTA_DATABASE_URL"] == "postgresql://gateway/karta"
     assert given["KARTA_GATEWAY_BIND"] == "127.0.0.1:0"
     assert given["KARTA_SPOOL_DIR"] == "/data/spool"

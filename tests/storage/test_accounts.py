@@ -23,7 +23,7 @@ from storage.users import add_member, create_user, select_user, select_user_by_e
 from tests.storage.test_sessions import later
 
 DIGEST, OTHER = bytes(32), bytes([1]) * 32
-PASSWORD_DIGEST = REFERENCE_DIGEST[:-1] + b"G"
+PASSWORD_DIGEST = REFERENCE_DIGEST[:-1] + b"K"
 
 CHANGED, DELETED = LetterKind.PASSWORD_CHANGED, LetterKind.ACCOUNT_DELETED
 
@@ -110,6 +110,25 @@ async def test_a_new_password_keeps_the_session_it_was_set_in(
     )
     assert await select_signed_in(admin_db, DIGEST) is not None
     assert await select_signed_in(admin_db, OTHER) is None
+
+
+async def test_a_session_that_has_ended_meanwhile_changes_no_password(
+    admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
+) -> None:
+    # Such as by a reset, while the password that a thief wants was looked at.
+    await create_session(admin_db, actor, user.user_id, DIGEST, later(hours=1))
+    with pytest.raises(NotFound):
+        await accounts.change_password(
+            admin_db,
+            actor,
+            master_keys,
+            user.user_id,
+            PASSWORD_DIGEST,
+            letter(CHANGED),
+            keep_session=OTHER,
+        )
+    assert await select_user_by_email(admin_db, user.email) == (user, REFERENCE_DIGEST)
+    assert await select_signed_in(admin_db, DIGEST) is not None
 
 
 async def test_an_address_changes_when_the_new_one_is_confirmed(

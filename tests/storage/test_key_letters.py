@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from storage.api_keys import mint_key, rotate_key
 from storage.bridge import Database
+from storage.key_letters import tell_minted
 from storage.model import Actor, ActorKind, Mode, Organization, Role
 from storage.outbox import Letter, select_waiting
 from storage.passwords import REFERENCE_DIGEST
@@ -33,3 +34,26 @@ async def test_owners_are_told_of_keys_that_people_make(
     system = Actor(kind=ActorKind.SYSTEM, actor_id="karta up")
     await mint_key(admin_db, system, org_id=org.org_id, name="k", mode=Mode.LIVE)
     assert len(await select_waiting(admin_db, master_keys)) == 2
+
+
+async def test_who_made_it_is_found_by_the_index(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    user = await create_user(admin_db, actor, email="ada@example.com", password_digest=REFERENCE_DIGEST)
+    key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    await owner_db.execute(
+        """
+        INSERT INTO users (user_id, email, password_digest)
+        SELECT gen_random_uuid(), 'user' || number || '@example.com', $1
+          FROM generate_series(1, 5000) AS number
+        """,
+        REFERENCE_DIGEST,
+    )
+    await owner_db.execute("ANALYZE users")
+    by_user = Actor(kind=ActorKind.USER, actor_id=str(user.user_id))
+    async with admin_db.transaction() as tx:
+        await tell_minted(tx, by_user, [key])
+        read_whole = await tx.fetch_value(
+            "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'users'"
+        )
+    assert read_whole == 0

@@ -95,3 +95,21 @@ async def test_a_key_of_another_organization_is_none(
     with pytest.raises(NotFound):
         await set_scope(admin_db, actor, other.org_id, key.key_id, SCOPE)
     assert (await select_key(admin_db, org.org_id, key.key_id)).scope == KeyScope()
+
+
+async def test_the_largest_scope_is_kept_and_recorded(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    models = [f"model-{number:03}-".ljust(200, "ä") for number in range(200)]
+    key, _ = await mint_key(
+        admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE, allowed_models=models
+    )
+    others = KeyScope(models=tuple(f"{name[:-1]}x" for name in models), networks=("192.0.2.0/24",))
+    await set_scope(admin_db, actor, org.org_id, key.key_id, others)
+    assert (await select_key(admin_db, org.org_id, key.key_id)).scope == others
+    minted, changed = (await select_audit_rows(admin_db, org.org_id))[-2:]
+    told = json.loads(minted.details)
+    assert told["last_four"] == key.last_four
+    assert told["allowed_models"][0] == models[0]
+    assert told["allowed_models"][-1] == f"… and {len(models) - len(told['allowed_models']) + 1} more"
+    assert json.loads(changed.details)["after"]["networks"] == ["192.0.2.0/24"]

@@ -9,7 +9,7 @@ from storage.api_keys import mint_key, select_keys
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.bridge import Database
-from storage.credentials import select_credentials, set_credential
+from storage.credentials import CREDENTIALS_MAX, select_credentials, set_credential
 from storage.errors import Conflict, NotFound
 from storage.model import Actor, Mode, Organization, OrgStatus, Role
 from storage.organization_end import cancel_end, end_organization, request_end, select_due
@@ -82,3 +82,28 @@ async def test_when_its_time_has_come_nothing_opens_any_more(
     assert (await select_organization(admin_db, org.org_id)).name == "Deleted organization"
     assert (await select_audit_rows(admin_db, org.org_id))[-1].event == "organization:ended"
     assert (await verify_chain(admin_db, org.org_id)).intact
+
+
+async def test_a_provider_key_behind_many_ended_ones_is_shredded_too(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization, master_keys: MasterKeys
+) -> None:
+    await owner_db.execute(
+        """
+        INSERT INTO provider_credentials
+               (credential_id, org_id, provider, last_four, master_key_version, created_at, revoked_at)
+        SELECT gen_random_uuid(), $1, 'anthropic', 'abcd', 1, now() - interval '1 day', now()
+          FROM generate_series(1, $2)
+        """,
+        org.org_id,
+        CREDENTIALS_MAX,
+    )
+    secret = bytearray(b"sk-ant-0123456789abcdef")
+    await set_credential(admin_db, actor, master_keys, org_id=org.org_id, provider="anthropic", secret=secret)
+    await request_end(admin_db, actor, org.org_id)
+    await make_due(admin_db)
+    assert await end_organization(admin_db, actor, org.org_id)
+    assert await select_credentials(admin_db, org.org_id, live=True) == []
+    kept = await owner_db.fetch_value(
+        "SELECT count(*) FROM provider_credentials WHERE ciphertext IS NOT NULL"
+    )
+    assert kept == 0

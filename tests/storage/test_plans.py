@@ -24,6 +24,7 @@ from storage.plans import (
     Allowance,
     PlanChange,
     change_plan,
+    count_keys,
     limit_of,
     renew_ceilings,
 )
@@ -45,6 +46,19 @@ def letter(recipient: str) -> Letter:
 async def bring_key(db: Database, actor: Actor, keys: MasterKeys, org: Organization, provider: str) -> None:
     secret = bytearray(f"sk-{provider}-0123456789-abcd".encode())
     await set_credential(db, actor, keys, org_id=org.org_id, provider=provider, secret=secret)
+
+
+async def insert_live_keys(owner_db: Database, org: Organization, number: int) -> None:
+    """Whose ids are their numbers."""
+    await owner_db.execute(
+        """
+        INSERT INTO api_keys (key_id, org_id, name, mode, last_four, secret_digest)
+        SELECT lpad(n::text, 12, '0'), $1, 'k', 'live', 'abcd', $3 FROM generate_series(1, $2::int) n
+        """,
+        org.org_id,
+        number,
+        b"$2b$12$" + b"a" * 53,
+    )
 
 
 async def test_a_plans_ceilings_are_limits_beside_the_organizations_own(
@@ -136,15 +150,7 @@ async def test_keys_beyond_the_plan_work_and_none_is_minted(
 ) -> None:
     most = limit_of(Plan.FREE, Allowance.KEYS)
     assert most is not None
-    await owner_db.execute(
-        """
-        INSERT INTO api_keys (key_id, org_id, name, mode, last_four, secret_digest)
-        SELECT lpad(n::text, 12, '0'), $1, 'k', 'live', 'abcd', $3 FROM generate_series(1, $2::int) n
-        """,
-        org.org_id,
-        most + 2,
-        b"$2b$12$" + b"a" * 53,
-    )
+    await insert_live_keys(owner_db, org, most + 2)
     assert (await change(admin_db, actor, org, Plan.FREE)).keys_over == 2
     common = {"org_id": org.org_id, "name": "n", "mode": Mode.LIVE}
     with pytest.raises(PlanRefused, match=f"{most} API keys, and {most + 2}"):
@@ -166,6 +172,22 @@ async def test_keys_beyond_the_plan_work_and_none_is_minted(
         nursery.start_soon(try_one)
         nursery.start_soon(try_one)
     assert sorted(outcomes) == [False, True]
+
+
+async def test_overlaps_do_not_pile_up_keys(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    most = limit_of(Plan.FREE, Allowance.KEYS)
+    assert most is not None
+    await insert_live_keys(owner_db, org, most)
+    await change(admin_db, actor, org, Plan.FREE)
+    # Each may have a successor beside it, but no key has one after the other.
+    for number in range(1, most + 1):
+        await rotate_key(admin_db, actor, f"{number:012}", 3600)
+    with pytest.raises(PlanRefused, match="without an overlap"):
+        await rotate_key(admin_db, actor, f"{1:012}", 3600)
+    assert await count_keys(admin_db, org.org_id) == 2 * most
+    await rotate_key(admin_db, actor, f"{1:012}")
 
 
 async def test_an_unknown_organization_has_no_plan(admin_db: Database, actor: Actor) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
+import trio
 
 from storage.audit import select_audit_rows
 from storage.bridge import Database
@@ -26,6 +27,11 @@ from storage.signed_in import select_signed_in
 from storage.users import create_user
 
 TOKEN_DIGEST = hashlib.sha256(b"token").digest()
+_WAITING = """
+    SELECT EXISTS (
+        SELECT FROM pg_locks WHERE NOT granted AND pid IN (
+            SELECT pid FROM pg_stat_activity WHERE datname = current_database()))
+"""
 
 
 @pytest.fixture
@@ -139,3 +145,26 @@ async def test_sessions_are_listed_and_ended(admin_db: Database, actor: Actor, u
     await end_session(admin_db, actor, user.user_id, made[0].session_id)
     assert await end_other_sessions(admin_db, actor, user.user_id, digests[3]) == 2
     assert [one.session_id for one in await select_sessions(admin_db, user.user_id)] == [made[3].session_id]
+
+
+async def test_no_session_begins_by_a_password_that_is_being_changed(
+    admin_db: Database, owner_db: Database, actor: Actor, user: User
+) -> None:
+    refused = False
+
+    async def sign_in() -> None:
+        nonlocal refused
+        with pytest.raises(NotFound):
+            await create_session(
+                admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1), password_digest=REFERENCE_DIGEST
+            )
+        refused = True
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await tx.execute("UPDATE users SET password_digest = $1", REFERENCE_DIGEST[:-1] + b"K")
+        nursery.start_soon(sign_in)
+        with trio.fail_after(10):
+            while not refused and not await owner_db.fetch_value(_WAITING):
+                await trio.sleep(0.01)
+        assert not refused  # it waits for what is being set
+    assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 0

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from uuid import uuid4
 
+import pytest
+
 from admin import csrf, web_session
+from admin.accounts import profile
 from storage.bridge import Database
 from storage.model import Role
 from storage.users import add_member
@@ -66,6 +69,20 @@ async def test_a_new_password_keeps_this_session_under_a_new_token(
     assert (await signed_in.get("/account")).status_code == 303
     assert (await signed_in.sign_in(person.email, NEW)).status_code == 303
     assert [letter.kind for letter in await letters(admin_db)] == ["password_changed"]
+
+
+async def test_a_session_that_ends_while_the_new_password_is_looked_at_sets_none(
+    signed_in: Visitor, person: Person, admin_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def end_meanwhile(*_: object) -> None:
+        await admin_db.execute("DELETE FROM sessions")
+
+    token = await signed_in.token("/account/password")
+    monkeypatch.setattr(profile.password_rules, "find_problem", end_meanwhile)
+    done = await signed_in.post("/account/password", {csrf.FIELD: token, "password": NEW})
+    assert (done.status_code, done.headers["location"]) == (303, "/sign-in")
+    assert (await signed_in.sign_in(person.email, PASSWORD)).status_code == 303
+    assert await letters(admin_db) == []
 
 
 async def test_an_address_changes_by_a_link_and_the_old_one_is_told(

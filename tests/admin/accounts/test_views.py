@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from admin import csrf, throttle, web_session
+from admin.accounts import views
 from admin.accounts.views import REFUSED
 from storage.bridge import Database
+from storage.passwords import REFERENCE_DIGEST
 from storage.throttles import Rule
 from tests.admin.browsing import Visitor, token_of
 from tests.admin.conftest import Person
@@ -51,6 +53,31 @@ async def test_whatever_is_wrong_the_answer_is_the_same(
     assert web_session.COOKIE not in visitor.cookies
     if password:
         assert password not in response.text or password == "x"
+
+
+@pytest.mark.parametrize("has_factor", [False, True])
+async def test_a_password_set_while_the_old_one_is_verified_keeps_it_out(
+    visitor: Visitor,
+    person: Person,
+    admin_db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    has_factor: bool,
+) -> None:
+    async def reset_meanwhile(*_: object) -> bool:
+        await admin_db.execute(
+            "UPDATE users SET password_digest = $2 WHERE user_id = $1",
+            person.user.user_id,
+            REFERENCE_DIGEST,
+        )
+        return has_factor
+
+    monkeypatch.setattr(views, "has_factor", reset_meanwhile)
+    response = await visitor.sign_in(person.email, person.password)
+    assert response.status_code == 422
+    assert REFUSED in response.text
+    assert web_session.COOKIE not in visitor.cookies
+    for table in ("sessions", "pending_sign_ins"):
+        assert await admin_db.fetch_value(f"SELECT count(*) FROM {table}") == 0
 
 
 async def test_what_was_typed_is_escaped(visitor: Visitor, person: Person) -> None:

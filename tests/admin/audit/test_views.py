@@ -58,7 +58,8 @@ async def test_it_can_be_searched(signed_in: Visitor, person: Person) -> None:
     assert "No row matches" in nothing
     assert 'value="&#34;&gt;&lt;script&gt;"' in nothing
     assert "No row matches" in (await signed_in.get(at(person, "audit?until=2020-01-01"))).text
-    for page in ("audit?event=no:such", "audit?before=x", "audit?before=0", "audit.pdf"):
+    odd = [f"audit?before={digits}" for digits in ("0" * 19 + "1" + "9" * 30, "0" * 19 + "1" + "9" * 5000)]
+    for page in ("audit?event=no:such", "audit?before=x", "audit?before=0", *odd, "audit.pdf"):
         assert (await signed_in.get(at(person, page))).status_code == 404
 
 

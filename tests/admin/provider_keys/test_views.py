@@ -10,7 +10,7 @@ import pytest
 from admin import csrf
 from admin.provider_check import Endpoint
 from storage.bridge import Database
-from storage.credentials import select_credentials
+from storage.credentials import CREDENTIALS_MAX, select_credentials
 from storage.model import Plan
 from storage.organizations import set_plan
 from tests.admin.browsing import Visitor
@@ -55,6 +55,28 @@ async def admin_url(database_url: str) -> AsyncIterator[str]:
 
 async def add(visitor: Visitor, person: Person, secret: str = SECRET) -> httpx.Response:
     return await visitor.submit(at(person, "/new"), {"provider": "anthropic", "secret": secret})
+
+
+async def test_a_key_behind_many_ended_ones_is_shown_and_rotated(
+    signed_in: Visitor, person: Person, owner_db: Database
+) -> None:
+    await owner_db.execute(
+        """
+        INSERT INTO provider_credentials
+               (credential_id, org_id, provider, last_four, master_key_version, created_at, revoked_at)
+        SELECT gen_random_uuid(), $1, 'anthropic', 'gone', 1, now() - interval '1 day', now()
+          FROM generate_series(1, $2)
+        """,
+        person.organization.org_id,
+        CREDENTIALS_MAX,
+    )
+    await add(signed_in, person)
+    page = (await signed_in.get(at(person))).text
+    assert "wxyz" in page
+    assert "gone" not in page
+    [live] = await select_credentials(owner_db, person.organization.org_id, live=True)
+    rotated = await signed_in.submit(at(person, f"/{live.credential_id}/rotate"), {"secret": NEWER})
+    assert rotated.status_code == 303
 
 
 async def test_a_key_is_sealed_replaced_and_destroyed(

@@ -124,6 +124,7 @@ async def test_what_is_nothing_of_postmarks(tell: Teller, body: bytes) -> None:
 
 async def test_an_address_that_is_none_and_too_much(tell: Teller, admin_db: Database) -> None:
     assert await tell(BOUNCE | {"Email": ""}) == 422
+    assert await tell(BOUNCE | {"Email": "ada\0@example.com"}) == 422
     assert await tell(BOUNCE | {"MessageStream": "x; y", "Type": "SpamComplaint"}) == 422
     assert await tell(b" " * 70_000) == 413
 

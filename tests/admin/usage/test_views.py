@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from admin import throttle
+from storage import usage_report
 from storage.api_keys import mint_key
 from storage.bridge import Database
 from storage.limits import LimitScope, set_limit
 from storage.model import LimitKind, Mode, Period
+from storage.throttles import Rule
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import ACTOR, Person, make_person
 from tests.storage.usage_records import insert_usage, usage
@@ -64,6 +67,26 @@ async def test_as_csv(signed_in: Visitor, person: Person, admin_db: Database, ga
     by_provider = await signed_in.get(at(person, "usage.csv?by=provider"))
     assert by_provider.text.splitlines()[1].startswith("anthropic,10,")
     assert by_model.text.splitlines()[1].startswith("'=model,10,")
+
+
+async def test_as_csv_to_the_last_group_and_not_without_end(
+    signed_in: Visitor,
+    person: Person,
+    admin_db: Database,
+    gateway_db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(usage_report, "PAGE_ROWS_MAX", 2)
+    await fill(admin_db, gateway_db, person)
+    now, org_id = datetime.now(UTC), person.organization.org_id
+    models = [f"model-{number}" for number in range(4)]
+    await insert_usage(
+        gateway_db, [usage(started_at=now, org_id=org_id, model_answered=model) for model in models]
+    )
+    told = (await signed_in.get(at(person, "usage.csv?by=model"))).text.splitlines()
+    assert [line.split(",")[0] for line in told] == ["group", "'=model", *models]
+    monkeypatch.setattr(throttle, "EXPORT_ACCOUNT", Rule("export:account", 1, throttle.HOUR))
+    assert (await signed_in.get(at(person, "usage.csv"))).status_code == 429
 
 
 async def test_limits_with_their_state(
