@@ -35,7 +35,8 @@ def test_a_head_without_fields_has_the_empty_layout() -> None:
 
 def test_the_same_names_with_other_values_are_the_same_layout() -> None:
     layout = layout_of(LINES, EMPTY)
-    others = [line + b" and more" for line in LINES]
+    others = [line + b" and more: much" for line in LINES]
+    assert layout.fits(others)
     assert layout_of(others, layout) is layout
     assert layout_of(others, EMPTY) is layout
 
@@ -77,6 +78,8 @@ def test_memory_is_bounded_whatever_names_a_provider_sends() -> None:
     for number in range(LAYOUTS_MAX + 10):
         layout_of([b"x-%d: y" % number], EMPTY)
     assert len(head_layout._layouts) == LAYOUTS_MAX
+    longest = [b"x" * (NAMES_BYTES_MAX - 6) + b": y", b"server: z"]
+    assert layout_of(longest, EMPTY) is layout_of(longest, EMPTY), "kept"
     long = [b"x" * NAMES_BYTES_MAX + b": y", b"server: z"]
     assert [rule for _, _, rule in layout_of(long, EMPTY).special] == [Rule.DROP]
     assert len(head_layout._layouts) == LAYOUTS_MAX

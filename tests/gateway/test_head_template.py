@@ -93,6 +93,31 @@ def test_a_known_head_says_what_it_says_when_it_is_read(hide_account: bool) -> N
     assert seen == told(ResponseReader(), other, hide_account=hide_account)
 
 
+def test_nothing_but_white_space_is_taken_from_around_a_value() -> None:
+    answer = ANSWER.replace(b"application/json", b"\tX/X").replace(b"req_1", b"X1X")
+    reader = taught(answer)
+    assert told(reader, answer) == told(ResponseReader(), answer)
+    assert knows(reader)
+    assert ClientHead(reader, PROVIDER, hide_account=False).content_type == b"X/X"
+
+
+@pytest.mark.parametrize("value", [b"keep-alive", b"Keep-Alive", b"close", b"x-other"])
+def test_only_a_connection_that_stays_is_known(value: bytes) -> None:
+    reader = taught()
+    other = ANSWER.replace(b"keep-alive", value)
+    seen = told(reader, other)
+    assert knows(reader) is (value.lower() == b"keep-alive")
+    assert seen == told(ResponseReader(), other)
+
+
+def test_a_known_head_without_type_or_request_id_has_none() -> None:
+    bare = b"HTTP/1.1 200 OK\r\nx-other: value\r\ncontent-length: 2\r\n\r\nhi"
+    reader = taught(bare)
+    seen = told(reader, bare)
+    assert knows(reader)
+    assert seen == told(ResponseReader(), bare)
+
+
 @given(st.data())
 @settings(max_examples=1000, deadline=None)
 def test_whatever_is_changed_is_told_as_when_it_is_read(data: st.DataObject) -> None:

@@ -109,6 +109,21 @@ def test_every_decision_holds_when_it_is_remembered() -> None:
     assert forwarded.isdisjoint({b"Cookie", b"X-Api-Key"})
 
 
+@pytest.mark.parametrize("size", [20, request_head._DECIDED_BYTES_MAX])
+def test_a_spelling_is_decided_once(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    decided: list[bytes] = []
+    decide_anew = request_head._decide
+
+    def counted(name: bytes) -> Field:
+        decided.append(name)
+        return decide_anew(name)
+
+    monkeypatch.setattr(request_head, "_decide", counted)
+    name = b"X-Once-".ljust(size, b"a")
+    assert [decide(name), decide(name)] == [Field.FORWARD] * 2
+    assert decided == [name.lower()]
+
+
 def test_only_what_is_forwarded_is_remembered_as_forwarded() -> None:
     assert decide(b"X-Custom") is Field.FORWARD
     for name in forwarded:
@@ -119,8 +134,8 @@ def test_memory_is_bounded_whatever_names_strangers_send() -> None:
     for number in range(3 * request_head._DECIDED_MAX):
         decide(b"x-%d" % number)
         decide(b"y-%d" % number)
+        assert len(request_head._decided) <= request_head._DECIDED_MAX
     decide(b"x-" + b"a" * 30_000)
-    assert len(request_head._decided) <= request_head._DECIDED_MAX
     assert forwarded <= request_head._decided.keys()
     assert max(map(len, request_head._decided)) <= request_head._DECIDED_BYTES_MAX
     assert decide(b"user-agent") is Field.FORWARD

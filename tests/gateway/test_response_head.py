@@ -91,6 +91,8 @@ def test_what_connection_names_stays_between_provider_and_karta() -> None:
         b"X-Hop: 1", b"Connection: keep-alive, x-hop", b"X-End: 2", b"connection: X-Other", b"X-Other: 3"
     )
     assert found.lines == [b"X-End: 2"]
+    assert head(b"Connection: close,X-Hop ,x-other", b"X-Hop: a:b", b"x-other: 1").lines == []
+    assert head(b"Connection: close", b"Close: 1").lines == [b"Close: 1"], "close is no field's name there"
 
 
 @pytest.mark.parametrize("hide", [True, False])
@@ -136,6 +138,18 @@ def test_streaming_is_told_by_the_content_type(content_type: bytes, event_stream
     assert not head().event_stream
 
 
+def test_values_are_told_without_the_white_space_around_them() -> None:
+    """In one piece, as the parser takes it away itself."""
+    reader = ResponseReader()
+    reader.feed(
+        b"HTTP/1.1 307 T\r\nContent-Type:\t X/X \t\r\nRequest-Id: \tX1X\t \r\n"
+        b"Location:\t X?X\t \r\nConnection:\tX-Hop \r\nX-Hop: 1\r\nContent-Length: 0\r\n\r\n"
+    )
+    found = ClientHead(reader, ANTHROPIC, hide_account=False)
+    assert (found.content_type, found.provider_request_id) == (b"X/X", b"X1X")
+    assert found.lines == [b"Content-Type:\t X/X \t", b"Request-Id: \tX1X\t ", b"Location: X?X"]
+
+
 @pytest.mark.parametrize("name", [b"request-id", b"X-Request-ID"])
 def test_the_provider_s_request_id_is_learnt(name: bytes) -> None:
     assert head(name + b": req_1").provider_request_id == b"req_1"
@@ -164,6 +178,7 @@ def test_rendered() -> None:
         ("https://api.anthropic.com", b"https://API.Anthropic.com:443/v1/x", b"/v1/x"),
         ("https://api.anthropic.com", b"https://api.anthropic.com", b"/"),
         ("https://api.anthropic.com", b"https://api.anthropic.com//evil.example/x", b"/evil.example/x"),
+        ("https://api.anthropic.com", b"https://api.anthropic.com/X/x", b"/X/x"),
         ("https://api.anthropic.com", b"/v1/x?a=b", b"/v1/x?a=b"),
         ("https://api.anthropic.com", b"///evil.example/x", b"/evil.example/x"),
         ("https://api.anthropic.com", b"x?a=b", b"x?a=b"),
@@ -174,10 +189,11 @@ def test_rendered() -> None:
         ("http://127.0.0.1:9000/pre", b"/pre/v1/x", b"/v1/x"),
         ("http://127.0.0.1:9000/pre", b"/prefix/v1/x", b"/prefix/v1/x"),
         ("http://127.0.0.1:9000/pre", b"http://127.0.0.1:9000/other", b"/other"),
+        ("http://127.0.0.1", b"http://127.0.0.1/v1/x", b"/v1/x"),
         ("http://[::1]:9000", b"http://[::1]:9000/v1/x", b"/v1/x"),
     ],
 )
-@pytest.mark.parametrize("status", [b"301 M", b"302 F", b"303 S", b"307 T", b"308 P"])
+@pytest.mark.parametrize("status", [b"300 M", b"301 M", b"302 F", b"303 S", b"307 T", b"308 P"])
 def test_a_redirect_within_the_provider(
     base_url: str, location: bytes, expected: bytes, status: bytes
 ) -> None:
@@ -214,11 +230,13 @@ def test_a_redirect_to_elsewhere_is_refused(location: bytes) -> None:
     with pytest.raises(Refusal) as caught:
         head(b"Location: " + location, status=b"307 Temporary Redirect")
     assert caught.value.kind is Kind.UPSTREAM_BROKEN
+    assert str(caught.value) == "The provider redirected to another host."
 
 
-def test_location_of_what_was_created_passes() -> None:
-    line = b"Location: /v1/realtime/calls/rtc_1"
-    assert head(line, status=b"201 Created").lines == [line]
+@pytest.mark.parametrize("status", [b"201 Created", b"400 Bad Request"])
+def test_location_of_what_is_no_redirect_passes(status: bytes) -> None:
+    line = b"Location: https://elsewhere.example/v1/realtime/calls/rtc_1"
+    assert head(line, status=status).lines == [line]
 
 
 @given(st.binary(max_size=40).filter(lambda raw: not set(raw) & {0, 10, 13}))

@@ -289,10 +289,18 @@ def test_what_is_no_answer_breaks(answer: bytes) -> None:
     assert broken(*cut(answer, 1))
 
 
-def test_a_callback_s_own_words_are_told() -> None:
+def test_what_was_wrong_is_told() -> None:
+    """In words of our own where a callback had some."""
     assert broken(OK + b"Transfer-Encoding: identity\r\n\r\n") == (
         "it used a transfer coding other than chunked"
     )
+    assert broken(b"HTTP/1.1 600 None\r\n\r\n") == "its status is not one of HTTP's"
+    assert broken(b"HTTP/1.1 101 S\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n") == (
+        "it switched protocols unasked"
+    )
+    assert "Content-Length" in broken(OK + b"Content-Length: -5\r\n\r\n"), "the parser's words"
+    with pytest.raises(UpstreamBroken, match=r"^it closed the connection before the answer was complete$"):
+        read(PLAIN[:-1], closed=True)
 
 
 @pytest.mark.parametrize("size", [READ_BYTES, 1000])
@@ -310,6 +318,26 @@ def test_a_callback_s_own_words_are_told() -> None:
 )
 def test_what_is_not_body_is_bounded(endless: bytes, size: int) -> None:
     assert "too long" in broken(*cut(endless, size))
+
+
+@pytest.mark.parametrize("size", [READ_BYTES, 1000])
+def test_each_bound_is_where_it_is_said_to_be(size: int) -> None:
+    end = b"Content-Length: 5\r\n\r\n"
+    most = OK + b"X: y\r\n" * (HEADER_COUNT_MAX - 1) + end + b"hello"
+    assert len(read(*cut(most, size))[2]) == HEADER_COUNT_MAX
+    assert broken(*cut(most.replace(end, b"X: y\r\n" + end), size)) == "its head is too long"
+    assert broken(*cut(b"HTTP/1.1 103 Early\r\n\r\n" * (INTERIM_MAX + 1), size)) == "its head is too long"
+    longest = OK + b"X: ".ljust(HEAD_BYTES_MAX - len(OK) - 2 - len(end), b"v") + b"\r\n" + end
+    assert len(longest) == HEAD_BYTES_MAX
+    assert read(*cut(longest, size), b"hello")[3] == b"hello"
+    longer = longest.replace(b"vv", b"vvv", 1)
+    assert broken(*cut(longer, size), b"hello") == "its head or its framing is too long"
+
+
+def test_what_frames_a_piece_of_body_is_bounded_anew_after_each() -> None:
+    chunk = (b"5;" + b"x" * (HEAD_BYTES_MAX // 2) + b"\r\n", b"hello\r\n")
+    found = read(OK + b"Transfer-Encoding: chunked\r\n\r\n", *chunk * 4, b"0\r\n\r\n")
+    assert found[3:6] == (b"hello" * 4, True, True)
 
 
 def test_bounds_leave_room_for_what_is_usual() -> None:

@@ -35,7 +35,8 @@ def test_networks_are_written_alike() -> None:
 
 @pytest.mark.parametrize("network", ["192.0.2.1/24", "x", "", "192.0.2.0/33", "fe80::1%eth0/64"])
 def test_what_is_no_network(network: str) -> None:
-    with pytest.raises(InvalidValue):
+    written = "^write networks like 192.0.2.0/24 or 2001:db8::/32, or single addresses$"
+    with pytest.raises(InvalidValue, match=written):
         parse_networks([network])
 
 
@@ -45,10 +46,18 @@ def test_too_many_or_no_endpoints() -> None:
         ["Messages"],
         MANY,
     ):
-        with pytest.raises(InvalidValue):
+        with pytest.raises(
+            InvalidValue, match=f"^name up to {ENTRIES_MAX} endpoints by what follows /v1/, like mess"
+        ):
             parse_endpoints(wrong)
-    with pytest.raises(InvalidValue):
+    with pytest.raises(InvalidValue, match=f"^name up to {ENTRIES_MAX} networks$"):
         parse_networks(f"10.0.{n}.0/24" for n in range(ENTRIES_MAX + 1))
+
+
+def test_as_many_as_there_may_be() -> None:
+    assert parse_endpoints(MANY[:ENTRIES_MAX]) == tuple(MANY[:ENTRIES_MAX])
+    networks = tuple(f"10.0.{n}.0/24" for n in range(ENTRIES_MAX))
+    assert parse_networks(networks) == networks
 
 
 async def test_a_scope_is_kept_told_to_gateways_and_inherited(
@@ -81,8 +90,13 @@ async def test_a_change_writes_one_audit_row_and_no_change_none(
         await set_scope(admin_db, actor, org.org_id, key.key_id, SCOPE)
     assert (await select_key(admin_db, org.org_id, key.key_id)).scope == SCOPE
     rows = (await select_audit_rows(admin_db, org.org_id))[before:]
-    assert [row.event for row in rows] == ["api_key:scope_changed"]
-    assert json.loads(rows[0].details)["after"]["endpoints"] == ["messages", "chat"]
+    assert [(row.event, row.subject, row.actor_id) for row in rows] == [
+        ("api_key:scope_changed", key.key_id, actor.actor_id)
+    ]
+    assert json.loads(rows[0].details) == {
+        "before": {"models": None, "endpoints": None, "networks": None},
+        "after": {"models": ["m"], "endpoints": ["messages", "chat"], "networks": list(SCOPE.networks or ())},
+    }
     with pytest.raises(CheckFailed):
         await set_scope(admin_db, actor, org.org_id, key.key_id, KeyScope(endpoints=()))
 
@@ -92,7 +106,7 @@ async def test_a_key_of_another_organization_is_none(
 ) -> None:
     other = await create_organization(admin_db, actor, name="Other", plan=Plan.PRO)
     key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match=r"^there is no such key$"):
         await set_scope(admin_db, actor, other.org_id, key.key_id, SCOPE)
     assert (await select_key(admin_db, org.org_id, key.key_id)).scope == KeyScope()
 
