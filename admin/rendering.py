@@ -7,8 +7,10 @@ same on every page of its kind (`fragment`) is rendered once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import MutableMapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import quart.templating
@@ -18,6 +20,7 @@ from quart import Quart, current_app
 _REMEMBERED = frozenset({"org_id", "filename"})
 """Values that are ours, of a size that is known: nobody fills the memory with them."""
 _REMEMBERED_MAX = 4096
+_VERSION_DIGITS = 12
 _FRAGMENTS_MAX = 2048
 """Some megabytes at most."""
 
@@ -44,7 +47,16 @@ def url_for(endpoint: str, **values: Any) -> str:
 
 @lru_cache(_REMEMBERED_MAX)
 def _remember(endpoint: str, **values: Any) -> str:
+    if endpoint == "static":
+        values["v"] = _version(values["filename"])
     return quart.url_for(endpoint, **values)
+
+
+def _version(filename: str) -> str:
+    """Of a static file: what is in it. Browsers keep these for an hour, and after an upgrade would show new
+    pages by old styles and scripts."""
+    content = Path(current_app.static_folder or "", filename).read_bytes()
+    return hashlib.sha256(content).hexdigest()[:_VERSION_DIGITS]
 
 
 async def render_template(name: str, /, **context: Any) -> str:

@@ -70,7 +70,7 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the parser of `karta bench`."""
     whole = argparse.ArgumentParser(prog="karta bench", description="Karta's load harness.")
-    commands = whole.add_subparsers(dest="bench_command", required=True, metavar="COMMAND")
+    commands = whole.add_subparsers(title="commands", dest="bench_command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="put load on a URL and check every answer")
     _configure_run(run)
     run.set_defaults(run=_run)

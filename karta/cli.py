@@ -64,8 +64,8 @@ GROUPS = (
 DESCRIPTION = """\
 Karta: a gateway between SDK traffic and LLM providers, with its control plane.
 
-Start everything on this machine with `karta up`; every other command then finds it by itself.
-Every command has --help. With --json it prints exactly one JSON document on stdout."""
+Start everything on this machine with `karta up`; what is asked or changed from another terminal then
+finds it by itself. Every command has --help. With --json it prints exactly one JSON document on stdout."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

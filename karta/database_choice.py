@@ -7,11 +7,12 @@ from __future__ import annotations
 import argparse
 import os
 import pwd
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from karta.data_dir import DataDir, Running, default_path
 from karta.terminal import CommandError
@@ -36,6 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser, "the data directory of a running `karta up`")
 
 
+def add_server_arguments(parser: argparse.ArgumentParser) -> None:
+    """The same for a program that serves: it takes no `karta up` that it was not told of, since that one
+    serves already."""
+    parser.add_argument(
+        "--database-url", metavar="URL", help=f"the database (default: of --data-dir, else {VARIABLE})"
+    )
+    parser.add_argument(
+        "--data-dir", metavar="DIR", type=Path, help="the data directory of a running `karta up`"
+    )
+
+
 def add_data_dir(parser: argparse.ArgumentParser, what: str) -> None:
     default = default_path()
     parser.add_argument("--data-dir", metavar="DIR", type=Path, help=f"{what} (default: {default})")
@@ -57,6 +69,24 @@ class Choice:
 
         async with open_database(self.admin_url, role=ADMIN_ROLE, connections_max=connections_max) as db:
             yield db
+
+    @property
+    def place(self) -> str:
+        """Where it is and who said so, without a password."""
+        return f"{without_password(self.owner_url)}, chosen by {self.origin}"
+
+    @contextmanager
+    def place_told(self) -> Iterator[None]:
+        """Says of a database that is away which one that is: it may not be the one that was meant."""
+        from storage.errors import DatabaseUnavailable
+
+        try:
+            yield
+        except* DatabaseUnavailable as group:
+            away = group.exceptions[0]
+            while isinstance(away, BaseExceptionGroup):
+                away = away.exceptions[0]
+            raise CommandError(f"{away}: {self.place}") from None
 
     def load_master_keys(self) -> MasterKeys | None:
         """Those of the running `karta up`, else those of the settings; None when there are none."""
@@ -92,6 +122,17 @@ def check_url(url: str, origin: str = "--database-url") -> str:
     return url
 
 
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None and "password" not in parts.query:
+            return url
+        return f"{parts.scheme}://{parts.username}:…@{parts.hostname}:{parts.port or 5432}{parts.path}"
+    except ValueError:
+        return "(hidden)"
+
+
 def run(
     given: argparse.Namespace, work: Callable[[Database], Awaitable[Result]], *, connections_max: int = 1
 ) -> Result:
@@ -104,7 +145,8 @@ def run(
         async with choice.open(connections_max) as db:
             return await work(db)
 
-    return trio.run(open_and_work)
+    with choice.place_told():
+        return trio.run(open_and_work)
 
 
 def run_as_owner(
@@ -128,7 +170,8 @@ def run_as_owner(
         ) as db:
             return await work(db)
 
-    return trio.run(open_and_work)
+    with choice.place_told():
+        return trio.run(open_and_work)
 
 
 def actor() -> Actor:

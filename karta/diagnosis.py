@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from resource import RLIM_INFINITY
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
 
 import trio
 from pydantic import SecretStr
@@ -24,7 +23,7 @@ from gateway.process import descriptors_max, streams_max
 from gateway.settings import GatewaySettings
 from karta import database_choice
 from karta.database_checks import check_database
-from karta.database_choice import Choice
+from karta.database_choice import Choice, without_password
 from karta.terminal import CommandError
 from storage.bridge import open_database
 from storage.errors import DatabaseUnavailable, StorageError
@@ -150,20 +149,12 @@ def _show(name: str, annotation: object, value: Any) -> str:
     if value is None or value == ():
         return "(none)"
     if name == "KARTA_DATABASE_URL":
-        return _without_password(str(value))
+        return without_password(str(value))
     if annotation is SecretStr or SecretStr in get_args(annotation):
         return HIDDEN
-    return ", ".join(str(item) for item in value) if isinstance(value, list) else str(value)
-
-
-def _without_password(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        if parts.password is None and "password" not in parts.query:
-            return url
-        return f"{parts.scheme}://{parts.username}:…@{parts.hostname}:{parts.port or 5432}{parts.path}"
-    except ValueError:
-        return HIDDEN
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def known_variables() -> set[str]:
@@ -218,8 +209,7 @@ async def _database(choice: Choice, loaded: Sequence[ServerSettings]) -> AsyncIt
                 async for found in check_database(db, loaded, master_keys):
                     yield Check(*found)
     except DatabaseUnavailable as error:
-        place = f"{_without_password(choice.owner_url)}, chosen by {choice.origin}"
-        yield Check("database", "failed", f"{error}: {place}")
+        yield Check("database", "failed", f"{error}: {choice.place}")
         return
     except StorageError as error:
         yield Check("database", "failed", f"{error} (chosen by {choice.origin})")

@@ -3,6 +3,8 @@ stands."""
 
 from __future__ import annotations
 
+import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +44,8 @@ class Ready:
 
 
 def format_welcome(ready: Ready) -> str:
-    """The friendly block. Without keys (a later run) the snippets show where to put one."""
+    """The friendly block. Without keys (a later run) the snippets show where to put one. Those of Python are
+    not indented, since an interpreter that they are pasted into would refuse them."""
     key = ready.api_key or "kt_live_…"
     parts = [_where(ready), _curl(ready, key), _anthropic(ready, key), _openai(ready, key)]
     if ready.simulated:
@@ -56,12 +59,22 @@ def format_welcome(ready: Ready) -> str:
     elif not ready.api_key:
         parts.append(
             "Keys and password were shown at the first start. For another key:\n\n"
-            f"  karta keys mint --org {ready.org_id} --name NAME\n\n"
+            f"  {programs()}karta keys mint --org {ready.org_id} --name NAME\n\n"
             'For another password choose "Forgot your password?" where you sign in; the mail waits at\n'
             f"{ready.admin_url}/outbox, unless you have mail sent."
         )
     parts.append("Ctrl-C stops everything.")
     return "\n\n".join(parts)
+
+
+def programs() -> str:
+    """What stands before `karta`, `pip` and `python` in another terminal: nothing where a shell finds this
+    `karta` by its name, else its folder. Without it the system's own pip and Python would answer."""
+    folder = Path(sys.executable).parent
+    found = shutil.which("karta")
+    if (found is not None and Path(found).parent == folder) or not (folder / "karta").exists():
+        return ""
+    return f"{folder}/"
 
 
 def _where(ready: Ready) -> str:
@@ -91,21 +104,21 @@ def _curl(ready: Ready, key: str) -> str:
 
 def _anthropic(ready: Ready, key: str) -> str:
     return (
-        "Anthropic SDK (pip install anthropic):\n\n"
-        "  from anthropic import Anthropic\n"
-        f'  client = Anthropic(base_url="{ready.gateway_url}", api_key="{key}")\n'
-        f'  with client.messages.stream(model="{ANTHROPIC_MODEL}", max_tokens=64,\n'
-        '                              messages=[{"role": "user", "content": "Hello"}]) as stream:\n'
-        '      for text in stream.text_stream: print(text, end="", flush=True)'
+        f"Anthropic SDK ({programs()}pip install anthropic, then {programs()}python):\n\n"
+        "from anthropic import Anthropic\n"
+        f'client = Anthropic(base_url="{ready.gateway_url}", api_key="{key}")\n'
+        f'with client.messages.stream(model="{ANTHROPIC_MODEL}", max_tokens=64,\n'
+        '                            messages=[{"role": "user", "content": "Hello"}]) as stream:\n'
+        '    for text in stream.text_stream: print(text, end="", flush=True)'
     )
 
 
 def _openai(ready: Ready, key: str) -> str:
     return (
-        "OpenAI SDK (pip install openai):\n\n"
-        "  from openai import OpenAI\n"
-        f'  client = OpenAI(base_url="{ready.gateway_url}/v1", api_key="{key}")\n'
-        f'  for chunk in client.chat.completions.create(model="{OPENAI_MODEL}", stream=True,\n'
-        '          messages=[{"role": "user", "content": "Hello"}]):\n'
-        '      print(chunk.choices[0].delta.content or "", end="", flush=True)'
+        f"OpenAI SDK ({programs()}pip install openai, then {programs()}python):\n\n"
+        "from openai import OpenAI\n"
+        f'client = OpenAI(base_url="{ready.gateway_url}/v1", api_key="{key}")\n'
+        f'for chunk in client.chat.completions.create(model="{OPENAI_MODEL}", stream=True,\n'
+        '        messages=[{"role": "user", "content": "Hello"}]):\n'
+        '    print(chunk.choices[0].delta.content or "", end="", flush=True)'
     )

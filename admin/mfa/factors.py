@@ -149,7 +149,8 @@ async def show_codes() -> ResponseReturnValue:
     factors = await select_factors(services().db, web_session.require_user().user_id)
     if not factors.any:
         return see(url_for("factors.show"))
-    return await render_template("mfa/codes.html", factors=factors)
+    done = DONE.get(request.args.get("done", ""))
+    return await render_template("mfa/codes.html", factors=factors, done=done)
 
 
 @blueprint.post("/account/factors/recovery-codes")

@@ -41,8 +41,8 @@ def plan_lines(found: Plan) -> Iterator[str]:
     yield ""
     for bound in found.bounds:
         mark = "BROKEN" if bound.used > 1 else ""
-        share = f"{_three(bound.used)} of it"
-        amounts = f"{told(bound.amount, bound.unit)} of {told(bound.most, bound.unit)}"
+        share = f"{_three(bound.used)} of that"
+        amounts = f"{told(bound.amount, bound.unit)}, at most {told(bound.most, bound.unit)}"
         yield f"{bound.name:62}  {amounts}: {share} {mark}".rstrip()
     yield ""
     state = "breaks first" if not found.holds else "would break first"

@@ -141,7 +141,8 @@ class LoadConnection(asyncio.Protocol):
         span_seconds = (self._last_ns - self._first_ns) / _NANOSECONDS if self._stream else 0.0
         failure = reader.failure(span_seconds, (now - self.started_ns) / _NANOSECONDS)
         if failure is not None:
-            self.fail(failure, f"status {reader.status}, {reader.events} events: {data[-200:]!r}")
+            end = data[-200:].decode(errors="replace")
+            self.fail(failure, f"status {reader.status}, {reader.events} events: {end!r}")
             return
         tally.answers_checked += 1
         if tally.counts(self.started_ns):

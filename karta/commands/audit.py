@@ -114,9 +114,8 @@ def run_verify(given: argparse.Namespace) -> None:
     if given.json:
         print_json({"intact": not problems, **sums, "problems": problems})
     elif not problems:
-        print(
-            "Intact: {rows:,} rows in {chains:,} chains, {checkpoints:,} signed checkpoints.".format(**sums)
-        )
+        chained = "1 chain" if sums["chains"] == 1 else f"{sums['chains']:,} chains"
+        print(f"Intact: {sums['rows']:,} rows in {chained}, {sums['checkpoints']:,} signed checkpoints.")
     for one in problems:
         print_error(f"chain {one['org_id']}: {one['problem']}")
     if problems:

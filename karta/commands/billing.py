@@ -207,7 +207,8 @@ def run_set_prepaid(given: argparse.Namespace) -> None:
     if given.json:
         print_json({"org_id": given.org, "prepaid": given.wanted == "on", "changed": changed})
     else:
-        print("Changed." if changed else "It was so already.")
+        state = "It pays in advance" if given.wanted == "on" else "It does not pay in advance"
+        print(f"{state}{' from now on' if changed else ', as before'}.")
 
 
 def show_signed(amount: int, *, sign: str = "$") -> str:

@@ -77,12 +77,14 @@ def run_rotate(given: argparse.Namespace) -> None:
         print_json(msgspec.structs.asdict(moved))
     else:
         print(
-            f"Under master key {moved.version} now: {moved.credentials} provider keys, "
+            f"Moved under master key {moved.version}: {moved.credentials} provider keys, "
             f"{moved.webhook_secrets} secrets of webhooks, {moved.totp_secrets} secrets of apps and "
-            f"{moved.messages} mails more than before."
+            f"{moved.messages} mails."
         )
     if not moved.complete:
         raise CommandError(
             f"{moved.unopened} sealed things open with none of the master keys given: keep the older ones, "
             "and give them all"
         )
+    if not given.json:
+        print("Nothing is left under an older one.")

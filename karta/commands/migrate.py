@@ -37,7 +37,8 @@ def run(given: argparse.Namespace) -> None:
     from storage.migrate import migrate
 
     choice = database_choice.choose(given)
-    report = trio.run(partial(migrate, choice.owner_url, create_roles=not given.no_roles))
+    with choice.place_told():
+        report = trio.run(partial(migrate, choice.owner_url, create_roles=not given.no_roles))
     if given.json:
         print_json({"version": report.version, "applied": list(report.applied)})
     elif report.applied:

@@ -120,7 +120,11 @@ def run_set_server_timing(given: argparse.Namespace) -> None:
     async def change(db: Database) -> Organization:
         return await set_server_timing(db, database_choice.actor(), given.org, given.wanted == "on")
 
-    _print(given, database_choice.run(given, change))
+    organization = database_choice.run(given, change)
+    if given.json:
+        print_json(_describe(organization))
+    else:
+        print(f"{organization.org_id}  {organization.name}  server-timing is {given.wanted}")
 
 
 def _print(given: argparse.Namespace, organization: Organization) -> None:

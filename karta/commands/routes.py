@@ -35,7 +35,8 @@ def register(commands: Commands) -> None:
         required=True,
         dest="targets",
         metavar="TARGET",
-        help=f"{_FORM}; again for each further one, in order",
+        help="PROVIDER/MODEL, and behind commas weight=N, credential=byok or platform, first-byte-seconds=S; "
+        "again for each further one, in order",
     )
     added.set_defaults(run=run_set)
     removed = actions.add_parser("remove", help="remove a route")

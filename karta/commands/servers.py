@@ -29,7 +29,7 @@ def register(commands: Commands) -> None:
         "see `karta doctor`. With several workers, SIGHUP replaces them one by one, by others that read the "
         "settings anew; no request fails for it.",
     )
-    database_choice.add_arguments(gateway)
+    database_choice.add_server_arguments(gateway)
     gateway.add_argument(
         "--workers",
         type=worker_count,
@@ -46,7 +46,7 @@ def register(commands: Commands) -> None:
         "karta.toml: see `karta doctor`. Several processes accept from one socket; one that dies is followed "
         "by another.",
     )
-    database_choice.add_arguments(admin)
+    database_choice.add_server_arguments(admin)
     admin.add_argument(
         "--processes",
         type=process_count,

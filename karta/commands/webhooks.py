@@ -21,7 +21,7 @@ def register(commands: Commands) -> None:
         "KARTA_WEBHOOKS_DELIVER is false; any number of these may run beside it or instead. Settings are "
         "those of `karta admin`.",
     )
-    database_choice.add_arguments(parser)
+    database_choice.add_server_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON line when ready")
     parser.add_argument(
         lifeline.FLAG,

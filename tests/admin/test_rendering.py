@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from quart import Quart
 
-from admin.rendering import Environment, fragment, render_template, url_for
+from admin.rendering import Environment, _remember, fragment, render_template, url_for
 
 ADMIN = Path(__file__).parent.parent.parent / "admin"
 
@@ -21,11 +21,26 @@ class App(Quart):
 
 async def test_a_page_is_escaped_and_knows_the_request(tmp_path: Path) -> None:
     (tmp_path / "templates").mkdir()
-    page = "{{ request.path }} {{ told }} {{ url_for('static', filename='x') }}"
+    page = "{{ request.path }} {{ told }} {{ url_for('page') }}"
     (tmp_path / "templates" / "page.html").write_text(page)
     app = App("test", root_path=str(tmp_path))
+    app.add_url_rule("/there", "page")
     async with app.test_request_context("/here"):
-        assert await render_template("page.html", told="<b>") == "/here &lt;b&gt; /static/x"
+        assert await render_template("page.html", told="<b>") == "/here &lt;b&gt; /there"
+
+
+async def test_a_static_file_of_another_release_has_another_address(tmp_path: Path) -> None:
+    seen = set()
+    for content in ("old", "new", "new"):
+        _remember.cache_clear()  # as a start does
+        (tmp_path / "static").mkdir(exist_ok=True)
+        (tmp_path / "static" / "x.css").write_text(content)
+        app = App("test", root_path=str(tmp_path))
+        async with app.test_request_context("/"):
+            seen.add(url_for("static", filename="x.css"))
+    _remember.cache_clear()
+    assert len(seen) == 2
+    assert all(re.fullmatch(r"/static/x\.css\?v=[0-9a-f]{12}", one) for one in seen)
 
 
 async def test_paths_are_those_of_quart(tmp_path: Path) -> None:

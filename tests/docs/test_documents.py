@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,15 +53,40 @@ def test_every_page_is_in_a_list() -> None:
     assert [name(page) for page in shown if page.name not in lists] == []
 
 
+def commands_of(text: str) -> Iterator[list[str]]:
+    """The words after `karta` of each call in a page, up to what is the shell's: in spans of code, and in
+    lines of blocks of it."""
+    text = re.sub(r"\\\n\s*", " ", text).replace("docker compose run --rm admin ", "karta ")
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+    fenced = "\n".join(re.findall(r"^ *```(?:sh)?\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE))
+    lines = [*re.findall(r"^ {4,}(.*)$", text, re.MULTILINE), *fenced.splitlines()]
+    for code in [*spans, *(line for line in lines if "`" not in line)]:
+        for call in re.findall(r"(?:^|[\s/])karta ([a-z-].*)", code):
+            yield re.split(r"\s(?=[#|<>;&(]|$)|$", call, maxsplit=1)[0].split()
+
+
 def test_commands_that_documents_name_exist() -> None:
+    from bench.command import parser as bench_parser
     from karta.cli import build_parser
 
-    known = set(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
     for page in PAGES:
-        for command in re.findall(r"`karta ([a-z][a-z-]+)", page.read_text()):
-            assert command in known, f"{name(page)}: karta {command}"
+        for words in commands_of(page.read_text()):
+            parser = build_parser()
+            for word in words:
+                if parser._subparsers is not None and not word.startswith("-") and word.islower():
+                    known = parser._subparsers._group_actions[0].choices
+                    assert word in known, f"{name(page)}: karta {' '.join(words)}"  # type: ignore[operator]
+                    parser = bench_parser() if word == "bench" else known[word]  # type: ignore[index, assignment]
+                elif word.startswith("--"):
+                    option = word.partition("=")[0]
+                    assert option in parser._option_string_actions, f"{name(page)}: karta {' '.join(words)}"
+
+
+def test_environments_of_tox_that_documents_name_exist() -> None:
+    environments = (ROOT / "tox.ini").read_text()
+    for page in PAGES:
         for environment in re.findall(r"tox -e ([a-z-]+)", page.read_text()):
-            assert re.search(rf"^\[testenv:.*\b{environment}\b", (ROOT / "tox.ini").read_text(), re.MULTILINE)
+            assert re.search(rf"^\[testenv:.*\b{environment}\b", environments, re.MULTILINE), name(page)
 
 
 def test_each_licence_is_known_and_listed() -> None:

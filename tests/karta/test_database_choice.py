@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from karta.terminal import CommandError, Parser
 from storage.bridge import Database
 from storage.model import ActorKind
 from storage.sealing import MasterKeys
+from tests.karta.processes import free_port
 from tests.karta.test_data_dir import RUNNING
 
 URL = "postgresql://karta:hunter2@db/karta"
@@ -91,3 +94,15 @@ def test_the_audit_log_names_the_operating_systems_user() -> None:
     actor = database_choice.actor()
     assert actor.kind is ActorKind.CLI
     assert actor.actor_id
+
+
+@pytest.mark.parametrize("run", [database_choice.run, database_choice.run_as_owner])
+def test_of_a_database_that_is_away_it_is_told_which(run: Callable[..., None]) -> None:
+    port = free_port()
+
+    async def work(db: Database) -> None:
+        await db.fetch_value("SELECT 1")
+
+    place = f"postgresql://karta:…@127.0.0.1:{port}/karta, chosen by --database-url"
+    with pytest.raises(CommandError, match=rf"\(ConnectionRefusedError\): {re.escape(place)}$"):
+        run(given("--database-url", f"postgresql://karta:hunter2@127.0.0.1:{port}/karta"), work)

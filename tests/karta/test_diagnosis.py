@@ -170,6 +170,9 @@ def test_settings_are_listed_with_origin_and_without_secrets(
     )
     assert settings["KARTA_ADMIN_BIND"].origin == "default"
     assert settings["KARTA_MASTER_KEYS"].value == "(hidden)"
+    # As one would write them oneself.
+    assert settings["KARTA_WEBHOOKS_DELIVER"].value == "true"
+    assert settings["KARTA_STRIPE_PAGES"].value == "https://checkout.stripe.com,https://billing.stripe.com"
     assert settings["KARTA_PROVIDER_ANTHROPIC_API_KEY"].value == "(hidden)"
     assert all(setting.description for setting in settings.values())
 

@@ -8,6 +8,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import textwrap
 from pathlib import Path
 
@@ -39,7 +40,10 @@ def curl_of(text: str) -> list[str]:
 
 
 def snippet_of(text: str, name: str) -> str:
-    return textwrap.dedent(text.split(f"{name} SDK (pip install {name.lower()}):\n\n")[1].split("\n\n")[0])
+    """As it stands, so that an indent no interpreter would take is seen."""
+    return re.split(rf"^{name} SDK \(.*pip install {name.lower()}, .*\):\n\n", text, flags=re.MULTILINE)[
+        1
+    ].split("\n\n")[0]
 
 
 def test_it_says_where_everything_is() -> None:
@@ -75,6 +79,19 @@ def test_who_lost_them_is_told_how_to_get_others() -> None:
     text = format_welcome(LATER)
     assert f"karta keys mint --org {LATER.org_id} --name NAME" in text
     assert f"{LATER.admin_url}/outbox" in text
+
+
+def test_programs_are_named_so_that_another_terminal_finds_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "karta").touch(mode=0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    text = format_welcome(LATER)
+    for told in ("karta keys mint", "pip install anthropic", "pip install openai", "python"):
+        assert f"{tmp_path}/{told}" in text
+    monkeypatch.setenv("PATH", f"/nowhere:{tmp_path}")
+    assert str(tmp_path) not in format_welcome(LATER)
 
 
 def test_the_database_and_its_password_stay_out_of_it() -> None:

@@ -35,6 +35,8 @@ def test_the_terminal_says_what_breaks_first() -> None:
     broken = "\n".join(plan_lines(plan(Target(orgs=1_000_000), figures)))
     assert "\nbreaks first: " in broken
     assert "BROKEN" in broken
+    # Units that have an "of" of their own are told apart from what there is at most.
+    assert " of each second, at most 1 s of each second: " in broken
 
 
 def test_the_documentation_is_current() -> None:

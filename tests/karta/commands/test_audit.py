@@ -31,7 +31,7 @@ def test_verify_says_what_is_well_and_names_what_is_not(karta: Karta, database_u
     at = ("--database-url", database_url)
     code, out, err = karta("audit", "verify", *at)
     assert (code, err) == (0, "")
-    assert out.startswith("Intact: 1 rows in 1 chains")
+    assert out.startswith("Intact: 1 rows in 1 chain, ")
     assert karta("keys", "mint", "--org", org_id, "--name", "k", *at)[0] == 0
     code, out, _ = karta("audit", "verify", "--org", org_id, "--json", *at)
     assert json.loads(out) == {"intact": True, "chains": 1, "rows": 2, "checkpoints": 0, "problems": []}

@@ -37,8 +37,9 @@ def test_a_rotation_moves_what_is_sealed(
     where = ("--database-url", database_url)
     assert karta("byok", "set", "--org", org_id, "--provider", "openai", *secret, *where)[0] == 0
     monkeypatch.setenv("KARTA_MASTER_KEYS", second)
-    code, _, err = karta("master-key", "rotate", *where)
+    code, out, err = karta("master-key", "rotate", *where)
     assert (code, err.count("\n")) == (1, 1)
+    assert "Nothing is left" not in out
     assert "keep the older ones" in err
     monkeypatch.setenv("KARTA_MASTER_KEYS", f"{first},{second}")
     code, out, _ = karta("master-key", "rotate", "--json", *where)
@@ -52,6 +53,8 @@ def test_a_rotation_moves_what_is_sealed(
         "signing_keys": 0,
         "unopened": 0,
     }
-    assert "0 provider keys" in karta("master-key", "rotate", *where)[1]
+    told = karta("master-key", "rotate", *where)[1]
+    assert told.startswith("Moved under master key 2: 0 provider keys")
+    assert told.endswith("Nothing is left under an older one.\n")
     monkeypatch.delenv("KARTA_MASTER_KEYS")
     assert "no master key" in karta("master-key", "rotate", *where)[2]

@@ -57,4 +57,6 @@ def test_server_timing_is_turned_on_and_off(karta: Karta, database_url: str) -> 
     for wanted in ("on", "off"):
         code, out, _ = karta("org", "set-server-timing", "--org", org_id, wanted, *at)
         assert (code, json.loads(out)["org_id"]) == (0, org_id)
+    told = karta("org", "set-server-timing", "--org", org_id, "on", "--database-url", database_url)[1]
+    assert told == f"{org_id}  Acme  server-timing is on\n"
     assert karta("org", "set-server-timing", "--org", org_id, "sometimes", *at)[0] == 2

@@ -54,6 +54,14 @@ def environment_of(name: str, database_url: str, directory: Path) -> dict[str, s
     }
 
 
+@pytest.mark.parametrize("name", ["gateway", "admin", "webhooks"])
+def test_one_takes_no_running_up_that_it_was_not_told_of(karta: Karta, name: str) -> None:
+    assert "running `karta up`)" not in " ".join(karta(name, "--help")[1].split())
+    code, _, err = karta(name)
+    assert code == 1
+    assert "KARTA_DATABASE_URL: not set" in err
+
+
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_one_says_when_it_is_ready_and_stops_at_sigterm(name: str, database_url: str, tmp_path: Path) -> None:
     with started(name, environment=environment_of(name, database_url, tmp_path)) as (process, told):
