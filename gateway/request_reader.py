@@ -115,6 +115,9 @@ class RequestReader:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
+                if self._problem is not None:
+                    # It is refused, and so not the last of those that are ready.
+                    raise self._problem from None
                 data = self._without_upgrade(data[upgrade.args[0] :])
             except httptools.HttpParserInvalidMethodError:
                 raise Refusal(

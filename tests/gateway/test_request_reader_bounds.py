@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.refusal import Kind
+from gateway.refusal import Kind, Refusal
 from gateway.request_reader import (
     FRAMING_PER_BODY_BYTE_MAX,
     HEAD_BYTES_MAX,
     HEADER_COUNT_MAX,
     TARGET_BYTES_MAX,
     TRAILER_COUNT_MAX,
+    RequestReader,
 )
 from tests.gateway.pieces import READ_BYTES, cut
-from tests.gateway.test_request_reader import PLAIN, read, refused
+from tests.gateway.test_request_reader import PLAIN, facts, read, refused
 
 
 @pytest.mark.parametrize("size", [10**6, READ_BYTES, 1000])
@@ -54,6 +55,31 @@ def test_fields_are_counted(size: int) -> None:
     assert len(read(*cut(b"GET / HTTP/1.1\r\n" + fields + b"\r\n", size))[0][3]) == HEADER_COUNT_MAX
     many = b"GET / HTTP/1.1\r\nX: y\r\n" + fields + b"\r\n"
     assert refused(*cut(many, size)).kind is Kind.HEADERS_TOO_LARGE
+
+
+@pytest.mark.parametrize("size", [READ_BYTES, 100])
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
+def test_an_upgrade_beyond_a_bound_is_refused_as_any_request(upgrade: bytes, size: int) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: %s\r\n" % upgrade
+    many = b"".join(b"X-%d: y\r\n" % number for number in range(HEADER_COUNT_MAX))
+    start = b"GET / HTTP/1.1\r\n" + offer
+    assert refused(*cut(start + many + b"\r\n", size)).kind is Kind.HEADERS_TOO_LARGE
+    target = b"/" + b"a" * TARGET_BYTES_MAX
+    too_long = b"GET " + target + b" HTTP/1.1\r\n" + offer + b"\r\n"
+    assert refused(*cut(too_long, size)).kind is Kind.TARGET_TOO_LONG
+    tunnel = b"CONNECT " + b"a" * TARGET_BYTES_MAX + b":443 HTTP/1.1\r\n\r\n"
+    assert refused(*cut(tunnel, size)).kind is Kind.TARGET_TOO_LONG
+
+
+def test_the_request_before_an_upgrade_that_is_refused_is_left_as_it_was() -> None:
+    many = b"".join(b"X-%d: y\r\n" % number for number in range(HEADER_COUNT_MAX))
+    reader = RequestReader()
+    with pytest.raises(Refusal):
+        reader.feed(
+            PLAIN + b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + many + b"\r\nrest"
+        )
+    (before,) = reader.ready
+    assert facts(before) == read(PLAIN)[0]
 
 
 @pytest.mark.parametrize("size", [READ_BYTES, 100])
