@@ -76,12 +76,10 @@ class Acceptor:
         self._request_id = request_id
         self._take = take
         self.connections: set[Connection] = set()
+        self._entering = 0
+        """Connections in the entrance, or on their way into it."""
         self._draining = self._retiring = False
         self._emptied = trio.Event()
-
-    @property
-    def _entering(self) -> int:
-        return 0 if self._entrance is None else len(self._entrance)
 
     @property
     def turned_away(self) -> int:
@@ -160,6 +158,8 @@ class Acceptor:
                 wire.prepare(sock)
             peer = address[0] if isinstance(address, tuple) else "unix"
             if entrance is not None:
+                # Counted from now on, as `_connection` does.
+                self._entering += 1
                 nursery.start_soon(self._let_in, entrance, sock, peer, nursery)
                 continue
             connection = self._connection(wire.PlainTransport(sock), peer, nursery)
@@ -176,7 +176,10 @@ class Acceptor:
     async def _let_in(
         self, entrance: Entrance, sock: socket.socket, peer: str, nursery: trio.Nursery
     ) -> None:
-        entered = await entrance.enter(sock, peer)
+        try:
+            entered = await entrance.enter(sock, peer)
+        finally:
+            self._entering -= 1
         if entered is not None:
             await self._serve_connection(self._connection(*entered, nursery))
         elif not self.connections:
