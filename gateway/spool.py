@@ -175,6 +175,10 @@ class Spool:
     def close(self) -> None:
         self.in_flight.close()
         os.close(self._descriptor)
+        if self._size == len(_HEADING):
+            # A journal may be opened again and again, while the database is away, with nothing to append.
+            with contextlib.suppress(OSError):
+                self.current.unlink()
         os.close(self._lock)
 
     def _create_segment(self) -> tuple[int, Path]:
