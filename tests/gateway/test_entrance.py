@@ -157,9 +157,9 @@ async def test_of_too_many_handshakes_the_oldest_gives_way(
         stage(answering(ANSWER), **secured(files, handshakes_max=3)) as (gateway, _),
         gateway.client() as first,
     ):
-        await poll(lambda: len(gateway.worker.entrance) == 1)
+        await poll(lambda: gateway.worker.acceptor.entering == 1)
         async with gateway.client() as second, gateway.client() as third:
-            await poll(lambda: len(gateway.worker.entrance) == 3)
+            await poll(lambda: gateway.worker.acceptor.entering == 3)
             async with tls_client(gateway, files.client()) as client:
                 await client.send(post(tenant.token))
                 assert (await client.read_answer()).status == 200
@@ -192,7 +192,7 @@ async def test_a_new_certificate_is_shown_without_a_restart_and_old_connections_
 
 async def test_a_stop_ends_handshakes_under_way(stage: Stage, files: ServerFiles) -> None:
     async with stage(answering(ANSWER), **secured(files)) as (gateway, _), gateway.client() as stranger:
-        await poll(lambda: len(gateway.worker.entrance) == 1)
+        await poll(lambda: gateway.worker.acceptor.entering == 1)
         await gateway.worker.acceptor.drain()
         assert await stranger.read_to_end() == b""
 
