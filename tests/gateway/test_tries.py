@@ -18,7 +18,7 @@ from storage.settings import Bind
 from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
 from tests.gateway.routing import providers, route, to
 from tests.gateway.test_metrics import scrape
-from tests.support.gateway import PLATFORM_KEY, RunningGateway, poll
+from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY, RunningGateway, poll
 from tests.support.requests import ANSWER, BODY, chat, get, post
 from tests.support.scripted_provider import Handler, Line, answering, silent
 from tests.support.streams import ANTHROPIC, CHAT, STREAM_BODY, chunk
@@ -624,7 +624,7 @@ async def test_who_keeps_failing_is_left_alone_and_tried_again(
         assert refused.headers["x-should-retry"] == "true"
         assert asked(provider_.received) == before
         well[0] = True
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while await ask() != 200:
                 await trio.sleep(0.05)
         assert pool.breakers.state("anthropic") is State.TRUSTED

@@ -23,7 +23,7 @@ from tests.gateway.websocket.sides import (
     connected,
     opening,
 )
-from tests.support.gateway import RunningGateway, poll
+from tests.support.gateway import PATIENCE_SECONDS, RunningGateway, poll
 from tests.support.requests import get
 from tests.support.scripted_provider import Handler, Line, ScriptedProvider
 
@@ -123,7 +123,7 @@ async def test_the_next_target_is_asked(
         assert gateway.worker.pipeline.websockets.failovers == 1
         # Whoever was given up is let go.
         if first in (disagreeing, mute):
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE_SECONDS):
                 await found["groq"].lines[0].closed.wait()
 
 
