@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from gateway.authorize import Grant
-from gateway.body_fields import BodyFields
+from gateway.body_fields import BodyFields, Lenient
 from gateway.members import renamed_within
 from gateway.meter import Metering
 from gateway.named_once import refuse_second
@@ -37,13 +37,13 @@ _MINUTE_BYTES = 1200
 
 class _Session(msgspec.Struct, gc=False):
     id: str | None = None
-    model: object = None
+    model: str | None = None
 
 
 class _Asked(msgspec.Struct, gc=False):
     """A client's event."""
 
-    type: object = None
+    type: str | None = None
     session: msgspec.Raw = msgspec.Raw()
 
 
@@ -60,8 +60,8 @@ class _Told(msgspec.Struct, gc=False):
     event: msgspec.Raw = msgspec.Raw()
 
 
-_asked_decoder = msgspec.json.Decoder(_Asked)
-_session_decoder = msgspec.json.Decoder(_Session)
+_asked_decoder = Lenient(_Asked)
+_session_decoder = Lenient(_Session)
 _told_decoder = msgspec.json.Decoder(_Told)
 
 
@@ -90,7 +90,7 @@ class Live(Turns):
                 refuse_second(message)
             if asked.type != "session.start" or self._minute is not None:
                 return message
-            session = _session_decoder.decode(asked.session) if asked.session else _Session()
+            session = _session_decoder.decode(bytes(asked.session)) if asked.session else _Session()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
         if not isinstance(session.model, str):

@@ -23,7 +23,7 @@ import msgspec
 from gateway.admission import Admission
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
-from gateway.body_fields import BodyFields
+from gateway.body_fields import BodyFields, Lenient
 from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
 from gateway.named_once import refuse_second
@@ -48,18 +48,18 @@ _TEXT_BYTES_PER_TOKEN = 2
 class _Settings(msgspec.Struct, gc=False):
     """`session` or `response` of a realtime client's event."""
 
-    model: object = None
-    max_output_tokens: object = None
-    max_response_output_tokens: object = None
+    model: str | None = None
+    max_output_tokens: int | float | str | None = None
+    max_response_output_tokens: int | float | str | None = None
 
 
 class _Asked(BodyFields, gc=False):
     """A client's event: of the Responses API, the whole request stands beside its type."""
 
-    type: object = None
-    event_id: object = None
-    session: object = None
-    response: object = None
+    type: str | None = None
+    event_id: str | None = None
+    session: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -84,7 +84,8 @@ class _Told(msgspec.Struct, gc=False):
 
 _NO_LINE_ENDS = bytes.maketrans(b"\r\n", b"  ")
 
-_asked_decoder = msgspec.json.Decoder(_Asked)
+_asked_decoder = Lenient(_Asked)
+_settings_decoder = Lenient(_Settings)
 _told_decoder = msgspec.json.Decoder(_Told)
 
 
@@ -119,7 +120,7 @@ class Turns:
         self._new_request_id = new_request_id
         self._realtime = grant.request.operation.path == REALTIME.path
         self._model = grant.request.model
-        self._output_tokens_max: object = None
+        self._output_tokens_max: int | float | str | None = None
         self._context = 0
         """Tokens of a realtime conversation so far, at most."""
         self._open: list[_Turn] = []
@@ -168,7 +169,7 @@ class Turns:
             return
         refuse_second(message)
 
-    def _take_settings(self, session: object, message: bytes) -> bytes:
+    def _take_settings(self, session: msgspec.Raw, message: bytes) -> bytes:
         settings = _settings_of(session)
         told = settings.max_output_tokens or settings.max_response_output_tokens
         if told is not None:
@@ -346,10 +347,11 @@ def _new_tally(context: int) -> Tally:
     return tally
 
 
-def _settings_of(value: object) -> _Settings:
+def _settings_of(value: msgspec.Raw) -> _Settings:
     try:
-        return msgspec.convert(value, _Settings)
-    except msgspec.ValidationError:
+        return _settings_decoder.decode(bytes(value))
+    except msgspec.DecodeError:
+        # None, or no object.
         return _Settings()
 
 

@@ -102,6 +102,22 @@ async def test_a_response_in_the_background_is_counted_once(
     assert sum(row["output_tokens"] for row in rows) == 2
 
 
+async def test_what_a_client_says_in_other_types_is_the_provider_s_business(
+    stage: Stage, tenant: Tenant
+) -> None:
+    asked = [
+        {"type": 5, "session": [[]], "response": 1},
+        {"type": ["response.create"]},
+        {"type": "session.update", "session": [1]},
+        {"type": "session.update", "session": {"max_output_tokens": {}, "instructions": [1]}},
+        {"type": "response.create", "event_id": {}, "response": [1]},
+        {"type": "response.create", "response": {"max_output_tokens": [1]}},
+    ]
+    told = [CREATED, DONE, named(CREATED, "resp_2"), named(DONE, "resp_2")]
+    rows = await played(stage, tenant, "/v1/realtime?model=m", asked, told)
+    assert [(row["model_asked"], row["status"]) for row in rows] == [("m", 200)] * 2
+
+
 async def test_no_more_than_a_bound_run_at_once(stage: Stage, tenant: Tenant) -> None:
     async def handler(line: Line) -> None:
         await accept(line)
