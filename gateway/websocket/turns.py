@@ -23,7 +23,7 @@ import msgspec
 from gateway.admission import Admission
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
-from gateway.body_fields import BodyFields, Lenient
+from gateway.body_fields import BodyFields, Lenient, Other
 from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
 from gateway.named_once import refuse_second
@@ -48,16 +48,16 @@ _TEXT_BYTES_PER_TOKEN = 2
 class _Settings(msgspec.Struct, gc=False):
     """`session` or `response` of a realtime client's event."""
 
-    model: str | None = None
-    max_output_tokens: int | float | str | None = None
-    max_response_output_tokens: int | float | str | None = None
+    model: str | Other | None = None
+    max_output_tokens: int | float | str | Other | None = None
+    max_response_output_tokens: int | float | str | Other | None = None
 
 
 class _Asked(BodyFields, gc=False):
     """A client's event: of the Responses API, the whole request stands beside its type."""
 
-    type: str | None = None
-    event_id: str | None = None
+    type: str | Other | None = None
+    event_id: str | Other | None = None
     session: msgspec.Raw = msgspec.Raw()
     response: msgspec.Raw = msgspec.Raw()
 
@@ -120,7 +120,7 @@ class Turns:
         self._new_request_id = new_request_id
         self._realtime = grant.request.operation.path == REALTIME.path
         self._model = grant.request.model
-        self._output_tokens_max: int | float | str | None = None
+        self._output_tokens_max: int | float | str | Other | None = None
         self._context = 0
         """Tokens of a realtime conversation so far, at most."""
         self._open: list[_Turn] = []
@@ -148,6 +148,8 @@ class Turns:
         if len(self._open) >= OPEN_MAX:
             raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
         grant = self._turn_grant(self._fields(asked), message)
+        # Before anything is held for it.
+        told = message if self._realtime else _aimed(message, grant)
         started_us = time.time_ns() // 1000
         reservation = await self._admission.reserve(self._sized(grant), started_us)
         event_id = asked.event_id if isinstance(asked.event_id, str) else None
@@ -158,9 +160,7 @@ class Turns:
         metering.sent = True
         metering.sent_us = metering.elapsed_us()
         self._open.append(_Turn(grant, metering, event_id))
-        if self._realtime or grant.model is None or grant.model == grant.request.model:
-            return message
-        return renamed(message, grant.model)
+        return told
 
     def _refuse_second_type(self, asked: _Asked, message: bytes) -> None:
         """Of two `type` members Karta reads the last: with the first, a response could be asked for past the
@@ -171,18 +171,19 @@ class Turns:
 
     def _take_settings(self, session: msgspec.Raw, message: bytes) -> bytes:
         settings = _settings_of(session)
+        model = settings.model
+        changed = message
+        if isinstance(model, str):
+            refuse_second(message)
+            if model != self._model or self._grant.routed:
+                grant = self._turn_grant(BodyFields(model=model), b"")
+                if grant.model not in (None, model):
+                    changed = renamed_within(message, "session", grant.model)
+                self._model = model
         told = settings.max_output_tokens or settings.max_response_output_tokens
         if told is not None:
             self._output_tokens_max = told
-        model = settings.model
-        if not isinstance(model, str):
-            return message
-        refuse_second(message)
-        if model == self._model and not self._grant.routed:
-            return message
-        grant = self._turn_grant(BodyFields(model=model), b"")
-        self._model = model
-        return message if grant.model in (None, model) else renamed_within(message, "session", grant.model)
+        return changed
 
     def _fields(self, asked: _Asked) -> BodyFields:
         if not self._realtime:
@@ -337,6 +338,13 @@ class Turns:
         """The socket has ended: what is under way is counted as far as it came."""
         for turn in list(self._open):
             self._close(turn, outcome)
+
+
+def _aimed(message: bytes, grant: Grant) -> bytes:
+    """A request that is a whole message, with the target's name for its model. Raises `Refusal`."""
+    if grant.model is None or grant.model == grant.request.model:
+        return message
+    return renamed(message, grant.model)
 
 
 def _new_tally(context: int) -> Tally:
