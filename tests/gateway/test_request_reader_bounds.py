@@ -112,3 +112,20 @@ def test_chunks_of_one_byte_are_a_body(size: int) -> None:
     data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
     ((*_, body_read, _, _, complete),) = read(*cut(data, size))
     assert (len(body_read), complete) == (20_000, True)
+
+
+def test_a_body_in_small_chunks_is_kept_by_the_read() -> None:
+    """A piece of two bytes takes more than forty in memory, and a body may have millions."""
+    data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nxy\r\n" * 50_000
+    reads = cut(data, READ_BYTES)
+    reader = RequestReader()
+    for number, piece in enumerate(reads, 1):
+        reader.feed(piece)
+        (inbound,) = reader.ready
+        assert len(inbound.body) <= number
+    assert inbound.body_bytes == 100_000
+    assert inbound.take_body() == b"xy" * 50_000
+    reader.feed(b"2\r\nz1\r\n1\r\n!\r\n0\r\n\r\n" + PLAIN[:-1])
+    reader.feed(PLAIN[-1:])
+    assert (inbound.take_body(), inbound.complete) == (b"z1!", True)
+    assert facts(reader.ready[1]) == read(PLAIN)[0]
