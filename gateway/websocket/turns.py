@@ -326,7 +326,8 @@ class Turns:
         about = event.error.event_id if event.error is not None else None
         for turn in self._open:
             if turn.response_id is None and (about is None or about == turn.event_id):
-                turn.metering.status = event.status if event.status and event.status >= 400 else 400
+                told = event.status
+                turn.metering.status = told if told is not None and 400 <= told <= 599 else 400
                 self._close(turn, Outcome.COMPLETED)
                 return
 

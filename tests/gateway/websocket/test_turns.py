@@ -71,6 +71,14 @@ async def test_an_error_instead_of_a_response_costs_nothing(stage: Stage, tenant
     assert (row["status"], row["input_tokens"], row["output_tokens"]) == (404, 0, 0)
 
 
+@pytest.mark.parametrize("status", [200, 600, 10**12, -5])
+async def test_a_status_that_is_none_of_http_s_is_not_kept(status: int, stage: Stage, tenant: Tenant) -> None:
+    """Each there is has its own count among the figures."""
+    error = {"type": "error", "status": status, "error": {"message": "no such model"}}
+    (row,) = await played(stage, tenant, RESPONSES, [ASK], [error])
+    assert row["status"] == 400
+
+
 async def test_an_error_about_something_else_does_not_end_a_response(stage: Stage, tenant: Tenant) -> None:
     asked = [{"type": "response.create", "event_id": "mine"}]
     other = {"type": "error", "error": {"event_id": "other", "message": "no"}}
