@@ -11,6 +11,7 @@ import trio
 
 from gateway.breaker import State
 from gateway.decrypt import OpenedCredential
+from gateway.members import STEPS_MAX
 from gateway.tries import Tries
 from storage.model import CredentialKind
 from storage.routes import remove_route, set_route
@@ -120,6 +121,17 @@ async def test_a_routed_stream_is_asked_for_its_usage_and_freed_of_it(
             sent
             == b'{"stream_options":{"include_usage":true},"model":"%s","stream":true,"messages":[]}' % model
         )
+
+
+async def test_a_body_with_too_many_parts_to_be_renamed_is_refused(stage: Stage, own_tenant: Tenant) -> None:
+    body = b'{"model":"smart","x":[' + b"[]," * STEPS_MAX + b"1]}"
+    async with providers(stage, {"openai": answering(CHAT_ANSWER)}, of=own_tenant) as (gateway, found):
+        await route(gateway, own_tenant, "smart", to("openai", "a"))
+        answer = await gateway.ask(chat(own_tenant.token, body))
+        assert (answer.status, b"too many parts" in answer.body) == (400, True)
+        row = await gateway.only_row()
+    assert (row["status"], row["outcome"], row["input_tokens"]) == (400, "refused", 0)
+    assert found["openai"].received == b""
 
 
 async def test_other_models_go_where_they_always_went(stage: Stage, own_tenant: Tenant) -> None:
