@@ -43,7 +43,8 @@ SEGMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 SPOOL_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
 # A frame larger than this is damage: records are under a kilobyte.
 FRAME_BYTES_MAX: Final = 64 * 1024
-# Every request that can be running when admission stops (one a connection), twice over; under 16 MiB.
+# One request of each connection that can be running when admission stops, twice over (a WebSocket may have
+# more); under 16 MiB.
 HELD_RECORDS_MAX: Final = 32_000
 
 _HEADER: Final = struct.Struct(">II")
