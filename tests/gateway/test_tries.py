@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -710,9 +711,10 @@ async def test_an_open_breaker_makes_a_route_fall_over_at_once(stage: Stage, own
 
 async def test_what_was_prepared_for_one_target_goes_to_no_other(stage: Stage, own_tenant: Tenant) -> None:
     """A first use of a key: the default provider's key is opened, and its connection made, while that is
-    verified. By then its breaker is open."""
+    verified. By then its breaker is open, however long a busy machine takes for that."""
     handlers = {"anthropic": silent, "vllm_anthropic": answering(ANSWER)}
-    async with providers(stage, handlers, of=own_tenant, cold=True) as (gateway, found):
+    options: dict[str, Any] = {"cold": True, "breaker_open_seconds": 600.0}
+    async with providers(stage, handlers, of=own_tenant, **options) as (gateway, found):
         await set_byok(gateway.db, own_tenant, OWN_KEY)
         targets = (to("anthropic", "a"), to("vllm_anthropic", "b"))
         await set_route(gateway.db, ACTOR, own_tenant.org_id, "claude-test", targets)
