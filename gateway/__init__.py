@@ -8,8 +8,8 @@ Read this, then `pipeline`, then the stages in the order a request passes them::
     authorize     may they, and with whose provider key            → Grant
     decrypt       that key in clear, for this request only         → OpenedCredential
     dial          a connection to the provider                     → Upstream
-    forward       the answer, byte for byte                        → UpstreamResponse …
-    meter         what it used, whatever its end                   → UsageRecord
+    forward       the answer, byte for byte                        → UpstreamResponse
+    meter         what it used, whatever its end                   → a usage row
 
 Each stage takes what the one before it made, so a stage cannot be left out without a type error. `pipeline`
 owns the control flow: the order, what runs at the same time, and which exception becomes which answer; what

@@ -76,12 +76,10 @@ class Acceptor:
         self._request_id = request_id
         self._take = take
         self.connections: set[Connection] = set()
+        self.entering = 0
+        """Connections in the entrance, or on their way into it."""
         self._draining = self._retiring = False
         self._emptied = trio.Event()
-
-    @property
-    def _entering(self) -> int:
-        return 0 if self._entrance is None else len(self._entrance)
 
     @property
     def turned_away(self) -> int:
@@ -117,7 +115,7 @@ class Acceptor:
 
     async def emptied(self) -> None:
         """Until all connections have ended, those under way included."""
-        while self.connections or self._entering:
+        while self.connections or self.entering:
             self._emptied = trio.Event()
             await self._emptied.wait()
 
@@ -152,7 +150,7 @@ class Acceptor:
             except (BlockingIOError, ConnectionAbortedError):
                 return
             entrance = self._entrance
-            if len(self.connections) + self._entering >= self._limits.connections_max:
+            if len(self.connections) + self.entering >= self._limits.connections_max:
                 sock.close()
                 continue
             with contextlib.suppress(OSError):
@@ -160,6 +158,8 @@ class Acceptor:
                 wire.prepare(sock)
             peer = address[0] if isinstance(address, tuple) else "unix"
             if entrance is not None:
+                # Counted from now on, as `_connection` does.
+                self.entering += 1
                 nursery.start_soon(self._let_in, entrance, sock, peer, nursery)
                 continue
             connection = self._connection(wire.PlainTransport(sock), peer, nursery)
@@ -176,7 +176,10 @@ class Acceptor:
     async def _let_in(
         self, entrance: Entrance, sock: socket.socket, peer: str, nursery: trio.Nursery
     ) -> None:
-        entered = await entrance.enter(sock, peer)
+        try:
+            entered = await entrance.enter(sock, peer)
+        finally:
+            self.entering -= 1
         if entered is not None:
             await self._serve_connection(self._connection(*entered, nursery))
         elif not self.connections:

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.body_fields import BodyFields
+from gateway.body_fields import BodyFields, Lenient
 from gateway.limits import Limits
 from gateway.operations import Operation, Operations, PathOperations
 from gateway.provider import Provider
@@ -40,6 +40,8 @@ _KEY_PREFIX: Final = b"kt_"
 
 
 _fields_decoder: Final = msgspec.json.Decoder(BodyFields)
+_lenient: Final = Lenient(BodyFields)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 NO_FIELDS: Final = BodyFields()
 """Those of a body that has none, or is not looked into."""
 
@@ -330,6 +332,14 @@ def read_fields(request: APIRequest, body: bytes) -> BodyFields:
         return NO_FIELDS
     try:
         return _fields_decoder.decode(body)
+    except _UNREADABLE:
+        return _read_unusual(request, body)
+
+
+def _read_unusual(request: APIRequest, body: bytes) -> BodyFields:
+    """The same where a field has another type than the APIs name, or nothing can be read at all."""
+    try:
+        return _lenient.decode_unusual(body)
     except msgspec.ValidationError:
         if body.lstrip()[:1] == b"{":
             # Nothing is demanded of the fields' types, so this is a number beyond all bounds: what it was

@@ -269,8 +269,8 @@ class Pool:
         self.keep_unused(upstream)
 
     def keep_unused(self, upstream: Upstream) -> None:
-        """A connection dialled in advance that turned out not to be needed: it carried nothing and is as
-        good as new.
+        """A connection at the beginning of a message: its answer was read whole, or it was not needed after
+        all.
         """
         if self._turns:
             self._give_turn(upstream)

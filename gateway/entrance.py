@@ -46,10 +46,6 @@ class Entrance:
         self.failures = 0
         """Connections that never got as far as a request."""
 
-    def __len__(self) -> int:
-        """Connections under way."""
-        return len(self._under_way)
-
     async def enter(self, sock: socket.socket, peer: str) -> tuple[wire.Transport, str] | None:
         """The way to speak with an accepted socket, and whose address it speaks for; None when it was
         closed instead. Cancelled, it closes the socket.

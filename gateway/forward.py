@@ -1,4 +1,4 @@
-"""Stage 7: `UpstreamResponse → StreamOutcome`. The answer goes to the client.
+"""Stage 7: `Upstream → UpstreamResponse`. The answer's head is waited for, and the answer goes to the client.
 
 Nearly always byte for byte, by `exchange`. Two kinds of answers are changed on their way: one for an HTTP/1.0
 client, which cannot read chunks, and one with batch objects (`rewrite`), which is held until it is whole.

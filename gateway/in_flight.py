@@ -7,8 +7,9 @@ slots that were not, and writes their rows (`spool`): outcome `interrupted`, wha
 was reserved charged. A row that had been written after all is the same row, and the database knows it.
 
 Bounds: `SLOTS` slots of `SLOT_BYTES`; a worker has fewer connections than that, and each one request at a
-time. The space is allocated when the file is made, because a store into a hole would kill the worker on a
-full disk; where there is no room for it, requests go without a slot.
+time, but for WebSockets, of which each may have some. The space is allocated when the file is made, because a
+store into a hole would kill the worker on a full disk; where there is no room for it, or no slot left,
+requests go without one.
 """
 
 from __future__ import annotations

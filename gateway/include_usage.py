@@ -7,7 +7,8 @@ the meter the provider's own figures: docs/decisions/0031-include-usage.md.
 Strategy: nothing is parsed and written anew, since a client's bytes are its own; what is needed is put in
 between. Nearly always `stream_options` is missing, and goes first, behind the opening brace, whatever the
 body's size. Only where it is there already is the body walked, by strings and brackets. What the provider
-would refuse (an option of the wrong type) is left for it to refuse.
+would refuse (an option of the wrong type) is left for it to refuse, and a body with too many parts to be
+walked goes up as it is: its input is estimated by its bytes, which is more than any figure would say.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import msgspec
 
 from gateway.api_request import APIRequest
-from gateway.members import SPACE, members
+from gateway.members import SPACE, TooManySteps, members
 from gateway.provider import Provider
 
 PATHS = frozenset(("/v1/chat/completions", "/v1/completions"))
@@ -30,7 +31,12 @@ class _Body(msgspec.Struct, gc=False):
     stream_options: msgspec.Raw = msgspec.Raw()
 
 
+class _Options(msgspec.Struct, gc=False):
+    include_usage: bool | None = None
+
+
 _body_decoder = msgspec.json.Decoder(_Body)
+_options_decoder = msgspec.json.Decoder(_Options | None)
 
 
 def add_usage_request(request: APIRequest, provider: Provider) -> None:
@@ -49,23 +55,22 @@ def ask_for_usage(body: bytes) -> bytes | None:
     """
     try:
         options = bytes(_body_decoder.decode(body).stream_options)
-        if options and not _may_ask(msgspec.json.decode(options)):
+        if options and not _may_ask(options):
             return None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        start = body.find(b"{")
+        if options:
+            return _edited(body, start)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TooManySteps):
         return None
-    start = body.find(b"{")
-    if options:
-        return _edited(body, start)
     rest = body[start + 1 :]
     separator = b"" if rest.lstrip(SPACE).startswith(b"}") else b","
     return b"".join((body[: start + 1], _MEMBER, separator, rest))
 
 
-def _may_ask(options: object) -> bool:
-    """True unless it asks already, or in a way that the provider must judge."""
-    if options is None:
-        return True
-    return isinstance(options, dict) and (options.get(_USAGE_KEY) is False or options.get(_USAGE_KEY) is None)
+def _may_ask(options: bytes) -> bool:
+    """True unless it asks already. Raises `msgspec.ValidationError` where the provider must judge."""
+    told = _options_decoder.decode(options)
+    return told is None or not told.include_usage
 
 
 def _edited(body: bytes, start: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Stage 8: `StreamOutcome → usage row`. One row a request, whatever its end.
+"""Stage 8: `Metering → usage row`. One row a request, whatever its end.
 
 `settle` is synchronous, so no cancellation can come between an answer and its row, and it is called before
 the last bytes are relayed: an answer the client saw to its end is always counted. The first call decides;

@@ -139,7 +139,8 @@ class Pipeline:
         return "%032x" % (time.time_ns() << 64 | self._ids.getrandbits(64))
 
     async def run(self, connection: Connection, inbound: Inbound) -> None:
-        """One request from its head to the last byte of its answer."""
+        """One request from its head to the last byte of its answer, or until that can be left alone
+        (`left_alone`)."""
         began = time.perf_counter()
         self.requests += 1
         request_id = connection.request_id = self.new_request_id()

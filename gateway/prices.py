@@ -130,6 +130,10 @@ class Prices:
             return table
         if provider == SIMULATED:
             return _FREE
+        asked, answered = _cut(model_asked), _cut(model_answered)
+        if (asked, answered) != (model_asked, model_answered):
+            # A name may be as long as a body: it is kept by as much of it as is looked at.
+            return self.table(org_id, provider, asked, answered, tier, at)
         table = self._compile(key, at)
         self._tables.pop(key, None)
         if len(self._tables) >= TABLES_MAX:
@@ -145,7 +149,7 @@ class Prices:
 
     def _compile(self, key: Key, at: float) -> PriceTable:
         org_id, provider, asked, answered, tier = key
-        names = [name[:_NAME_CHARACTERS_MAX] for name in dict.fromkeys((answered, asked)) if name is not None]
+        names = [name for name in dict.fromkeys((answered, asked)) if name is not None]
         library_name = self._names.get(provider, provider)
         table = None
         for name in names:
@@ -160,6 +164,10 @@ class Prices:
             midnight = at // _DAY_SECONDS * _DAY_SECONDS
             return dataclasses.replace(_NO_PRICE, valid_from=midnight, valid_until=midnight + _DAY_SECONDS)
         return found if table is not None else _covered(found)
+
+
+def _cut(name: str | None) -> str | None:
+    return None if name is None else name[:_NAME_CHARACTERS_MAX]
 
 
 def _matching(

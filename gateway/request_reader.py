@@ -110,11 +110,15 @@ class RequestReader:
                 return
         if self._parser is None:
             self._parser = httptools.HttpRequestParser(self)
+        before, pieces = self._current, len(self._current.body)
         while data:
             self._reading = len(data)
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
+                if self._problem is not None:
+                    # It is refused, and so not the last of those that are ready.
+                    raise self._problem from None
                 data = self._without_upgrade(data[upgrade.args[0] :])
             except httptools.HttpParserInvalidMethodError:
                 raise Refusal(
@@ -129,6 +133,10 @@ class RequestReader:
                 raise self._problem
         current = self._current
         if not current.complete:
+            # A read is kept as one piece, however small its chunks were.
+            new = pieces if current is before else 0
+            if len(current.body) > new + 1:
+                current.body[new:] = [b"".join(current.body[new:])]
             self._taken += self._reading
             # One condition bounds the head, the trailers and the framing of chunks: whatever is not body.
             if self._taken > HEAD_BYTES_MAX + current.body_bytes * FRAMING_PER_BODY_BYTE_MAX:

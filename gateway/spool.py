@@ -45,7 +45,8 @@ SEGMENT_BYTES_MAX: Final = 16 * 1024 * 1024
 SPOOL_BYTES_MAX: Final = 2 * 1024 * 1024 * 1024
 # A frame larger than this is damage: records are under a kilobyte.
 FRAME_BYTES_MAX: Final = 64 * 1024
-# Every request that can be running when admission stops (one a connection), twice over; under 16 MiB.
+# One request of each connection that can be running when admission stops, twice over (a WebSocket may have
+# more); under 16 MiB.
 HELD_RECORDS_MAX: Final = 32_000
 
 _HEADER: Final = struct.Struct(">II")
@@ -183,6 +184,10 @@ class Spool:
     def close(self) -> None:
         self.in_flight.close()
         os.close(self._descriptor)
+        if self._size == len(_HEADING):
+            # A journal may be opened again and again, while the database is away, with nothing to append.
+            with contextlib.suppress(OSError):
+                self.current.unlink()
         os.close(self._lock)
 
     def _create_segment(self) -> tuple[int, Path]:

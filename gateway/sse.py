@@ -101,6 +101,9 @@ class Splitter:
             return b""
         if self._uses_cr or b"\r" in piece:
             piece = self._with_line_feeds(piece)
+            if not piece:
+                # The second half of a line end that counts already.
+                return b""
         return self._split(piece)
 
     def finish(self) -> bytes:

@@ -5,7 +5,8 @@ against), so nobody decodes a record on its way into the table. The order of col
 what is the same for all requests of a key to an endpoint comes first and is kept ready, the numbers come last
 and are packed at once.
 
-Bounds: names are strangers' words, cut at `NAME_CHARACTERS_MAX`; of prepared pieces `PREPARED_MAX` are kept.
+Bounds: names are strangers' words, cut at `NAME_CHARACTERS_MAX`; of prepared pieces `PREPARED_MAX` are kept,
+and none of a longer name, which may be as long as a body.
 """
 
 from __future__ import annotations
@@ -136,9 +137,11 @@ class UsageWriter:
         return found
 
     def _prepare(self, text: str | None) -> bytes:
-        if len(self._texts) >= PREPARED_MAX:
-            self._texts = {None: _NULL}
-        part = self._texts[text] = _text(text)
+        part = _text(text)
+        if text is not None and len(text) <= NAME_CHARACTERS_MAX:
+            if len(self._texts) >= PREPARED_MAX:
+                self._texts = {None: _NULL}
+            self._texts[text] = part
         return part
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from gateway.authorize import Grant
-from gateway.body_fields import BodyFields
+from gateway.body_fields import BodyFields, Lenient, Other
 from gateway.members import renamed_within
 from gateway.meter import Metering
 from gateway.named_once import refuse_second
@@ -36,15 +36,20 @@ _SESSION_SECONDS_MAX = 7 * 86_400
 _MINUTE_BYTES = 1200
 
 
+class _Start(msgspec.Struct, gc=False):
+    """`session` of a client's `session.start`."""
+
+    model: str | Other | None = None
+
+
 class _Session(msgspec.Struct, gc=False):
     id: str | None = None
-    model: object = None
 
 
 class _Asked(msgspec.Struct, gc=False):
     """A client's event."""
 
-    type: object = None
+    type: str | Other | None = None
     session: msgspec.Raw = msgspec.Raw()
 
 
@@ -67,8 +72,8 @@ _BEFORE = rb'\s*\{\s*(?:"\w+"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,\s*)*?'
 _TYPE = re.compile(_BEFORE + rb'"type"\s*:\s*"([\w.]+)"')
 _NESTED = re.compile(_BEFORE + rb'"event"\s*:')
 
-_asked_decoder = msgspec.json.Decoder(_Asked)
-_session_decoder = msgspec.json.Decoder(_Session)
+_asked_decoder = Lenient(_Asked)
+_start_decoder = Lenient(_Start)
 _told_decoder = msgspec.json.Decoder(_Told)
 
 
@@ -97,12 +102,16 @@ class Live(Turns):
                 refuse_second(message)
             if asked.type != "session.start" or self._minute is not None:
                 return message
-            session = _session_decoder.decode(asked.session) if asked.session else _Session()
+            session = _start_decoder.decode(bytes(asked.session)) if asked.session else _Start()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
         if not isinstance(session.model, str):
             raise Refusal(Kind.MALFORMED, "A session's start names its model: session.model.")
         grant = self._grant_of(session.model, message)
+        # Before anything is held for it.
+        told = message
+        if grant.model not in (None, session.model):
+            told = renamed_within(message, "session", grant.model)
         started_us = time.time_ns() // 1000
         reservation = await self._admission.reserve(with_length(grant, _MINUTE_BYTES), started_us)
         self._voice = session.model
@@ -112,9 +121,7 @@ class Live(Turns):
             grant, self._new_request_id(), time.perf_counter(), started_us, reservation, len(message)
         )
         self._minute.sent = True
-        if grant.model in (None, session.model):
-            return message
-        return renamed_within(message, "session", grant.model)
+        return told
 
     def _grant_of(self, model: str | None, message: bytes) -> Grant:
         return self._turn_grant(BodyFields(model=model, max_output_tokens=0), message, LIVE)

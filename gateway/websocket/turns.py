@@ -23,7 +23,7 @@ import msgspec
 from gateway.admission import Admission
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
-from gateway.body_fields import BodyFields
+from gateway.body_fields import BodyFields, Lenient, Other
 from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
 from gateway.named_once import refuse_second
@@ -48,18 +48,18 @@ _TEXT_BYTES_PER_TOKEN = 2
 class _Settings(msgspec.Struct, gc=False):
     """`session` or `response` of a realtime client's event."""
 
-    model: object = None
-    max_output_tokens: object = None
-    max_response_output_tokens: object = None
+    model: str | Other | None = None
+    max_output_tokens: int | float | str | Other | None = None
+    max_response_output_tokens: int | float | str | Other | None = None
 
 
 class _Asked(BodyFields, gc=False):
     """A client's event: of the Responses API, the whole request stands beside its type."""
 
-    type: object = None
-    event_id: object = None
-    session: object = None
-    response: object = None
+    type: str | Other | None = None
+    event_id: str | Other | None = None
+    session: msgspec.Raw = msgspec.Raw()
+    response: msgspec.Raw = msgspec.Raw()
 
 
 class _Response(msgspec.Struct, gc=False):
@@ -84,7 +84,8 @@ class _Told(msgspec.Struct, gc=False):
 
 _NO_LINEENDS = bytes.maketrans(b"\r\n", b"  ")
 
-_asked_decoder = msgspec.json.Decoder(_Asked)
+_asked_decoder = Lenient(_Asked)
+_settings_decoder = Lenient(_Settings)
 _told_decoder = msgspec.json.Decoder(_Told)
 
 
@@ -119,7 +120,7 @@ class Turns:
         self._new_request_id = new_request_id
         self._realtime = grant.request.operation.path == REALTIME.path
         self._model = grant.request.model
-        self._output_tokens_max: object = None
+        self._output_tokens_max: int | float | str | Other | None = None
         self._context = 0
         """Tokens of a realtime conversation so far, at most."""
         self._open: list[_Turn] = []
@@ -147,6 +148,8 @@ class Turns:
         if len(self._open) >= OPEN_MAX:
             raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
         grant = self._turn_grant(self._fields(asked), message)
+        # Before anything is held for it.
+        told = message if self._realtime else _aimed(message, grant)
         started_us = time.time_ns() // 1000
         reservation = await self._admission.reserve(self._sized(grant), started_us)
         event_id = asked.event_id if isinstance(asked.event_id, str) else None
@@ -157,9 +160,7 @@ class Turns:
         metering.sent = True
         metering.sent_us = metering.elapsed_us()
         self._open.append(_Turn(grant, metering, event_id))
-        if self._realtime or grant.model is None or grant.model == grant.request.model:
-            return message
-        return renamed(message, grant.model)
+        return told
 
     def _refuse_second_type(self, asked: _Asked, message: bytes) -> None:
         """Of two `type` members Karta reads the last: with the first, a response could be asked for past the
@@ -168,20 +169,21 @@ class Turns:
             return
         refuse_second(message)
 
-    def _take_settings(self, session: object, message: bytes) -> bytes:
+    def _take_settings(self, session: msgspec.Raw, message: bytes) -> bytes:
         settings = _settings_of(session)
+        model = settings.model
+        changed = message
+        if isinstance(model, str):
+            refuse_second(message)
+            if model != self._model or self._grant.routed:
+                grant = self._turn_grant(BodyFields(model=model), b"")
+                if grant.model not in (None, model):
+                    changed = renamed_within(message, "session", grant.model)
+                self._model = model
         told = settings.max_output_tokens or settings.max_response_output_tokens
         if told is not None:
             self._output_tokens_max = told
-        model = settings.model
-        if not isinstance(model, str):
-            return message
-        refuse_second(message)
-        if model == self._model and not self._grant.routed:
-            return message
-        grant = self._turn_grant(BodyFields(model=model), b"")
-        self._model = model
-        return message if grant.model in (None, model) else renamed_within(message, "session", grant.model)
+        return changed
 
     def _fields(self, asked: _Asked) -> BodyFields:
         if not self._realtime:
@@ -324,7 +326,8 @@ class Turns:
         about = event.error.event_id if event.error is not None else None
         for turn in self._open:
             if turn.response_id is None and (about is None or about == turn.event_id):
-                turn.metering.status = event.status if event.status and event.status >= 400 else 400
+                told = event.status
+                turn.metering.status = told if told is not None and 400 <= told <= 599 else 400
                 self._close(turn, Outcome.COMPLETED)
                 return
 
@@ -338,6 +341,13 @@ class Turns:
             self._close(turn, outcome)
 
 
+def _aimed(message: bytes, grant: Grant) -> bytes:
+    """A request that is a whole message, with the target's name for its model. Raises `Refusal`."""
+    if grant.model is None or grant.model == grant.request.model:
+        return message
+    return renamed(message, grant.model)
+
+
 def _new_tally(context: int) -> Tally:
     """Of one message that tells all; `context` is what went in, should it never come."""
     tally = Tally(Dialect.OPENAI, streamed=False)
@@ -346,10 +356,11 @@ def _new_tally(context: int) -> Tally:
     return tally
 
 
-def _settings_of(value: object) -> _Settings:
+def _settings_of(value: msgspec.Raw) -> _Settings:
     try:
-        return msgspec.convert(value, _Settings)
-    except msgspec.ValidationError:
+        return _settings_decoder.decode(bytes(value))
+    except msgspec.DecodeError:
+        # None, or no object.
         return _Settings()
 
 

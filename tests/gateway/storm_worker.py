@@ -177,7 +177,6 @@ def work(connection: Connection, place: Place) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     journals.LOOK_SECONDS = 0.3
     refill.DOUBT_SECONDS = 0.3
-    refill.WAIT_SECONDS_MAX = 0.5
     trio.run(_work, connection, place)
 
 

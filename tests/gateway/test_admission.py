@@ -23,6 +23,7 @@ from tests.gateway.limiting import (
     sums_of,
     until_agreed,
 )
+from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.raw_client import Answer
 from tests.support.requests import ANSWER, BODY, chat, get, post
 from tests.support.scripted_provider import Line, answering, silent
@@ -174,7 +175,7 @@ async def test_requests_at_once(
 
 
 async def until_asked(provider: Any, number: int) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         while len([line for line in provider.lines if b"\r\n\r\n" in line.received]) < number:
             await trio.sleep(0.01)
 

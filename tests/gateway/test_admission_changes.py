@@ -48,7 +48,7 @@ async def test_a_limit_acts_as_soon_as_it_is_heard_of(
         async def change(amount: int, *, hard: bool = True) -> Limit:
             limit = await limit_tenant(admin, own_tenant, LimitKind.REQUESTS, amount, hard=hard)
             # Heard of: nobody waits for the regular reading, which is 20 seconds apart.
-            with trio.fail_after(5):
+            with trio.fail_after(15):
                 while known_limits(gateway) != ((limit,) if hard else ()):
                     await trio.sleep(0.01)
             return limit

@@ -9,6 +9,7 @@ import trio
 
 from gateway.batches import QUEUE_MAX, Batches
 from gateway.ended import Ended
+from tests.support.gateway import PATIENCE_SECONDS
 
 ONE = Ended(started_us=1, request_id=f"{1:032x}", status=200, outcome="completed")
 
@@ -31,14 +32,14 @@ async def test_who_cannot_be_written_to_holds_up_nobody() -> None:
     held.put(ONE)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(held.run)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while not held.begun.is_set():
                 await trio.sleep(0.005)
         for _ in range(QUEUE_MAX + 3):
             held.put(ONE)
         assert held.dropped == 3
         held.go.set()
-        with trio.fail_after(30):
+        with trio.fail_after(PATIENCE_SECONDS):
             while held.written < QUEUE_MAX + 1:
                 await trio.sleep(0.005)
         nursery.cancel_scope.cancel()

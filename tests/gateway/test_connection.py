@@ -19,6 +19,7 @@ from gateway.wait import Overdue, Waiting
 from gateway.watchdog import NEVER, Watchdog
 from gateway.wire import PlainTransport
 from tests.gateway.socket_pairs import tcp_pair
+from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.requests import post
 
 REQUEST = post("kt_live_x")
@@ -238,7 +239,7 @@ async def test_a_connection_that_broke_while_its_task_is_not_parked_ends_at_once
 
         one.connection.transport = Broken()  # type: ignore[assignment]
         one.wait()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await one.ended.wait()
         assert one.result == [None]
         assert transport.sock.fileno() < 0

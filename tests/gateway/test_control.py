@@ -36,6 +36,7 @@ from gateway.control import (
     pair,
 )
 from gateway.metric_page import Family
+from tests.support.gateway import PATIENCE_SECONDS
 
 MAC, MARK = bytes(32), b"0123456789abcdef"
 ENTRY = Entry(MAC, MARK, "abcdefghijkl")
@@ -86,7 +87,7 @@ async def test_saying_waits_for_nobody_and_what_was_said_can_be_waited_for(lines
         nursery.start_soon(one.run)
         nursery.start_soon(one.flush)
         assert [await other.receive() for _ in range(many)] == [Scrape(number) for number in range(many)]
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             await one.flush()
         nursery.cancel_scope.cancel()
 
@@ -113,7 +114,7 @@ async def test_what_nobody_understands_ends_the_line(lines: tuple[Line, Line]) -
 
 async def test_closing_ends_what_waits(lines: tuple[Line, Line]) -> None:
     one, _ = lines
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
 
             @nursery.start_soon

@@ -15,6 +15,7 @@ import openai
 import pytest
 import trio
 
+from gateway.accept import listen
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.certificates import ServerFiles
 from tests.support.gateway import RunningGateway, poll
@@ -156,9 +157,9 @@ async def test_of_too_many_handshakes_the_oldest_gives_way(
         stage(answering(ANSWER), **secured(files, handshakes_max=3)) as (gateway, _),
         gateway.client() as first,
     ):
-        await poll(lambda: len(gateway.worker.entrance) == 1)
+        await poll(lambda: gateway.worker.acceptor.entering == 1)
         async with gateway.client() as second, gateway.client() as third:
-            await poll(lambda: len(gateway.worker.entrance) == 3)
+            await poll(lambda: gateway.worker.acceptor.entering == 3)
             async with tls_client(gateway, files.client()) as client:
                 await client.send(post(tenant.token))
                 assert (await client.read_answer()).status == 200
@@ -191,9 +192,31 @@ async def test_a_new_certificate_is_shown_without_a_restart_and_old_connections_
 
 async def test_a_stop_ends_handshakes_under_way(stage: Stage, files: ServerFiles) -> None:
     async with stage(answering(ANSWER), **secured(files)) as (gateway, _), gateway.client() as stranger:
-        await poll(lambda: len(gateway.worker.entrance) == 1)
+        await poll(lambda: gateway.worker.acceptor.entering == 1)
         await gateway.worker.acceptor.drain()
         assert await stranger.read_to_end() == b""
+
+
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_stop_lets_in_whom_the_kernel_has_accepted(
+    tls: bool, stage: Stage, tenant: Tenant, files: ServerFiles
+) -> None:
+    """As a worker does that takes what lies in the queue of one that has gone, and is stopped itself."""
+    options = secured(files) if tls else {"limits": {}}
+    options["limits"] |= {"drain_idle_seconds": 60.0}
+    with listen("127.0.0.1", 0) as spare:
+        async with stage(answering(ANSWER), **options) as (gateway, _):
+            gateway.worker.spares = (spare,)
+            async with await trio.open_tcp_stream(*spare.getsockname()) as raw:
+                signal.raise_signal(signal.SIGTERM)
+                if not tls:
+                    client = RawClient(raw)
+                else:
+                    secure = trio.SSLStream(raw, files.client(), server_hostname="127.0.0.1")
+                    await secure.do_handshake()
+                    client = RawClient(secure)  # type: ignore[arg-type]
+                await client.send(post(tenant.token))
+                assert (await client.read_answer()).body == ANSWER
 
 
 # What proxies say.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.include_usage import ask_for_usage
+from gateway.members import STEPS_MAX
 
 ON = b'{"include_usage":true}'
 
@@ -133,3 +135,20 @@ def test_a_large_body_is_not_walked_for_nothing() -> None:
     asked = ask_for_usage(body)
     assert asked == b'{"stream_options":%s,' % ON + body[1:]
     assert ask_for_usage(body[:-1] + b',"stream_options":{}}') == body[:-1] + b',"stream_options":%s}' % ON
+
+
+@pytest.mark.parametrize("options", [b"{}", b'{"x":[%s1]}' % (b"[]," * STEPS_MAX)])
+def test_a_body_of_nothing_but_brackets_goes_up_as_it_is(options: bytes) -> None:
+    body = b'{"x":[' + b"[]," * STEPS_MAX + b'1],"stream_options":' + options + b"}"
+    assert ask_for_usage(body) is None
+
+
+@pytest.mark.parametrize("options", [b"[%s1]", b'{"include_usage":[%s1]}', b'{"x":[%s1]}'])
+def test_nothing_is_made_of_brackets(options: bytes) -> None:
+    body = b'{"stream_options":' + options % (b"[]," * 300_000) + b"}"
+    tracemalloc.start()
+    asked = ask_for_usage(body)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert asked is None
+    assert most < 3 * len(body)

@@ -269,6 +269,6 @@ async def test_a_stop_does_not_wait_for_a_client_that_takes_nothing(stage: Stage
         connection = await lane.gateway.only_connection()
         await poll(lambda: connection._waiting is Waiting.WRITE)
         signal.raise_signal(signal.SIGTERM)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             await lane.gateway.stopped.wait()
         assert (await lane.row())["outcome"] == "stopped"

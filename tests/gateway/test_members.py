@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.members import members, renamed, renamed_within
+from gateway.members import STEPS_MAX, TooManySteps, members, renamed, renamed_within
+from gateway.refusal import Kind, Refusal
 
 
 @pytest.mark.parametrize(
@@ -79,3 +80,29 @@ def test_where_members_lie() -> None:
 )
 def test_a_model_within_is_renamed_and_no_other(body: bytes, expected: bytes) -> None:
     assert renamed_within(body, "session", "b") == expected
+
+
+TOO_MANY = {
+    "lists": b'{"model":"a","x":[' + b"[]," * STEPS_MAX + b"1]}",
+    "depth": b'{"model":"a","x":' + b"[" * (STEPS_MAX + 1) + b"]" * (STEPS_MAX + 1) + b"}",
+    "members": b'{"model":"a",' + b'"":1,' * STEPS_MAX + b'"x":1}',
+    "within a session": b'{"session":{"model":"a","x":[' + b"[]," * STEPS_MAX + b"1]}}",
+}
+
+
+@pytest.mark.parametrize("what", TOO_MANY)
+def test_a_body_of_nothing_but_brackets_is_not_walked_to_its_end(what: str) -> None:
+    body = TOO_MANY[what]
+    with pytest.raises(TooManySteps):
+        list(members(body, 0))
+    for rename in (lambda: renamed(body, "b"), lambda: renamed_within(body, "session", "b")):
+        with pytest.raises(Refusal) as found:
+            rename()
+        assert found.value.kind is Kind.MALFORMED
+
+
+def test_a_long_conversation_is() -> None:
+    """Two steps a message, whatever it says."""
+    said = b'{"role":"user","content":"one, \\"two\\": [three]","n":[1,2,3,4,5,6,7,8,9]},'
+    body = b'{"messages":[' + said * (STEPS_MAX // 5) + b'{}],"model":"a"}'
+    assert renamed(body, "b") == body[:-4] + b'"b"}'

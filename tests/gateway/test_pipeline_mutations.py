@@ -7,7 +7,7 @@ import random
 import trio
 
 from tests.gateway.conftest import Stage, Tenant
-from tests.support.gateway import PLATFORM_KEY, RunningGateway
+from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY, RunningGateway
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, chat, get, post
 from tests.support.scripted_provider import Line, answering
@@ -92,7 +92,7 @@ async def test_damaged_requests(stage: Stage, tenant: Tenant) -> None:
 
 
 async def still_works(gateway: RunningGateway, tenant: Tenant) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         assert (await gateway.ask(post(tenant.token))).body == ANSWER
 
 

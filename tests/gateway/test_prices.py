@@ -179,6 +179,15 @@ def test_strangers_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert cost(prices, used(f"m{number}" + "x" * 1000)) == (None, None)
     assert len(prices._tables) == 10
     assert max(len(model) for _, model in shelf.asked) == 200
+    assert max(len(name or "") for _, _, *names, _ in prices._tables for name in names) == 200
+
+
+def test_a_long_name_s_table_is_put_together_once() -> None:
+    shelf = Shelf(m=2)
+    prices = Prices(shelf, 100)
+    for end in ("x", "y", "x"):
+        cost(prices, used("m" * 1000 + end), asked="a" * 1000 + end)
+    assert shelf.asked == [("p", "m" * 200), ("p", "a" * 200)]
 
 
 def test_what_is_charged_when_the_price_is_unknown() -> None:

@@ -13,6 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from gateway.readiness import GONE, READABLE, Readiness
 from tests.gateway.socket_pairs import reset, tcp_pair, tls_pair
+from tests.support.gateway import PATIENCE_SECONDS
 
 
 @asynccontextmanager
@@ -40,7 +41,7 @@ class Departure:
             self._event.set()
 
     async def seen(self) -> None:
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await self._event.wait()
 
 
@@ -175,7 +176,7 @@ async def test_a_callback_may_cancel_the_task_that_serves_the_client() -> None:
             nursery.start_soon(serve)
             await wait_all_tasks_blocked()
             peer.close()
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_SECONDS):
                 while nursery.child_tasks:
                     await trio.lowlevel.checkpoint()
         assert scope.cancelled_caught

@@ -13,6 +13,7 @@ import trio
 from gateway.batches import QUEUE_MAX
 from gateway.ended import Ended
 from gateway.request_log import RequestLog
+from tests.support.gateway import PATIENCE_SECONDS
 
 
 def ended(number: int = 0, **changes: Any) -> Ended:
@@ -35,7 +36,7 @@ async def test_lines_are_written_in_order(tmp_path: Path) -> None:
         for number in range(2500):
             log.take(ended(number))
         nursery.start_soon(log.run)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while log.written < 2500:
                 await trio.sleep(0.01)
         nursery.cancel_scope.cancel()
@@ -95,7 +96,7 @@ async def test_a_pipe_that_nobody_reads_holds_up_nobody(tmp_path: Path) -> None:
     assert waited.cancelled_caught
     # The thread that was left behind writes on when it can, and ends.
     os.set_blocking(reader, False)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         while log._thread.borrowed_tokens:
             try:
                 os.read(reader, 1 << 20)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.refusal import Kind
+from gateway.refusal import Kind, Refusal
 from gateway.request_reader import (
     FRAMING_PER_BODY_BYTE_MAX,
     HEAD_BYTES_MAX,
     HEADER_COUNT_MAX,
     TARGET_BYTES_MAX,
     TRAILER_COUNT_MAX,
+    RequestReader,
 )
 from tests.gateway.pieces import READ_BYTES, cut
-from tests.gateway.test_request_reader import PLAIN, read, refused
+from tests.gateway.test_request_reader import PLAIN, facts, read, refused
 
 
 @pytest.mark.parametrize("size", [10**6, READ_BYTES, 1000])
@@ -57,6 +58,31 @@ def test_fields_are_counted(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [READ_BYTES, 100])
+@pytest.mark.parametrize("upgrade", [b"websocket", b"h2c"])
+def test_an_upgrade_beyond_a_bound_is_refused_as_any_request(upgrade: bytes, size: int) -> None:
+    offer = b"Connection: Upgrade\r\nUpgrade: %s\r\n" % upgrade
+    many = b"".join(b"X-%d: y\r\n" % number for number in range(HEADER_COUNT_MAX))
+    start = b"GET / HTTP/1.1\r\n" + offer
+    assert refused(*cut(start + many + b"\r\n", size)).kind is Kind.HEADERS_TOO_LARGE
+    target = b"/" + b"a" * TARGET_BYTES_MAX
+    too_long = b"GET " + target + b" HTTP/1.1\r\n" + offer + b"\r\n"
+    assert refused(*cut(too_long, size)).kind is Kind.TARGET_TOO_LONG
+    tunnel = b"CONNECT " + b"a" * TARGET_BYTES_MAX + b":443 HTTP/1.1\r\n\r\n"
+    assert refused(*cut(tunnel, size)).kind is Kind.TARGET_TOO_LONG
+
+
+def test_the_request_before_an_upgrade_that_is_refused_is_left_as_it_was() -> None:
+    many = b"".join(b"X-%d: y\r\n" % number for number in range(HEADER_COUNT_MAX))
+    reader = RequestReader()
+    with pytest.raises(Refusal):
+        reader.feed(
+            PLAIN + b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + many + b"\r\nrest"
+        )
+    (before,) = reader.ready
+    assert facts(before) == read(PLAIN)[0]
+
+
+@pytest.mark.parametrize("size", [READ_BYTES, 100])
 def test_trailers_are_counted(size: int) -> None:
     start = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
     fits = start + b"X: y\r\n" * TRAILER_COUNT_MAX + b"\r\n"
@@ -86,3 +112,20 @@ def test_chunks_of_one_byte_are_a_body(size: int) -> None:
     data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + body + b"0\r\n\r\n"
     ((*_, body_read, _, _, complete),) = read(*cut(data, size))
     assert (len(body_read), complete) == (20_000, True)
+
+
+def test_a_body_in_small_chunks_is_kept_by_the_read() -> None:
+    """A piece of two bytes takes more than forty in memory, and a body may have millions."""
+    data = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + b"2\r\nxy\r\n" * 50_000
+    reads = cut(data, READ_BYTES)
+    reader = RequestReader()
+    for number, piece in enumerate(reads, 1):
+        reader.feed(piece)
+        (inbound,) = reader.ready
+        assert len(inbound.body) <= number
+    assert inbound.body_bytes == 100_000
+    assert inbound.take_body() == b"xy" * 50_000
+    reader.feed(b"2\r\nz1\r\n1\r\n!\r\n0\r\n\r\n" + PLAIN[:-1])
+    reader.feed(PLAIN[-1:])
+    assert (inbound.take_body(), inbound.complete) == (b"z1!", True)
+    assert facts(reader.ready[1]) == read(PLAIN)[0]

@@ -21,6 +21,7 @@ from gateway.wait import Overdue, Waiting
 from gateway.watchdog import Watchdog
 from gateway.wire import PlainTransport
 from tests.gateway.conftest import Stage, Tenant
+from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import answering
 
@@ -53,7 +54,7 @@ class Pair:
 
     async def read(self, size: int) -> bytes:
         data = b""
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while len(data) < size:
                 await trio.lowlevel.wait_readable(self.provider)
                 data += self.provider.recv(65536)

@@ -17,6 +17,7 @@ from storage.errors import DatabaseUnavailable
 from tests.gateway.conftest import Stage, Tenant
 from tests.gateway.journals import opened, record, row, segments
 from tests.support.database_line import DatabaseLine, database_line
+from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import answering
 
@@ -222,7 +223,7 @@ async def test_usage_arrives_by_itself_although_the_database_was_away(
         for _ in range(3):
             assert (await gateway_.ask(post(own_tenant.token))).status == 200
         await line.mend()
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_SECONDS):
             while await gateway_.db.fetch_value("SELECT count(*) FROM usage") < 3:
                 await trio.sleep(0.02)
         assert await gateway_.db.fetch_value("SELECT count(DISTINCT request_id) FROM usage") == 3

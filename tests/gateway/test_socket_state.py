@@ -8,6 +8,7 @@ import trio
 
 from gateway.socket_state import bytes_taken, bytes_waiting
 from tests.gateway.socket_pairs import tcp_pair
+from tests.support.gateway import PATIENCE_SECONDS
 
 
 async def test_what_waits_is_told() -> None:
@@ -25,7 +26,7 @@ async def test_what_was_taken_is_told() -> None:
         before = bytes_taken(ours)
         ours.send(bytes(1000))
         await trio.lowlevel.wait_readable(peer)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while bytes_taken(ours) < before + 1000:
                 await trio.lowlevel.checkpoint()
         assert bytes_taken(ours) == before + 1000

@@ -190,6 +190,16 @@ def test_an_oversized_event_keeps_its_ends_and_the_next_ones_are_told_apart(line
         assert splitter.between_events
 
 
+@pytest.mark.parametrize("length", [2 * CARRY_BYTES_MAX, 2 * EVENT_BYTES_MAX])
+def test_a_long_event_ends_where_a_read_was_half_a_line_end(length: int) -> None:
+    splitter = Splitter()
+    pieces = [*cut(b"data: " + b"x" * length + b"\r", 65_536), b"\n", b"\r", b"\n", b"data: after\r\n\r\n"]
+    blocks = [splitter.feed(piece) for piece in pieces]
+    assert blocks[-1] == b"data: after\n\n"
+    assert len(b"".join(blocks[:-1])) == (length + len("data: \n\n") if length < EVENT_BYTES_MAX else 0)
+    assert len(splitter.oversized) == (length > EVENT_BYTES_MAX)
+
+
 def test_an_oversized_event_that_never_ends_is_told_at_the_end() -> None:
     splitter = Splitter()
     for piece in [b"data: ", *[b"x" * 65_536] * 40, b'"usage"']:

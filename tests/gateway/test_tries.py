@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import trio
 
 from gateway.breaker import State
 from gateway.decrypt import OpenedCredential
+from gateway.members import STEPS_MAX
 from gateway.tries import Tries
 from storage.model import CredentialKind
 from storage.routes import remove_route, set_route
@@ -18,7 +20,7 @@ from storage.settings import Bind
 from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
 from tests.gateway.routing import providers, route, to
 from tests.gateway.test_metrics import scrape
-from tests.support.gateway import PLATFORM_KEY, RunningGateway, poll
+from tests.support.gateway import PATIENCE_SECONDS, PLATFORM_KEY, RunningGateway, poll
 from tests.support.requests import ANSWER, BODY, chat, get, post
 from tests.support.scripted_provider import Handler, Line, answering, silent
 from tests.support.streams import ANTHROPIC, CHAT, STREAM_BODY, chunk
@@ -120,6 +122,17 @@ async def test_a_routed_stream_is_asked_for_its_usage_and_freed_of_it(
             sent
             == b'{"stream_options":{"include_usage":true},"model":"%s","stream":true,"messages":[]}' % model
         )
+
+
+async def test_a_body_with_too_many_parts_to_be_renamed_is_refused(stage: Stage, own_tenant: Tenant) -> None:
+    body = b'{"model":"smart","x":[' + b"[]," * STEPS_MAX + b"1]}"
+    async with providers(stage, {"openai": answering(CHAT_ANSWER)}, of=own_tenant) as (gateway, found):
+        await route(gateway, own_tenant, "smart", to("openai", "a"))
+        answer = await gateway.ask(chat(own_tenant.token, body))
+        assert (answer.status, b"too many parts" in answer.body) == (400, True)
+        row = await gateway.only_row()
+    assert (row["status"], row["outcome"], row["input_tokens"]) == (400, "refused", 0)
+    assert found["openai"].received == b""
 
 
 async def test_other_models_go_where_they_always_went(stage: Stage, own_tenant: Tenant) -> None:
@@ -624,7 +637,7 @@ async def test_who_keeps_failing_is_left_alone_and_tried_again(
         assert refused.headers["x-should-retry"] == "true"
         assert asked(provider_.received) == before
         well[0] = True
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while await ask() != 200:
                 await trio.sleep(0.05)
         assert pool.breakers.state("anthropic") is State.TRUSTED
@@ -698,9 +711,10 @@ async def test_an_open_breaker_makes_a_route_fall_over_at_once(stage: Stage, own
 
 async def test_what_was_prepared_for_one_target_goes_to_no_other(stage: Stage, own_tenant: Tenant) -> None:
     """A first use of a key: the default provider's key is opened, and its connection made, while that is
-    verified. By then its breaker is open."""
+    verified. By then its breaker is open, however long a busy machine takes for that."""
     handlers = {"anthropic": silent, "vllm_anthropic": answering(ANSWER)}
-    async with providers(stage, handlers, of=own_tenant, cold=True) as (gateway, found):
+    options: dict[str, Any] = {"cold": True, "breaker_open_seconds": 600.0}
+    async with providers(stage, handlers, of=own_tenant, **options) as (gateway, found):
         await set_byok(gateway.db, own_tenant, OWN_KEY)
         targets = (to("anthropic", "a"), to("vllm_anthropic", "b"))
         await set_route(gateway.db, ACTOR, own_tenant.org_id, "claude-test", targets)

@@ -206,6 +206,16 @@ def test_what_is_prepared_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(writer._grants) <= 10
 
 
+def test_a_stranger_s_long_names_are_not_kept() -> None:
+    """Of a name of megabytes not even the beginning: thousands of them would fill the memory."""
+    writer = UsageWriter()
+    longest = "m" * NAME_CHARACTERS_MAX
+    for number in range(10):
+        write(writer, record_with(model_asked=f"{number}" + "x" * 100_000, model_answered=longest))
+    assert longest in writer._texts
+    assert max(len(text or "") for text in writer._texts) == NAME_CHARACTERS_MAX
+
+
 def test_ids_of_single_answers_are_not_kept() -> None:
     writer = UsageWriter()
     for number in range(10):

@@ -17,6 +17,7 @@ from gateway.readiness import Readiness
 from gateway.socket_state import bytes_waiting
 from gateway.wire import RECEIVE_BYTES, PlainTransport, Transport
 from tests.gateway.socket_pairs import RawTLSPeer, plain_pair, reset, tcp_pair, tls_pair
+from tests.support.gateway import PATIENCE_SECONDS
 
 Pair = tuple[Transport, RawTLSPeer | PlainTransport]
 PLAIN = ["plain", "plain, watched"]
@@ -67,7 +68,7 @@ async def receive_all(transport: Transport | RawTLSPeer, size: int) -> bytes:
 
 
 async def soon_untouched(transport: Transport, expected: bool) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         while transport.untouched() is not expected:
             await trio.lowlevel.checkpoint()
 
@@ -350,7 +351,7 @@ async def test_session_tickets_are_no_bytes_of_an_answer() -> None:
     """A TLS 1.3 server sends them after the handshake; the connection is as good as new."""
     async with tls_pair() as (ours, _):
         assert ours.sock.version() == "TLSv1.3"
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while not bytes_waiting(ours.sock):
                 await trio.lowlevel.checkpoint()
         assert ours.untouched()
@@ -367,7 +368,7 @@ async def test_bytes_openssl_has_read_already_are_not_overlooked() -> None:
     async with tls_pair() as (ours, peer):
         await peer.send(peer.seal(bytes(2)))
         await trio.lowlevel.wait_readable(ours.sock)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while not ours.sock.pending():
                 try:
                     assert ours.sock.recv(1) == b"\0"

@@ -16,7 +16,7 @@ from storage.bridge import Database, open_database
 from storage.settings import Bind
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.database_line import database_line
-from tests.support.gateway import poll, running_gateway
+from tests.support.gateway import PATIENCE_SECONDS, poll, running_gateway
 from tests.support.gateway_process import GatewayProcess, gateway_process
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, post
@@ -124,7 +124,7 @@ async def test_a_stop_finishes_what_runs_and_ships_it(own_tenant: Tenant) -> Non
 
 async def until_refused(gateway_: GatewayProcess) -> None:
     """Until it takes no more connections."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         while True:
             try:
                 await (await gateway_.connect()).aclose()

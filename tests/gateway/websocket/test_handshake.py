@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from gateway.members import STEPS_MAX
 from storage.bridge import open_database
 from storage.model import CredentialKind, RouteTarget
 from tests.gateway.conftest import Stage, Tenant, set_byok
@@ -23,7 +24,7 @@ from tests.gateway.websocket.sides import (
     connected,
     opening,
 )
-from tests.support.gateway import RunningGateway, poll
+from tests.support.gateway import PATIENCE_SECONDS, RunningGateway, poll
 from tests.support.requests import get
 from tests.support.scripted_provider import Handler, Line, ScriptedProvider
 
@@ -123,7 +124,7 @@ async def test_the_next_target_is_asked(
         assert gateway.worker.pipeline.websockets.failovers == 1
         # Whoever was given up is let go.
         if first in (disagreeing, mute):
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE_SECONDS):
                 await found["groq"].lines[0].closed.wait()
 
 
@@ -195,6 +196,27 @@ async def test_the_alias_goes_up_as_the_targets_model(stage: Stage, own_tenant: 
         assert found["groq"].lines[1].received.startswith(b"GET /v1/responses HTTP/1.1\r\n")
         (row,) = await gateway.settled(1)
         assert (row["provider"], row["model_asked"], row["model_answered"]) == ("groq", "voice", "gpt-test-1")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/responses?model=voice", {"type": "response.create", "model": "voice"}),
+        (VOICE, {"type": "session.update", "session": {"model": "voice"}}),
+    ],
+)
+async def test_nothing_is_held_for_what_cannot_be_renamed(
+    path: str, message: dict[str, Any], stage: Stage, own_tenant: Tenant
+) -> None:
+    async with routed(stage, own_tenant, willing) as (gateway, _):
+        async with connected(gateway, own_tenant.token, path) as client:
+            await client.send({"x": [[]] * STEPS_MAX, **message})
+            assert "too many parts" in (await client.next())["error"]["message"]
+            assert len(gateway.worker.meter.spool.in_flight) == 0
+            # The socket is as good as before.
+            await client.send({"type": "response.create", "model": "voice"})
+            await client.until("response.completed")
+        assert len(await gateway.settled(1)) == 1
 
 
 async def test_a_model_that_leads_elsewhere_is_refused(stage: Stage, own_tenant: Tenant) -> None:

@@ -28,7 +28,7 @@ from tests.gateway.websocket.sides import (
     accept,
     connected,
 )
-from tests.support.gateway import poll
+from tests.support.gateway import PATIENCE_SECONDS, poll
 from tests.support.scripted_provider import Line
 
 ASK = {"type": "response.create", "model": "gpt-test", "input": "hello"}
@@ -239,7 +239,7 @@ async def test_a_client_that_stops_reading_stops_the_provider(stage: Stage, tena
 
     stand = stage(provider(play), limits={"write_stall_seconds": 0.5})
     async with stand as (gateway, provider_), connected(gateway, tenant.token, receive_buffer=4096):
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             await provider_.lines[0].closed.wait()
         # Kernel buffers of both connections, and no more.
         assert sent < 4_000_000

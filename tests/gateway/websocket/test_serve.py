@@ -10,6 +10,7 @@ from storage.model import LimitKind
 from tests.gateway.conftest import Stage, Tenant
 from tests.gateway.limiting import limit_tenant
 from tests.gateway.websocket.sides import REALTIME, accept, connected, opening
+from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.requests import ANSWER, post
 from tests.support.scripted_provider import Line, answering
 
@@ -92,7 +93,7 @@ async def test_a_provider_that_does_not_answer_is_too_late(stage: Stage, tenant:
 
     async with stage(provider, limits={"handshake_seconds": 0.1}) as (gateway, provider_):
         assert (await gateway.ask(opening(tenant.token, REALTIME))).status == 504
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             await provider_.lines[0].closed.wait()
 
 

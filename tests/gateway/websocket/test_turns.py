@@ -71,6 +71,14 @@ async def test_an_error_instead_of_a_response_costs_nothing(stage: Stage, tenant
     assert (row["status"], row["input_tokens"], row["output_tokens"]) == (404, 0, 0)
 
 
+@pytest.mark.parametrize("status", [200, 600, 10**12, -5])
+async def test_a_status_that_is_none_of_http_s_is_not_kept(status: int, stage: Stage, tenant: Tenant) -> None:
+    """Each there is has its own count among the figures."""
+    error = {"type": "error", "status": status, "error": {"message": "no such model"}}
+    (row,) = await played(stage, tenant, RESPONSES, [ASK], [error])
+    assert row["status"] == 400
+
+
 async def test_an_error_about_something_else_does_not_end_a_response(stage: Stage, tenant: Tenant) -> None:
     asked = [{"type": "response.create", "event_id": "mine"}]
     other = {"type": "error", "error": {"event_id": "other", "message": "no"}}
@@ -100,6 +108,22 @@ async def test_a_response_in_the_background_is_counted_once(
     completed = {**COMPLETED, "response": {**COMPLETED["response"], "background": agreed}}
     rows = await played(stage, tenant, RESPONSES, [{**ASK, "background": True}], [CREATED, completed])
     assert sum(row["output_tokens"] for row in rows) == 2
+
+
+async def test_what_a_client_says_in_other_types_is_the_provider_s_business(
+    stage: Stage, tenant: Tenant
+) -> None:
+    asked = [
+        {"type": 5, "session": [[]], "response": 1},
+        {"type": ["response.create"]},
+        {"type": "session.update", "session": [1]},
+        {"type": "session.update", "session": {"max_output_tokens": {}, "instructions": [1]}},
+        {"type": "response.create", "event_id": {}, "response": [1]},
+        {"type": "response.create", "response": {"max_output_tokens": [1]}},
+    ]
+    told = [CREATED, DONE, named(CREATED, "resp_2"), named(DONE, "resp_2")]
+    rows = await played(stage, tenant, "/v1/realtime?model=m", asked, told)
+    assert [(row["model_asked"], row["status"]) for row in rows] == [("m", 200)] * 2
 
 
 async def test_no_more_than_a_bound_run_at_once(stage: Stage, tenant: Tenant) -> None:
