@@ -10,7 +10,7 @@ from admin import web_session
 from admin.services import services
 from storage.errors import NotFound
 from storage.model import User
-from storage.pending_sign_ins import complete_pending_sign_in, create_pending_sign_in, select_pending_user
+from storage.pending_sign_ins import create_pending_sign_in, select_pending_user
 from storage.sessions import Method
 
 COOKIE = "__Host-karta-pending"
@@ -37,11 +37,10 @@ async def require_user() -> User:
 
 
 async def complete(response: Response, user_id: UUID, method: Method) -> None:
-    """Signs in. Raises `NothingPending` when another request has done so already."""
-    token = web_session.read_cookie(COOKIE) or ""
+    """Signs in. Raises `NothingPending` when another request has done so already, or a password was set."""
+    pending = web_session.digest(web_session.read_cookie(COOKIE) or "")
     try:
-        await complete_pending_sign_in(services().db, web_session.digest(token))
+        await web_session.sign_in(response, user_id, method, pending_digest=pending)
     except NotFound:
         raise NothingPending from None
     web_session.delete_cookie(response, COOKIE)
-    await web_session.sign_in(response, user_id, method)

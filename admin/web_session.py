@@ -152,10 +152,14 @@ async def keep_visitor(response: Response) -> Response:
 
 
 async def sign_in(
-    response: Response, user_id: UUID, method: Method, password_digest: bytes | None = None
+    response: Response,
+    user_id: UUID,
+    method: Method,
+    password_digest: bytes | None = None,
+    pending_digest: bytes | None = None,
 ) -> None:
     """Begin a session of a new token, and end the one the browser had. Raises NotFound when somebody signs in
-    by a password that is theirs no more."""
+    by a password that is theirs no more, or by a second factor and the pending sign-in has ended."""
     token = new_token()
     expires_at = await tell_time(services().db) + timedelta(hours=services().settings.session_hours)
     await _end_session()
@@ -166,7 +170,15 @@ async def sign_in(
         address=acting.address or "unknown",
     )
     await create_session(
-        services().db, acting, user_id, digest(token), expires_at, method, place, password_digest
+        services().db,
+        acting,
+        user_id,
+        digest(token),
+        expires_at,
+        method,
+        place,
+        password_digest,
+        pending_digest,
     )
     set_cookie(response, COOKIE, token)
     delete_cookie(response, VISITOR_COOKIE)

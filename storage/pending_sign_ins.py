@@ -9,12 +9,11 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
-from storage.bridge import Database
+from storage.bridge import Database, Transaction
 from storage.errors import NotFound
 from storage.model import User
 from storage.queries import Queries
-from storage.sessions import require_password
-from storage.users import to_user
+from storage.users import require_password, to_user
 
 LIFETIME = timedelta(minutes=10)
 _EXPIRED_ROWS_MAX = 100
@@ -58,11 +57,18 @@ async def select_pending_user(db: Queries, token_digest: bytes) -> User | None:
     return None if row is None else to_user(row)
 
 
-async def complete_pending_sign_in(db: Queries, token_digest: bytes) -> None:
-    """Ends it, for a session to follow. Raises NotFound when it has ended already."""
-    done = await db.fetch_value(
-        "DELETE FROM pending_sign_ins WHERE token_digest = $1 AND expires_at > now() RETURNING true",
+async def spend_pending_sign_in(tx: Transaction, user_id: UUID, token_digest: bytes) -> None:
+    """Ends it, in the transaction that makes a session of it. Raises NotFound when it has ended already.
+
+    The user's row is locked first, as a new password locks it: that either has ended this one, or waits and
+    then ends the session too.
+    """
+    await tx.execute("SELECT FROM users WHERE user_id = $1 FOR SHARE", user_id)
+    done = await tx.fetch_value(
+        "DELETE FROM pending_sign_ins"
+        " WHERE token_digest = $1 AND user_id = $2 AND expires_at > now() RETURNING true",
         token_digest,
+        user_id,
     )
     if not done:
         raise NotFound("this sign-in has ended: begin anew")

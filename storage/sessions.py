@@ -20,8 +20,10 @@ from storage.audit import ADDRESS_CHARS_MAX, USER_AGENT_CHARS_MAX, Event
 from storage.bridge import Database, Transaction
 from storage.errors import NotFound
 from storage.model import Actor
+from storage.pending_sign_ins import spend_pending_sign_in
 from storage.queries import Queries, Record
 from storage.sign_in_places import Place, note_place
+from storage.users import require_password
 
 STEP_UP_SECONDS = 300
 IDLE_SECONDS = 2 * 3600
@@ -73,15 +75,21 @@ async def create_session(
     method: Method = Method.PASSWORD,
     place: Place | None = None,
     password_digest: bytes | None = None,
+    pending_digest: bytes | None = None,
 ) -> Session:
     """Signing in is proof as well, so a new session is stepped up. From a new `place` it is told by mail.
 
+    Somebody signs in by the password of `password_digest`, or by a second factor, which spends the pending
+    sign-in of `pending_digest`, or by neither.
+
     Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes, NotFound when
-    `password_digest`, by which somebody signs in, is the user's no more.
+    that password is the user's no more, or that sign-in has ended.
     """
     async with db.transaction() as tx:
         if password_digest is not None:
             await require_password(tx, user_id, password_digest)
+        if pending_digest is not None:
+            await spend_pending_sign_in(tx, user_id, pending_digest)
         await tx.execute(
             """
             DELETE FROM sessions
@@ -110,21 +118,6 @@ async def create_session(
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
     assert row is not None
     return to_session(row)
-
-
-async def require_password(tx: Transaction, user_id: UUID, password_digest: bytes) -> None:
-    """Raises NotFound unless this is the user's password still. None can be set before the transaction ends.
-
-    A password takes a while to verify, and one may be set meanwhile, which ends every session: what the old
-    one began must not come after that.
-    """
-    found = await tx.fetch_value(
-        "SELECT true FROM users WHERE user_id = $1 AND password_digest = $2 AND deleted_at IS NULL FOR SHARE",
-        user_id,
-        password_digest,
-    )
-    if not found:
-        raise NotFound(f"user {user_id} has another password by now")
 
 
 async def require_session(tx: Transaction, user_id: UUID, token_digest: bytes) -> None:

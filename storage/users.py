@@ -67,6 +67,21 @@ async def select_user_by_email(db: Queries, email: str) -> tuple[User, bytes] | 
     return None if row is None else (to_user(row), row["password_digest"])
 
 
+async def require_password(tx: Transaction, user_id: UUID, password_digest: bytes) -> None:
+    """Raises NotFound unless this is the user's password still. None can be set before the transaction ends.
+
+    A password takes a while to verify, and one may be set meanwhile, which ends every session: what the old
+    one began must not come after that.
+    """
+    found = await tx.fetch_value(
+        "SELECT true FROM users WHERE user_id = $1 AND password_digest = $2 AND deleted_at IS NULL FOR SHARE",
+        user_id,
+        password_digest,
+    )
+    if not found:
+        raise NotFound(f"user {user_id} has another password by now")
+
+
 async def add_member(db: Database, actor: Actor, org_id: UUID, user_id: UUID, role: Role) -> Membership:
     """Raises Conflict when the user is a member already, InvalidReference when either does not exist."""
     async with db.transaction() as tx:
