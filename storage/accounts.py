@@ -20,6 +20,7 @@ from storage.bridge import Database, Transaction
 from storage.email_links import EmailLink, LinkPurpose, create_link, delete_links, spend_link
 from storage.errors import Conflict, NotFound
 from storage.factors import delete_factors
+from storage.management_keys import revoke_keys_of_member
 from storage.model import Actor, Organization, Plan, Role, User
 from storage.organizations import insert_organization
 from storage.outbox import Letter, post
@@ -164,6 +165,11 @@ async def complete_email_change(
 ) -> User:
     """Changes the address by a link; `letter` is told to the old one, whatever recipient it names.
 
+    Whoever has the link may do it, signed in or not, as people read their mail on another device. It proves
+    that the new address is theirs and nothing more: who they are was proved afresh when it was asked for, by
+    somebody signed in, and nobody is signed in by it. It works for two hours, and a password that is set
+    meanwhile ends it.
+
     Raises NotFound for a spent link, Conflict when the address has an account by now.
     """
     async with db.transaction() as tx:
@@ -206,7 +212,6 @@ async def delete_account(
         await tx.execute("DELETE FROM memberships WHERE user_id = $1", user_id)
         await end_sessions(tx, user_id)
         await delete_links(tx, user_id)
-        await delete_factors(tx, user_id)
         for table in ("staff", "mail_opt_outs", "sign_in_places"):
             await tx.execute(f"DELETE FROM {table} WHERE user_id = $1", user_id)  # noqa: S608
         await post(tx, master_keys, letter)
@@ -219,8 +224,11 @@ async def delete_account(
             user_id,
             REFERENCE_DIGEST,
         )
+        # The user before what is pending, as a sign-in locks them.
+        await delete_factors(tx, user_id)
         await audit.record(tx, actor, Event.USER_DELETED, None, str(user_id), {})
         for row in rows:
+            await revoke_keys_of_member(tx, actor, row["org_id"], user_id)
             details = {"role": row["role"]}
             await audit.record(tx, actor, Event.MEMBER_REMOVED, row["org_id"], str(user_id), details)
 

@@ -1,8 +1,8 @@
 """Keys of the management API (`kt_mgmt_…`): minted once, shown once, kept as a digest.
 
 A key is an organization's, and acts for who minted it: with its scopes, and never with more than the role
-they had then, nor with more than the role they have now. When they leave the organization it stops. It always
-expires.
+they had then, nor with more than the role they have now. When they leave the organization it is revoked, and
+stays so when they come back: nobody remembers what was minted years ago. It always expires.
 
 `select_acting` is asked with each call, so that a key stops at once when it is revoked.
 """
@@ -20,7 +20,7 @@ from trio.lowlevel import RunVar
 
 from storage import audit, key_format
 from storage.audit import Event
-from storage.bridge import Database
+from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound
 from storage.model import Actor, Organization, OrgStatus, Plan, Role
 from storage.queries import Queries, Record
@@ -183,6 +183,23 @@ async def revoke_management_key(
     return _to_key(row)
 
 
+async def revoke_keys_of_member(tx: Transaction, actor: Actor, org_id: UUID, user_id: UUID) -> None:
+    """Ends all that somebody minted in an organization, in the transaction that takes them out of it. The
+    organization must be locked already, so that none is minted meanwhile."""
+    rows = await tx.fetch(
+        """
+        UPDATE management_keys SET revoked_at = now()
+         WHERE org_id = $1 AND user_id = $2 AND revoked_at IS NULL AND expires_at > now()
+        RETURNING key_id, name, last_four
+        """,
+        org_id,
+        user_id,
+    )
+    for row in sorted(rows, key=lambda row: row["key_id"]):
+        details = {"name": row["name"], "last_four": row["last_four"], "because": "member removed"}
+        await audit.record(tx, actor, Event.MANAGEMENT_KEY_REVOKED, org_id, row["key_id"], details)
+
+
 async def select_management_keys(db: Queries, org_id: UUID) -> list[ManagementKey]:
     """An organization's, newest first, ended ones too."""
     rows = await db.fetch(
@@ -198,7 +215,11 @@ async def select_management_keys(db: Queries, org_id: UUID) -> list[ManagementKe
 
 
 async def select_acting(db: Queries, key_id: str) -> ActingKey | None:
-    """The key of that id if it is live and whoever minted it is still a member; else None."""
+    """The key of that id if it is live and whoever minted it is still a member; else None.
+
+    Who was taken out and came back is a member anew. What they had minted is revoked; older releases did not
+    revoke it, and the time of the membership tells those keys.
+    """
     row = await db.fetch_row(
         """
         SELECT k.key_id, k.org_id, k.user_id, k.role, k.name, k.scopes, k.last_four, k.created_at,
@@ -211,6 +232,7 @@ async def select_acting(db: Queries, key_id: str) -> ActingKey | None:
           FROM management_keys k
           JOIN organizations o USING (org_id)
           JOIN memberships m ON m.org_id = k.org_id AND m.user_id = k.user_id
+                         AND m.created_at <= k.created_at
          WHERE k.key_id = $1 AND k.revoked_at IS NULL AND k.expires_at > now() AND o.deleted_at IS NULL
         """,
         key_id,

@@ -17,6 +17,7 @@ from storage.accounts import require_other_owner
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import NotAllowed, NotFound, ProofRequired
+from storage.management_keys import revoke_keys_of_member
 from storage.model import Actor, Organization, Plan, Role
 from storage.organizations import insert_organization
 from storage.queries import Queries
@@ -120,7 +121,8 @@ async def remove_member(
     proved: bool = False,
     by_key: bool = False,
 ) -> None:
-    """Takes somebody, or oneself, out; `proved` and `by_key` as of `change_role`.
+    """Takes somebody, or oneself, out, and ends the management keys they minted; `proved` and `by_key` as of
+    `change_role`.
 
     Raises NotFound for no member, NotAllowed where only an owner may, ProofRequired for an owner without
     proof, Conflict for the last owner.
@@ -132,6 +134,7 @@ async def remove_member(
         if before is Role.OWNER:
             await require_other_owner(tx, org_id, user_id)
         await tx.execute("DELETE FROM memberships WHERE org_id = $1 AND user_id = $2", org_id, user_id)
+        await revoke_keys_of_member(tx, actor, org_id, user_id)
         await audit.record(tx, actor, Event.MEMBER_REMOVED, org_id, str(user_id), {"role": before.value})
 
 

@@ -125,6 +125,7 @@ async def show_confirm_email() -> ResponseReturnValue:
 
 @blueprint.post("/account/email/confirm")
 async def confirm_email() -> ResponseReturnValue:
+    """Open to whoever has the link: `accounts.complete_email_change` says why that is enough."""
     await throttle.count_address(throttle.LINK_ADDRESS)
     link = await links.find(LinkPurpose.CHANGE_EMAIL)
     if link is None:

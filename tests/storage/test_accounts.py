@@ -12,6 +12,7 @@ from storage.bridge import Database
 from storage.email_links import LinkPurpose, create_link
 from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound
 from storage.letter_kinds import LetterKind
+from storage.management_keys import Scope, mint_management_key, select_management_keys
 from storage.model import Actor, Organization, Plan, Role, User
 from storage.organizations import select_organizations_by_user
 from storage.outbox import Letter, select_waiting
@@ -168,7 +169,13 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
     with pytest.raises(Conflict, match="owner"):
         await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter(DELETED))
     await add_member(admin_db, actor, org.org_id, other.user_id, Role.OWNER)
+    key, _ = await mint_management_key(
+        admin_db, actor, org_id=org.org_id, user_id=user.user_id, name="CI", scopes=list(Scope), days=1
+    )
     await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter(DELETED))
+    [ended] = await select_management_keys(admin_db, org.org_id)
+    assert ended.key_id == key.key_id
+    assert ended.revoked_at is not None
     assert await select_user_by_email(admin_db, user.email) is None
     assert await select_signed_in(admin_db, DIGEST) is None
     assert await select_organizations_by_user(admin_db, user.user_id) == []
@@ -185,7 +192,10 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
             letter(CHANGED),
             keep_session=None,
         )
-    assert [row.event for row in await select_audit_rows(admin_db, org.org_id)][-1] == "member:removed"
+    assert [row.event for row in await select_audit_rows(admin_db, org.org_id)][-2:] == [
+        "management_key:revoked",
+        "member:removed",
+    ]
 
 
 async def test_two_owners_cannot_both_leave(

@@ -20,6 +20,7 @@ from storage.management_keys import (
     select_acting,
     select_management_keys,
 )
+from storage.memberships import remove_member
 from storage.model import Actor, ActorKind, Organization, Role, User
 from storage.organizations import rename, require_mfa
 from storage.passwords import REFERENCE_DIGEST
@@ -75,6 +76,33 @@ async def test_what_ends_a_key(
     for key in (revoked, expired, left):
         assert await select_acting(admin_db, key.key_id) is None
     assert await select_acting(admin_db, "nosuchkey000") is None
+
+
+async def test_what_a_member_minted_does_not_come_back_with_them(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    user, key, _ = await mint(admin_db, actor, org)
+    _, expired, _ = await mint(admin_db, actor, org)
+    await owner_db.execute(
+        "UPDATE management_keys SET expires_at = now(), user_id = $2 WHERE key_id = $1",
+        expired.key_id,
+        user.user_id,
+    )
+    _, others, _ = await mint(admin_db, actor, org)
+    await remove_member(admin_db, actor, org.org_id, user.user_id, user.user_id)
+    rows = (await select_audit_rows(admin_db, org.org_id))[-2:]
+    assert [(row.event, row.subject) for row in rows] == [
+        ("management_key:revoked", key.key_id),
+        ("member:removed", str(user.user_id)),
+    ]
+    assert "member removed" in rows[0].details
+    await add_member(admin_db, actor, org.org_id, user.user_id, Role.ADMIN)
+    assert await select_acting(admin_db, key.key_id) is None
+    assert await select_acting(admin_db, others.key_id) is not None
+    # As older releases left them.
+    await owner_db.execute("UPDATE management_keys SET revoked_at = NULL")
+    assert await select_acting(admin_db, key.key_id) is None
+    assert await select_acting(admin_db, others.key_id) is not None
 
 
 async def test_who_minted_it_bounds_it(admin_db: Database, actor: Actor, org: Organization) -> None:
