@@ -29,6 +29,20 @@ async def select_shown_keys(db: Queries, org_id: UUID, limit: int) -> list[APIKe
     return [to_key(row) for row in rows]
 
 
+async def count_keys(db: Queries, org_id: UUID) -> tuple[int, int]:
+    """How many keys an organization has that live, and how many it has made."""
+    row = await db.fetch_row(
+        """
+        SELECT count(*) FILTER (WHERE revoked_at IS NULL AND coalesce(expires_at > now(), true)) AS live,
+               count(*) AS made
+          FROM api_keys WHERE org_id = $1
+        """,
+        org_id,
+    )
+    assert row is not None
+    return row["live"], row["made"]
+
+
 async def select_key_names(db: Queries, org_id: UUID, key_ids: Iterable[str | None]) -> dict[str, str]:
     """By the key's id; of keys that are the organization's."""
     rows = await db.fetch(

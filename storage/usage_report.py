@@ -99,9 +99,10 @@ async def select_totals(
     by: Grouping | None = None,
     after: str | None = None,
     limit: int = PAGE_ROWS_MAX,
+    dearest_first: bool = False,
 ) -> list[UsageTotal]:
     """Sums of one organization's requests started in [since, until): one row for all, or one for each group,
-    in order, `limit` at most, from behind the group `after`."""
+    `limit` at most: in the groups' order, from behind the group `after`, or those first that cost most."""
     spans = _split(since or _EVER, until or _FOREVER)
     of_hours, of_rows = _GROUPS[by]
     spelt = {None: "NULL::text", Grouping.DAY: "to_char(parts.\"group\", 'YYYY-MM-DD')"}.get(
@@ -123,7 +124,7 @@ async def select_totals(
           FROM parts
          {'GROUP BY parts."group"' if by else ""}
         HAVING $8::text IS NULL OR {spelt} > $8
-         ORDER BY 1
+         ORDER BY {"cost_picodollars DESC, requests DESC, 1" if dearest_first else "1"}
          LIMIT $9
         """,  # noqa: S608
         org_id,

@@ -15,13 +15,13 @@ from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
 from admin.standing import describe_all
-from storage.api_keys import select_keys
 from storage.errors import Conflict, NotFound
 from storage.limits import select_limits
 from storage.memberships import select_members
 from storage.model import Actor, OrgStatus, Plan
 from storage.organizations import select_organization, set_plan
 from storage.sessions import end_member_sessions
+from storage.shown_keys import count_keys, select_key_names
 from storage.staff import (
     PAGE_ROWS_MAX,
     REASON_CHARS_MAX,
@@ -31,9 +31,11 @@ from storage.staff import (
     search_organizations,
     suspend,
 )
-from storage.usage_report import Grouping, add_up, select_totals
+from storage.usage_report import Grouping, select_totals
 
 USAGE_DAYS = 30
+MODELS_SHOWN_MAX = 50
+"""Those that cost most."""
 DONE = {
     "suspended": "The organization is suspended. Its running requests were cut.",
     "lifted": "The suspension is lifted.",
@@ -130,18 +132,23 @@ async def _render(subject_id: UUID, problems: dict[str, str] | None = None) -> s
     except NotFound:
         abort(404)
     await record_view(db, _actor(), subject_id, "organization")
-    keys = await select_keys(db, subject_id)
+    live_keys, made_keys = await count_keys(db, subject_id)
     since = datetime.now(UTC) - timedelta(days=USAGE_DAYS)
-    by_model = await select_totals(db, subject_id, since=since, by=Grouping.MODEL)
-    names = {key.key_id: key.name for key in keys}
+    [whole] = await select_totals(db, subject_id, since=since)
+    by_model = await select_totals(
+        db, subject_id, since=since, by=Grouping.MODEL, dearest_first=True, limit=MODELS_SHOWN_MAX
+    )
+    limits = await select_limits(db, subject_id)
+    names = await select_key_names(db, subject_id, [standing.limit.key_id for standing in limits])
     return await render_template(
         "staff/organization.html",
         subject=organization,
         members=await select_members(db, subject_id),
-        keys=keys,
-        whole=add_up(by_model),
+        live_keys=live_keys,
+        made_keys=made_keys,
+        whole=whole,
         by_model=by_model,
-        standings=describe_all(await select_limits(db, subject_id), names),
+        standings=describe_all(limits, names),
         plans=tuple(Plan),
         days=USAGE_DAYS,
         problems=problems or {},

@@ -24,7 +24,6 @@ from storage.limits import select_limits
 from storage.plan_terms import Allowance, shown_since
 from storage.shown_keys import select_key_names
 from storage.usage_report import (
-    PAGE_ROWS_MAX,
     Grouping,
     UsageTotal,
     add_up,
@@ -104,10 +103,10 @@ async def _stream(db: Database, org_id: UUID, since: datetime, by: Grouping) -> 
 
 
 async def _dearest(org_id: UUID, since: datetime, by: Grouping) -> list[UsageTotal]:
-    """The groups that cost most, of at most `PAGE_ROWS_MAX`."""
-    totals = await select_totals(services().db, org_id, since=since, by=by)
-    assert len(totals) <= PAGE_ROWS_MAX
-    return sorted(totals, key=lambda total: (-total.cost_picodollars, -total.requests))[:ROWS_SHOWN_MAX]
+    """The groups that cost most."""
+    return await select_totals(
+        services().db, org_id, since=since, by=by, dearest_first=True, limit=ROWS_SHOWN_MAX
+    )
 
 
 def _read_days() -> int:

@@ -6,7 +6,7 @@ from storage.api_keys import mint_key
 from storage.bridge import Database
 from storage.model import Actor, Mode, Organization, Plan
 from storage.organizations import create_organization
-from storage.shown_keys import select_key_names, select_shown_keys
+from storage.shown_keys import count_keys, select_key_names, select_shown_keys
 
 
 async def insert_keys(owner_db: Database, org: Organization, ids: str, ended: bool) -> None:
@@ -47,3 +47,14 @@ async def test_names_of_keys_are_told_of_ones_own_alone(
     await insert_keys(owner_db, org, "ab", ended=False)
     asked = ["a" * 12, None, "unknown", theirs.key_id]
     assert await select_key_names(admin_db, org.org_id, asked) == {"a" * 12: "a"}
+
+
+async def test_keys_are_counted_as_far_as_they_live(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    assert await count_keys(admin_db, org.org_id) == (0, 0)
+    await insert_keys(owner_db, org, "abc", ended=False)
+    await insert_keys(owner_db, org, "de", ended=True)
+    await owner_db.execute("UPDATE api_keys SET expires_at = now() WHERE name = 'a'")
+    await owner_db.execute("UPDATE api_keys SET expires_at = now() + interval '1 day' WHERE name = 'b'")
+    assert await count_keys(admin_db, org.org_id) == (2, 5)

@@ -113,6 +113,24 @@ async def test_groups_by_the_page(
     assert len(pages) == 4
 
 
+async def test_the_dearest_of_all_groups(
+    admin_db: Database, gateway_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the dearest among the first by name; of those that cost the same, the busiest."""
+    monkeypatch.setattr(usage_report, "PAGE_ROWS_MAX", 3)
+    costs = {"a": 1, "b": 0, "c": 0, "d": None, "y": 5, "z": 7}
+    made = [
+        usage(started_at=START, model_answered=name, cost_picodollars=cost) for name, cost in costs.items()
+    ]
+    made += [usage(started_at=START, model_answered="c", cost_picodollars=0)]
+    await insert_usage(gateway_db, made)
+    found = await select_totals(admin_db, ORG, by=Grouping.MODEL, dearest_first=True)
+    assert [total.group for total in found] == ["z", "y", "a"]
+    monkeypatch.undo()
+    found = await select_totals(admin_db, ORG, by=Grouping.MODEL, dearest_first=True)
+    assert [total.group for total in found] == ["z", "y", "a", "c", "b", "d"]
+
+
 async def test_requests_by_the_page(admin_db: Database, records: list[UsageRecord]) -> None:
     seen: list[UsageRecord] = []
     place = None
