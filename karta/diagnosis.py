@@ -32,7 +32,9 @@ from storage.settings import PREFIX, ServerSettings, SettingsError, Variable, re
 
 PROGRAMS: tuple[type[ServerSettings], ...] = (GatewaySettings, AdminSettings)
 # Read by what is no settings class: the settings file's own name, `karta up`'s worker count, the simulator.
-OTHER_VARIABLES = frozenset({"KARTA_CONFIG", "KARTA_WORKERS", "KARTA_SIM_KEYS", "KARTA_SIM_KEYS_FILE"})
+OTHER_VARIABLES = frozenset(
+    {"KARTA_CONFIG", "KARTA_HEALTH_PARTS", "KARTA_WORKERS", "KARTA_SIM_KEYS", "KARTA_SIM_KEYS_FILE"}
+)
 CONNECT_SECONDS_MAX = 3.0
 STREAMS_WANTED = 4_000
 """Of one worker. Below that it runs out of descriptors before it runs out of a core."""

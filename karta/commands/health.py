@@ -21,7 +21,9 @@ def register(commands: Commands) -> None:
         description="Look at the gateway (by a whole streamed request of a test key), the admin pages, the "
         "database, usage records, mail and providers, and keep what is found for the status page. To be run "
         "each minute (`karta up` does it by itself); of several in a minute one does it. The gateway is at "
-        "KARTA_PUBLIC_URL, the pages at KARTA_ADMIN_URL, providers as for `karta gateway`.",
+        "KARTA_PUBLIC_URL, the pages at KARTA_ADMIN_URL, providers as for `karta gateway`. Providers and "
+        "payments are looked at where their key is set, which is not used, or KARTA_HEALTH_PARTS names them: "
+        "provider-openai,payments.",
     )
     database_choice.add_arguments(parser)
     parser.add_argument("--gateway-url", metavar="URL", help="instead of KARTA_PUBLIC_URL")

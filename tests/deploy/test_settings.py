@@ -14,6 +14,7 @@ from gateway.settings import GatewaySettings
 from karta.children import DRAIN_MARGIN_SECONDS
 from karta.cli import parse
 from karta.diagnosis import known_variables
+from karta.health_targets import load_targets
 from tests.deploy.files import (
     DEPLOY,
     STANDING_FOR_SECRETS,
@@ -128,3 +129,12 @@ def test_with_compose_the_health_job_knows_what_to_look_at_and_no_key_of_it() ->
     used = {name for name in told if name.endswith("_API_KEY")} - {"KARTA_SIMULATED_API_KEY"}
     assert keys.keys() == used
     assert all(re.fullmatch(r"\$\{[A-Z_]+:\+set\}", value) for value in keys.values())
+
+
+def test_on_kubernetes_the_health_job_knows_what_to_look_at_and_no_key_of_it() -> None:
+    template = manifest("CronJob", "karta-health")["spec"]["jobTemplate"]["spec"]["template"]
+    (health,) = template["spec"]["containers"]
+    given = environment_of(health)
+    assert not [name for name in given if name.endswith("_API_KEY")]
+    used = {one["name"] for one in _gateway_container()["env"] if one["name"].startswith("KARTA_PROVIDER_")}
+    assert {f"KARTA_PROVIDER_{name.upper()}_API_KEY" for name in load_targets(given).providers} == used

@@ -31,6 +31,28 @@ def test_without_a_key_of_ours_a_provider_is_not_looked_at() -> None:
     assert load_targets({"KARTA_POSTMARK_TOKEN": "x"}).sends_mail
 
 
+def test_what_is_named_is_looked_at_without_a_key() -> None:
+    targets = load_targets(
+        {
+            "KARTA_ENV": "production",
+            "KARTA_PROVIDER_AZURE_OPENAI_BASE_URL": "https://own.example.com",
+            "KARTA_HEALTH_PARTS": "provider-openai, provider-azure-openai,payments",
+        }
+    )
+    assert targets.providers == {
+        "azure-openai": Endpoint("https://own.example.com/v1/models"),
+        "openai": Endpoint("https://api.openai.com/v1/models"),
+    }
+    assert targets.takes_payments
+    assert not load_targets({"KARTA_HEALTH_PARTS": ["provider-openai"]}).takes_payments
+
+
+@pytest.mark.parametrize("parts", ["openai", "provider-nobody", "payments,provider-"])
+def test_what_there_is_not_cannot_be_looked_at(parts: str) -> None:
+    with pytest.raises(CommandError, match="KARTA_HEALTH_PARTS"):
+        load_targets({"KARTA_HEALTH_PARTS": parts})
+
+
 def test_what_is_no_provider() -> None:
     with pytest.raises(CommandError, match="KARTA_PROVIDER_OPENAI_BASE_URL"):
         load_targets({"KARTA_PROVIDER_OPENAI_BASE_URL": "nowhere"})
