@@ -93,6 +93,8 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
 async def _sweep(db: Database) -> None:
     while await sweep(db) or await webhook_deliveries.sweep(db):
         pass
+    while await webhook_deliveries.sweep_deleted(db):
+        pass
     while await sweep_ended(db):
         pass
 

@@ -16,6 +16,7 @@ from storage.credentials import revoke_credential, select_credentials
 from storage.errors import Conflict, NotFound
 from storage.model import Actor
 from storage.queries import Queries
+from storage.webhooks import hide_endpoints
 
 GRACE = timedelta(days=7)
 DUE_MAX = 20
@@ -98,7 +99,7 @@ async def end_organization(db: Database, actor: Actor, org_id: UUID) -> bool:
         await tx.execute(
             "UPDATE management_keys SET revoked_at = now() WHERE org_id = $1 AND revoked_at IS NULL", org_id
         )
-        await tx.execute("DELETE FROM webhook_endpoints WHERE org_id = $1", org_id)
+        await hide_endpoints(tx, org_id)
         await tx.execute("DELETE FROM memberships WHERE org_id = $1", org_id)
         await tx.execute("DELETE FROM invitations WHERE org_id = $1", org_id)
         await tx.execute(

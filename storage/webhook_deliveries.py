@@ -296,6 +296,38 @@ async def sweep(db: Queries) -> int:
     return gone
 
 
+async def sweep_deleted(db: Database) -> int:
+    """Forgets some of the messages for endpoints that were deleted, with their tries, and the endpoints of
+    which none is left. How many rows; call it until there are none."""
+    async with db.transaction() as tx:
+        messages: int = await tx.fetch_value(
+            """
+            WITH gone AS (
+                DELETE FROM webhook_deliveries WHERE delivery_id IN (
+                    SELECT d.delivery_id
+                      FROM webhook_endpoints e JOIN webhook_deliveries d USING (endpoint_id)
+                     WHERE e.deleted_at IS NOT NULL
+                     LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
+                RETURNING 1)
+            SELECT count(*) FROM gone
+            """,
+            SWEEP_ROWS_MAX,
+        )
+        if messages:
+            return messages
+        endpoints: int = await tx.fetch_value(
+            """
+            WITH gone AS (
+                DELETE FROM webhook_endpoints e
+                 WHERE e.deleted_at IS NOT NULL
+                   AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.endpoint_id = e.endpoint_id)
+                RETURNING 1)
+            SELECT count(*) FROM gone
+            """
+        )
+    return endpoints
+
+
 async def select_oldest_unspread(db: Queries) -> float | None:
     """Seconds that the oldest event waits to become messages; None when none does."""
     seconds: float | None = await db.fetch_value(

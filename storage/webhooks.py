@@ -94,7 +94,9 @@ async def create_endpoint(
         )
         if row is None:
             raise NotFound(f"there is no organization {org_id}")
-        count = await tx.fetch_value("SELECT count(*) FROM webhook_endpoints WHERE org_id = $1", org_id)
+        count = await tx.fetch_value(
+            "SELECT count(*) FROM webhook_endpoints WHERE org_id = $1 AND deleted_at IS NULL", org_id
+        )
         await require_room(tx, org_id, Allowance.WEBHOOK_ENDPOINTS, count)
         made = await tx.fetch_row(
             f"""
@@ -226,15 +228,35 @@ async def delete_endpoint(db: Database, actor: Actor, org_id: UUID, endpoint_id:
     """With its secrets, its log and what was still to be sent. Raises NotFound."""
     async with db.transaction() as tx:
         before = await _lock(tx, org_id, endpoint_id)
-        await tx.execute("DELETE FROM webhook_endpoints WHERE endpoint_id = $1", endpoint_id)
+        await hide_endpoints(tx, org_id, endpoint_id)
         details = {"host": before.host}
         await audit.record(tx, actor, Event.WEBHOOK_DELETED, org_id, str(endpoint_id), details)
+
+
+async def hide_endpoints(tx: Transaction, org_id: UUID, endpoint_id: UUID | None = None) -> None:
+    """Deletes one, or all of an organization's, as far as anybody can see: nothing is sent, nothing is found,
+    and secrets and URL are gone. The rows of the log may be very many: `webhook_deliveries.sweep_deleted`
+    takes them."""
+    rows = await tx.fetch(
+        """
+        UPDATE webhook_endpoints
+           SET state = 'disabled', reason = coalesce(reason, 'asked'), deleted_at = now(),
+               url = 'https://deleted.invalid/', description = ''
+         WHERE org_id = $1 AND ($2::uuid IS NULL OR endpoint_id = $2) AND deleted_at IS NULL
+        RETURNING endpoint_id
+        """,
+        org_id,
+        endpoint_id,
+    )
+    await tx.execute(
+        "DELETE FROM webhook_secrets WHERE endpoint_id = ANY ($1)", [row["endpoint_id"] for row in rows]
+    )
 
 
 async def select_endpoints(db: Queries, org_id: UUID) -> list[Endpoint]:
     """An organization's, oldest first."""
     rows = await db.fetch(
-        f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE org_id = $1"  # noqa: S608
+        f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE org_id = $1 AND deleted_at IS NULL"  # noqa: S608
         " ORDER BY created_at, endpoint_id LIMIT $2",
         org_id,
         ENDPOINTS_MAX,
@@ -332,7 +354,8 @@ async def _lock(tx: Transaction, org_id: UUID, endpoint_id: UUID) -> Endpoint:
 
 async def _select(db: Queries, org_id: UUID, endpoint_id: UUID, lock: str = "") -> Record | None:
     return await db.fetch_row(
-        f"SELECT {_COLUMNS} FROM webhook_endpoints WHERE org_id = $1 AND endpoint_id = $2{lock}",  # noqa: S608
+        f"SELECT {_COLUMNS} FROM webhook_endpoints"  # noqa: S608
+        f" WHERE org_id = $1 AND endpoint_id = $2 AND deleted_at IS NULL{lock}",
         org_id,
         endpoint_id,
     )

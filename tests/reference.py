@@ -50,7 +50,7 @@ OTHERS = (
     ("KARTA_CONFIG", "The settings file, when it is not `karta.toml` of the working directory."),
     (
         "KARTA_HEALTH_PARTS",
-        "What `karta health` looks at without being given a key: `provider-NAME` and `payments`, with commas.",
+        "What `karta health` looks at without being given keys: `provider-NAME` and `payments`, with commas.",
     ),
     ("KARTA_SIM_KEYS", "The only keys that `karta sim` accepts, comma separated."),
     ("KARTA_SIM_KEYS_FILE", "The same in a file, one a line."),

@@ -265,7 +265,8 @@ DELETABLE = {
     *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),
     *("invitations", "totp_factors", "passkeys", "passkey_challenges", "recovery_codes"),
     *("idempotent_requests", "mail_opt_outs", "sign_in_places"),
-    *("webhook_endpoints", "webhook_secrets", "webhook_events", "stripe_checkouts", "stripe_events"),
+    *("webhook_endpoints", "webhook_secrets", "webhook_events", "webhook_deliveries"),
+    *("stripe_checkouts", "stripe_events"),
 }
 
 

@@ -17,7 +17,8 @@ from storage.organizations import select_organization
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
-from storage.webhooks import NewEndpoint, create_endpoint
+from storage.webhook_deliveries import sweep_deleted
+from storage.webhooks import NewEndpoint, create_endpoint, select_endpoints
 
 
 async def make_due(db: Database) -> None:
@@ -78,6 +79,8 @@ async def test_when_its_time_has_come_nothing_opens_any_more(
     )
     assert material == 0
     assert await admin_db.fetch_value("SELECT count(*) FROM webhook_secrets") == 0
+    assert await select_endpoints(admin_db, org.org_id) == []
+    assert await sweep_deleted(admin_db) == 1
     assert await admin_db.fetch_value("SELECT count(*) FROM memberships") == 0
     assert (await select_organization(admin_db, org.org_id)).name == "Deleted organization"
     assert (await select_audit_rows(admin_db, org.org_id))[-1].event == "organization:ended"

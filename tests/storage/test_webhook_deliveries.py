@@ -11,6 +11,7 @@ import trio
 
 from storage import webhook_deliveries
 from storage.bridge import Database, open_database
+from storage.errors import NotFound
 from storage.model import Actor, Organization
 from storage.sealing import MasterKeys
 from storage.webhook_deliveries import (
@@ -22,10 +23,19 @@ from storage.webhook_deliveries import (
     settle,
     spread,
     sweep,
+    sweep_deleted,
 )
 from storage.webhook_events import emit
 from storage.webhook_schedule import State
-from storage.webhooks import NewEndpoint, change_endpoint, disable_endpoint, enable_endpoint, rotate_secret
+from storage.webhooks import (
+    NewEndpoint,
+    change_endpoint,
+    delete_endpoint,
+    disable_endpoint,
+    enable_endpoint,
+    rotate_secret,
+    select_endpoints,
+)
 from tests.storage.test_webhook_events import INVOICE, listen
 
 WORKER, OTHER = uuid4(), uuid4()
@@ -267,6 +277,41 @@ async def test_old_events_and_spent_secrets_go(
     assert len(await states(admin_db)) == 1
     assert await admin_db.fetch_value("SELECT count(*) FROM webhook_attempts") == 0
     assert await admin_db.fetch_value("SELECT count(*) FROM webhook_secrets") == 1
+
+
+async def test_a_deleted_endpoint_is_gone_at_once_and_its_log_in_batches(
+    admin_db: Database,
+    actor: Actor,
+    org: Organization,
+    master_keys: MasterKeys,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = await listen(admin_db, actor, master_keys, org.org_id, url="https://kept.example.com/")
+    endpoint = await listen(admin_db, actor, master_keys, org.org_id)
+    await emit_many(admin_db, org.org_id, 5)
+    taken = [one for one in await take(admin_db) if one.endpoint_id == endpoint.endpoint_id]
+    await settle(admin_db, WORKER, [outcome(one, "delivered") for one in taken[:4]])
+    await delete_endpoint(admin_db, actor, org.org_id, endpoint.endpoint_id)
+    # Not in the statement that people wait for; yet nobody finds it, and nothing more is sent.
+    assert len(await states(admin_db)) == 10
+    with pytest.raises(NotFound):
+        await enable_endpoint(admin_db, actor, org.org_id, endpoint.endpoint_id)
+    assert [one.endpoint_id for one in await select_endpoints(admin_db, org.org_id)] == [kept.endpoint_id]
+    assert await admin_db.fetch_value("SELECT count(*) FROM webhook_secrets") == 1
+    # A try that was under way is settled as ever.
+    await settle(admin_db, WORKER, [outcome(taken[4], "pending")])
+    await emit_many(admin_db, org.org_id, 1)
+    assert not [one for one in await take(admin_db) if one.endpoint_id == endpoint.endpoint_id]
+    monkeypatch.setattr(webhook_deliveries, "SWEEP_ROWS_MAX", 2)
+    swept = []
+    while gone := await sweep_deleted(admin_db):
+        swept.append(gone)
+    assert swept == [2, 2, 1, 1]
+    assert len(await states(admin_db)) == 6
+    assert await admin_db.fetch_value("SELECT count(*) FROM webhook_attempts") == 0
+    assert await admin_db.fetch_value("SELECT array_agg(endpoint_id) FROM webhook_endpoints") == [
+        kept.endpoint_id
+    ]
 
 
 @pytest.mark.parametrize("seed", range(2))
