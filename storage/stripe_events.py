@@ -34,6 +34,13 @@ PAGE_ROWS_MAX = 100
 CLEARED_ROWS_MAX = 1000
 PROBLEM_CHARS_MAX = 500
 
+_OF_STATE = {
+    None: "true",
+    "waiting": "state = 'waiting'",
+    "done": "state = 'done'",
+    "dead": "state = 'dead'",
+}
+"""Written out, for the index of those that are not done."""
 _COLUMNS = """
     event_id, kind, object_kind, object_id, happened_at, received_at, state, tries, try_after, done_at,
     org_id, problem
@@ -129,17 +136,16 @@ async def put_off(db: Queries, event: KeptEvent, problem: str) -> bool:
 async def select_events(
     db: Queries, state: str | None = None, after: str | None = None, limit: int = PAGE_ROWS_MAX
 ) -> list[KeptEvent]:
-    """Newest first; `after` is the last event of the page before."""
+    """Newest first, of one state or all; `after` is the last event of the page before."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS} FROM stripe_events
-         WHERE ($1::text IS NULL OR state = $1)
-           AND ($2::text IS NULL OR (received_at, event_id)
-                                    < (SELECT received_at, event_id FROM stripe_events WHERE event_id = $2))
+         WHERE {_OF_STATE[state]}
+           AND ($1::text IS NULL OR (received_at, event_id)
+                                    < (SELECT received_at, event_id FROM stripe_events WHERE event_id = $1))
          ORDER BY received_at DESC, event_id DESC
-         LIMIT $3
+         LIMIT $2
         """,  # noqa: S608
-        state,
         after,
         min(limit, PAGE_ROWS_MAX),
     )

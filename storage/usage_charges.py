@@ -68,38 +68,31 @@ async def _select_due(db: Queries, before: datetime) -> list[UUID]:
 
 async def turn_month(db: Database, now: datetime | None = None) -> int:
     """Gives this month's included credit to whom it is missing, and takes back what is left of an earlier
-    month's; returns how many organizations were concerned. Call it after `charge_usage`."""
+    month's; returns how many organizations were concerned. Call it after `charge_usage`.
+
+    What a correction gives back within the month stays until the month ends.
+    """
     # Not before the last hour of the month before has been charged.
     month = _month((now or datetime.now(UTC)) - CLOSED_AFTER)
     turned = 0
     for terms in TERMS.values():
-        while due := await _select_lacking(db, terms.plan, terms.included_picodollars, month):
-            done = 0
-            for org_id in due:
-                done += await _turn(db, org_id, month)
-            turned += done
-            if not done:
+        for _ in range(ROUNDS_MAX):
+            behind = await _select_behind(db, terms.plan, terms.included_picodollars, month)
+            if not behind:
                 break
+            for org_id in behind:
+                turned += await _turn(db, org_id, month)
     return turned
 
 
-async def _select_lacking(db: Queries, plan: Plan, included: int, month: datetime) -> list[UUID]:
-    """Those who have been given less than that this month, or have some left of an earlier one."""
+async def _select_behind(db: Queries, plan: Plan, included: int, month: datetime) -> list[UUID]:
+    """Those whose month was not turned yet, or who have been given less than that of it."""
     rows = await db.fetch(
         """
-        SELECT o.org_id
-          FROM organizations o
-         CROSS JOIN LATERAL (
-               SELECT coalesce(sum(e.amount), 0) AS amount
-                 FROM ledger_transactions t JOIN ledger_entries e USING (transaction_id)
-                WHERE t.org_id = o.org_id AND t.period_start = $3 AND t.kind = 'grant'
-                  AND e.account = 'included') given
-         WHERE o.plan = $1 AND o.deleted_at IS NULL AND o.status = 'active'
-           AND (given.amount < $2
-                OR given.amount = 0 AND EXISTS (
-                   SELECT FROM ledger_entries e WHERE e.org_id = o.org_id AND e.account = 'included'
-                   HAVING sum(e.amount) > 0))
-         ORDER BY o.org_id LIMIT $4
+        SELECT org_id FROM organizations
+         WHERE plan = $1 AND deleted_at IS NULL AND status = 'active'
+           AND (turned_month, turned_given) < ($3, $2)
+         ORDER BY turned_month, turned_given LIMIT $4
         """,
         plan.value,
         included,
@@ -139,6 +132,12 @@ async def _turn(db: Database, org_id: UUID, month: datetime) -> bool:
             note = f"{TERMS[plan].name} plan, {month:%B %Y}"
             await ledger.post(tx, org_id, EntryKind.GRANT, source, entries, period_start=month, note=note)
             turned = True
+        await tx.execute(
+            "UPDATE organizations SET turned_month = $2, turned_given = $3 WHERE org_id = $1",
+            org_id,
+            month,
+            row["given"] + max(missing, 0),
+        )
     return turned
 
 

@@ -29,6 +29,7 @@ from storage.outbox import (
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
+from tests.storage.explaining import explain
 
 LETTER = Letter(
     kind=LetterKind.RESET_PASSWORD, recipient="ada@example.com", facts={"path": "/link/reset/secret"}
@@ -182,3 +183,7 @@ async def test_members_are_written_by_role_and_wish(
 
 def test_its_repr_tells_no_fact() -> None:
     assert "secret" not in repr(LETTER)
+
+
+async def test_the_few_that_failed_are_found_without_the_many_that_were_sent(admin_db: Database) -> None:
+    assert "outbox_failed" in await explain(admin_db, select_failures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -25,6 +26,7 @@ from storage.staff import (
     suspend,
 )
 from storage.users import add_member, create_user
+from tests.storage.explaining import explain
 
 
 async def test_one_is_made_and_unmade_and_each_leaves_a_row(
@@ -137,3 +139,16 @@ async def test_what_cannot_be_suspended(admin_db: Database, actor: Actor, org: O
     for act in (suspend(admin_db, actor, uuid4(), "why"), lift(admin_db, actor, uuid4())):
         with pytest.raises(NotFound):
             await act
+
+
+async def test_organizations_are_found_by_an_index_where_there_can_be_one(admin_db: Database) -> None:
+    """What a name has in it is the only thing that needs to go through all of them."""
+    for text, status, index in (
+        ("", None, "organizations_created"),
+        ("", OrgStatus.SUSPENDED, "organizations_suspended"),
+        ("acme", OrgStatus.SUSPENDED, "organizations_suspended"),
+        (str(uuid4()).upper(), None, "organizations_pkey"),
+        ("ada@example.com", None, "users_email_key"),
+    ):
+        plan = await explain(admin_db, partial(search_organizations, text=text, status=status))
+        assert index in plan, plan

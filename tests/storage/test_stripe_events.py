@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 
@@ -24,6 +26,7 @@ from storage.stripe_events import (
     store_event,
 )
 from storage.stripe_objects import ObjectKind
+from tests.storage.explaining import explain
 
 HAPPENED = datetime(2026, 11, 26, tzinfo=UTC)
 
@@ -110,3 +113,12 @@ async def test_odd_ids_and_foreign_hands(admin_db: Database, gateway_db: Databas
         await select_events(gateway_db)
     with pytest.raises(Denied):
         await admin_db.execute("UPDATE stripe_events SET object_id = 'in_2'")
+
+
+async def test_the_few_that_are_open_are_found_without_the_many_that_are_done(admin_db: Database) -> None:
+    await store_event(admin_db, named())
+    for ask in (count_stuck, partial(select_events, state="dead"), partial(select_events, state="waiting")):
+        plan = await explain(admin_db, ask)
+        assert re.search(r"stripe_events_(open|waiting)", plan), plan
+    assert "stripe_events_open" in await explain(admin_db, partial(select_events, state="dead"))
+    assert "stripe_events_newest" in await explain(admin_db, select_events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,12 +22,14 @@ from storage.limits import LimitScope, select_limits, set_limit
 from storage.model import Actor, CredentialKind, LimitKind, Organization, Period, Plan, UsageRecord
 from storage.organizations import create_organization
 from storage.retention import rebuild_hourly
-from storage.usage_charges import charge_usage, set_prepaid, turn_month
+from storage.usage_charges import _select_behind, charge_usage, set_prepaid, turn_month
 from storage.usage_rows import LATE_PREFIX
+from tests.storage.explaining import explain
 from tests.storage.ledger_posts import select_accounts, top_up
 from tests.storage.usage_records import insert_usage, usage
 
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+MARCH = datetime(2026, 3, 1, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
 DOLLAR = 10**12
 
@@ -105,6 +108,26 @@ async def test_included_credit_goes_first_and_comes_back_last(
     await rebuild_hourly(owner_db, actor, org.org_id, NOON, LATER)
     await charge_usage(admin_db, LATER)
     assert await select_balance(admin_db, org.org_id) == Balance(credit=0, included=5)
+
+
+async def test_whose_month_has_been_turned_is_not_looked_at_again(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    """By a note of it and not by the ledger of everybody; what is given is by the ledger alone."""
+    included, noted = 20 * DOLLAR, "SELECT turned_month, turned_given FROM organizations"
+    assert "organizations_turned" in await explain(
+        admin_db, partial(_select_behind, plan=Plan.PRO, included=included, month=MARCH)
+    )
+    await admin_db.execute("UPDATE organizations SET turned_month = $1, turned_given = $2", MARCH, included)
+    assert await turn_month(admin_db, NOON) == 0
+    assert (await select_balance(admin_db, org.org_id)).included == 0
+    for noted_given, turned in ((included - 1, 1), (0, 0)):
+        await admin_db.execute("UPDATE organizations SET turned_given = $1", noted_given)
+        assert await turn_month(admin_db, NOON) == turned
+        row = await admin_db.fetch_row(noted)
+        assert row is not None
+        assert (row["turned_month"], row["turned_given"]) == (MARCH, included)
+        assert (await select_balance(admin_db, org.org_id)).included == included
 
 
 async def test_a_month_brings_its_credit_and_takes_the_rest_of_the_last(
