@@ -354,10 +354,10 @@ def test_the_head_that_goes_up_is_made_once_for_a_provider() -> None:
         )
         for url in ("https://provider.test/prefix", "https://provider.test")
     )
-    first = known.prefix(one)
+    first = known.prefix(one, hide_account=False)
     assert first.startswith(b"POST /prefix/v1/messages HTTP/1.1\r\nhost: provider.test\r\n")
-    assert known.prefix(one) is first
-    assert known.prefix(other).startswith(b"POST /v1/messages HTTP/1.1\r\n")
+    assert known.prefix(one, hide_account=False) is first
+    assert known.prefix(other, hide_account=False).startswith(b"POST /v1/messages HTTP/1.1\r\n")
     assert TOKEN.encode() not in first
 
 
