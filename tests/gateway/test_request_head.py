@@ -97,7 +97,9 @@ def test_dropped(name: str) -> None:
         assert decide(spelling.encode()) is Field.DROP
 
 
-@pytest.mark.parametrize("field", [field for field in Field if field not in (Field.FORWARD, Field.DROP, Field.ACCOUNT)])
+@pytest.mark.parametrize(
+    "field", [field for field in Field if field not in (Field.FORWARD, Field.DROP, Field.ACCOUNT)]
+)
 def test_fields_karta_reads(field: Field) -> None:
     name = field.name.lower().replace("_", "-").replace("api-key", "x-api-key")
     for spelling in (name, name.upper(), name.title()):
