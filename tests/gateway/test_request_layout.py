@@ -1,4 +1,4 @@
-"""A head of a known shape means what the whole way would make of it, or is not found: `find` compares them."""
+"""A head of a known shape means what the whole way makes of it, or is not found: `find` compares them."""
 
 from __future__ import annotations
 
