@@ -222,3 +222,23 @@ def test_long_events_are_not_held(size: int, piece: int) -> None:
 @settings(max_examples=300, deadline=None)
 def test_bytes_without_the_word_pass_whatever_they_are(noise: bytes, size: int) -> None:
     assert strip(*cut(noise, size)) == noise
+
+
+def test_what_is_nested_in_the_end_of_a_long_event_is_not_taken_for_the_chunk_s_own() -> None:
+    """Its beginning has gone on, so nothing is told by how many brackets are open."""
+    end = b'"d":{"usage":null,"e":{}},"f":{}}\n\n'
+    event = b'data: {"a":"' + b"x" * (HELD_BYTES_MAX + 1) + b'",' + end
+    stripper = UsageStripper()
+    assert stripper.feed(event[: -len(end)]) + stripper.feed(end) == event
+    # The next one is seen from its beginning again.
+    assert stripper.feed(b'data: {"d":{},"usage":null,"e":{}}\n\n') == b'data: {"d":{},"e":{}}\n\n'
+
+
+def test_what_is_nested_where_a_long_event_is_parted_is_not_taken_for_the_chunk_s_own() -> None:
+    beginning = b'data: {"a":"' + b"x" * HELD_BYTES_MAX + b'","b":{"usage":null}'
+    stripper = UsageStripper()
+    assert stripper.feed(beginning + b"," + b"y" * (TAIL_BYTES - 1)) == beginning
+    # Of a long event no more than that is held.
+    assert stripper.feed(b"z" * 100) == b"," + b"y" * 99
+    assert len(stripper.finish()) == TAIL_BYTES
+    assert stripper.finish() == b""

@@ -13,7 +13,8 @@ from storage.model import Actor, User
 from storage.passwords import REFERENCE_DIGEST
 from storage.pending_sign_ins import create_pending_sign_in, select_pending_user, spend_pending_sign_in
 from storage.sessions import create_session, end_sessions
-from tests.storage.test_sessions import TOKEN_DIGEST, WAITING, later, user
+from tests.storage.lock_waits import until_waiting
+from tests.storage.test_sessions import TOKEN_DIGEST, later, user
 
 __all__ = ["user"]
 DIGEST = bytes(32)
@@ -76,9 +77,7 @@ async def test_no_session_comes_of_one_that_a_reset_is_ending(
     async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
         await tx.execute("UPDATE users SET password_digest = $1", REFERENCE_DIGEST[:-1] + b"K")
         nursery.start_soon(sign_in)
-        with trio.fail_after(10):
-            while not refused and not await owner_db.fetch_value(WAITING):
-                await trio.sleep(0.01)
+        await until_waiting(owner_db)
         assert not refused
         await tx.execute("DELETE FROM pending_sign_ins")
         await end_sessions(tx, user.user_id)
