@@ -154,7 +154,11 @@ def test_a_round_that_fails_is_told_and_tried_again(
             raise trio.TooSlowError
         raise busy if len(rounds) == 2 else DatabaseUnavailable("away")
 
+    async def tell(*_: object) -> int:
+        return 0
+
     monkeypatch.setattr(housekeeping, "do_round", fail)
+    monkeypatch.setattr(housekeeping, "tell_changes", tell)
     monkeypatch.setattr(error_reports, "report", lambda error, _: told.append(error))
     nobody: Any = SimpleNamespace(db=None, loaded_master_keys=None)
     with pytest.raises(trio.TooSlowError), caplog.at_level(logging.WARNING, "karta.admin"):
