@@ -125,7 +125,10 @@ class Worker:
 
     async def _claim(self, nursery: trio.Nursery) -> int:
         room = min(CONCURRENT_MAX - self._under_way, CLAIM_MAX)
-        claimed = await claim(self.db, self.worker_id, limit=room, of_endpoint_max=OF_ENDPOINT_MAX)
+        # A stop waits for it, as long as a statement may take: one left under way could be done after what is
+        # held was given back, and would keep that from everybody until the lease ends.
+        with trio.CancelScope(shield=True):
+            claimed = await claim(self.db, self.worker_id, limit=room, of_endpoint_max=OF_ENDPOINT_MAX)
         if claimed:
             wanted = {one.endpoint_id for one in claimed}
             secrets = await select_secrets(self.db, self.master_keys, wanted)
