@@ -71,7 +71,8 @@ class GatewaySettings(ServerSettings):
     )
     public_url: str | None = Field(
         default=None,
-        description="The gateway's own origin as clients see it (unset: what their Host header says).",
+        description="The gateway's own origin as clients see it (unset: what their Host header says, and "
+        "https where TLS is spoken, here or, by its X-Forwarded-Proto, at a proxy).",
     )
     simulated_base_url: str | None = Field(
         default=None, description="The simulated provider, where kt_test_ keys go (unset: they are refused)."
