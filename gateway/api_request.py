@@ -31,6 +31,7 @@ _CONTENT_LENGTH: Final = Field.CONTENT_LENGTH
 _HOST: Final = Field.HOST
 _CONNECTION: Final = Field.CONNECTION
 _DROP: Final = Field.DROP
+_ACCOUNT: Final = Field.ACCOUNT
 
 _EXPLICIT: Final = ((b"/anthropic/v1/", Dialect.ANTHROPIC), (b"/openai/v1/", Dialect.OPENAI))
 # Printable ASCII without "#": a fragment is for the client alone, and one more way to disguise a path.
@@ -61,6 +62,7 @@ class APIRequest:
         "inbound",
         "json",
         "lines",
+        "names_account",
         "operation",
         "target",
         "token",
@@ -74,6 +76,8 @@ class APIRequest:
         self.target = target
         self.lines: list[bytes] = []
         """Header lines that go up as they came."""
+        self.names_account = False
+        """Some of them tell which part of the provider's account is meant."""
         self.host = b""
         self.token = b""
         self.bearer = False
@@ -109,6 +113,7 @@ class APIRequest:
     def _copy(self, inbound: Inbound) -> APIRequest:
         copy = APIRequest(inbound, self.operation, self.target)
         copy.lines = self.lines
+        copy.names_account = self.names_account
         copy.host = self.host
         copy.bearer = self.bearer
         # Only whether there is one still matters.
@@ -117,13 +122,17 @@ class APIRequest:
         copy.buffered = True
         return copy
 
-    def upstream_prefix(self, provider: Provider) -> bytes:
-        """The head that goes to `provider`, but for the length of its body and the key."""
+    def upstream_prefix(self, provider: Provider, *, hide_account: bool) -> bytes:
+        """The head that goes to `provider`, but for the length of its body and the key; `hide_account` where
+        the account there is shared, and no part of it is for the client to choose."""
+        lines = self.lines
+        if hide_account and self.names_account:
+            lines = [line for line in lines if decide(line.partition(b":")[0]) is not _ACCOUNT]
         return b"\r\n".join(
             (
                 self.inbound.method + b" " + provider.path(self.target) + b" HTTP/1.1",
                 b"host: " + provider.host_header,
-                *self.lines,
+                *lines,
                 b"accept-encoding: identity",
                 b"",
             )
@@ -238,8 +247,9 @@ def read_head(request: APIRequest, limits: Limits) -> None:
         if field is _DROP:
             continue
         value = value.strip(b" \t")
-        if field is _FORWARD or field is _ANTHROPIC_VERSION:
+        if field is _FORWARD or field is _ANTHROPIC_VERSION or field is _ACCOUNT:
             forward.append(line)
+            request.names_account |= field is _ACCOUNT
         elif field is _CONTENT_TYPE:
             content_type = _only(content_type, value)
             forward.append(line)

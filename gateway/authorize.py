@@ -30,7 +30,17 @@ _ELSEWHERE: Final = OperationKind.ELSEWHERE
 class Grant:
     """Permission for one request to go to one provider with one credential."""
 
-    __slots__ = ("caller", "first_byte_seconds", "kind", "model", "provider", "request", "routed", "sealed")
+    __slots__ = (
+        "caller",
+        "first_byte_seconds",
+        "hides_account",
+        "kind",
+        "model",
+        "provider",
+        "request",
+        "routed",
+        "sealed",
+    )
 
     def __init__(
         self,
@@ -40,6 +50,8 @@ class Grant:
         kind: CredentialKind,
         sealed: SealedCredential | None,
         target: RouteTarget | None = None,
+        *,
+        hides_account: bool = False,
     ) -> None:
         self.caller = caller
         self.request = request
@@ -51,10 +63,14 @@ class Grant:
         self.first_byte_seconds = None if target is None else target.first_byte_seconds
         """How long the answer may take to begin, where its route says so."""
         self.routed = target is not None
+        self.hides_account = hides_account
+        """It goes by an account that is shared: neither side is told, or tells, which part of it."""
 
     def of(self, request: APIRequest, model: str | None) -> Grant:
         """The same for another request, whose model the provider calls so."""
-        grant = Grant(self.caller, request, self.provider, self.kind, self.sealed)
+        grant = Grant(
+            self.caller, request, self.provider, self.kind, self.sealed, hides_account=self.hides_account
+        )
         grant.model = model
         return grant
 
@@ -220,7 +236,7 @@ def _choose_at(
         )
     if caller.has_credit:
         _check_billing(caller, request)
-    return Grant(caller, request, provider, _PLATFORM, None, target)
+    return Grant(caller, request, provider, _PLATFORM, None, target, hides_account=upstreams.shared_account)
 
 
 def _check_billing(caller: Caller, request: APIRequest) -> None:

@@ -74,7 +74,7 @@ def request_head(
     request = grant.request
     provider = grant.provider
     if prefix is None:
-        prefix = request.upstream_prefix(provider)
+        prefix = request.upstream_prefix(provider, hide_account=grant.hides_account)
     if body_bytes is None:
         framing = b"transfer-encoding: chunked\r\n"
     elif body_bytes or request.content_length >= 0 or request.inbound.method in _USUALLY_WITH_BODY:

@@ -57,7 +57,16 @@ def is_kept(news: int) -> bool:
 class KnownHead:
     """What a head means: a request without its body and its key."""
 
-    __slots__ = ("_beginning", "_end", "_middle", "_prefix", "_provider", "_token_bytes", "request")
+    __slots__ = (
+        "_beginning",
+        "_end",
+        "_hides_account",
+        "_middle",
+        "_prefix",
+        "_provider",
+        "_token_bytes",
+        "request",
+    )
 
     def __init__(self, request: APIRequest) -> None:
         self.request = request
@@ -69,13 +78,15 @@ class KnownHead:
         self._end = b""
         """From behind those digits."""
         self._provider: Provider | None = None
+        self._hides_account = False
         self._prefix = b""
 
-    def prefix(self, provider: Provider) -> bytes:
+    def prefix(self, provider: Provider, *, hide_account: bool) -> bytes:
         """The head that goes to the provider, up to where its key begins."""
-        if provider is not self._provider:
+        if provider is not self._provider or hide_account is not self._hides_account:
             self._provider = provider
-            self._prefix = self.request.upstream_prefix(provider)
+            self._hides_account = hide_account
+            self._prefix = self.request.upstream_prefix(provider, hide_account=hide_account)
         return self._prefix
 
     def make_comparable(self, constant: bytes, token_bytes: int) -> None:

@@ -138,7 +138,12 @@ class Lane:
         connection.request_id = metering.request_id
         add_usage_request(request, grant.provider)
         with opened:
-            head = request_head(opened, len(request.body), request.body, known.prefix(grant.provider))
+            head = request_head(
+                opened,
+                len(request.body),
+                request.body,
+                known.prefix(grant.provider, hide_account=grant.hides_account),
+            )
         upstream.reader.begin(head_only=False)
         exchange = Exchange(
             connection,
@@ -147,7 +152,7 @@ class Lane:
             metering,
             self._limits,
             self._ended,
-            hide_account=grant.kind is _PLATFORM and self._upstreams.shared_account,
+            hide_account=grant.hides_account,
         )
         exchange.on_gone = abandon
         exchange.asked = data

@@ -27,6 +27,9 @@ class Field(IntEnum):
     HOST = 8
     CONNECTION = 9
     ANTHROPIC_VERSION = 10
+    ACCOUNT = 11
+    """Which part of the provider's account is meant: goes up, unless that account is the platform's and
+    shared (docs/decisions/0005)."""
 
 
 _SPECIAL: Final = {
@@ -39,6 +42,10 @@ _SPECIAL: Final = {
     b"host": Field.HOST,
     b"connection": Field.CONNECTION,
     b"anthropic-version": Field.ANTHROPIC_VERSION,
+    **dict.fromkeys(
+        (b"anthropic-organization-id", b"anthropic-workspace-id", b"openai-organization", b"openai-project"),
+        Field.ACCOUNT,
+    ),
 }
 
 _FORWARDED: Final = {

@@ -30,7 +30,7 @@ ANY_KEY: Final = b"kt_"
 # Free to differ are those fields whose values nothing but the provider looks at. Of the others some decide
 # how the head is read (hop-by-hop: RFC 9110 section 7.6.1, and what llhttp takes for it), some what Karta
 # does.
-_FREE: Final = (Field.FORWARD, Field.DROP, Field.API_KEY, Field.AUTHORIZATION)
+_FREE: Final = (Field.FORWARD, Field.ACCOUNT, Field.DROP, Field.API_KEY, Field.AUTHORIZATION)
 _HOP_BY_HOP: Final = {b"http2-settings", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"}
 
 

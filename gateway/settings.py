@@ -81,7 +81,7 @@ class GatewaySettings(ServerSettings):
     platform_account_shared: bool | None = Field(
         default=None,
         description="The platform's provider account serves several tenants: operations that touch it need "
-        "the organization's own key (unset: true in production).",
+        "the organization's own key, headers that name a part of it do not pass (unset: true in production).",
     )
     body_bytes_max: int = Field(
         default=Limits().body_bytes_max,

@@ -38,7 +38,7 @@ from gateway.upload import upload
 from gateway.upstream_response import NothingReceived, UpstreamResponse
 from gateway.wait import Overdue
 from gateway.watchdog import NEVER
-from storage.model import CredentialKind, Outcome
+from storage.model import Outcome
 from storage.sealing import MasterKeys
 
 # Fresh tries after an idle connection turned out dead: one, since a new connection cannot be stale.
@@ -233,7 +233,6 @@ class Trier:
         metering = tries.metering
         limits = self._limits
         used = tries.used
-        hide_account = grant.kind is CredentialKind.PLATFORM and self._upstreams.shared_account
         if grant.first_byte_seconds is not None:
             limits = msgspec.structs.replace(limits, first_byte_seconds=grant.first_byte_seconds)
         if used and not used[0].transport.untouched():
@@ -254,7 +253,7 @@ class Trier:
                 head = request_head(opened, length)
                 metering.sent_us = metering.elapsed_us()
                 return await upload(
-                    connection, upstream, head, grant, metering, limits, hide_account=hide_account
+                    connection, upstream, head, grant, metering, limits, hide_account=grant.hides_account
                 )
             body = request.body
             joined = len(body) <= JOINED_BYTES_MAX
@@ -265,7 +264,9 @@ class Trier:
             # Of several tries the first: from then on it is the provider's time.
             metering.sent_us = metering.sent_us or metering.elapsed_us()
             try:
-                return await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
+                return await receive_head(
+                    connection, upstream, grant, limits, hide_account=grant.hides_account
+                )
             except NothingReceived:
                 if not upstream.reused or attempt == _STALE_RETRIES:
                     raise

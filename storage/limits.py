@@ -22,10 +22,14 @@ from storage.model import Actor, Limit, LimitKind, Period
 from storage.queries import Queries, Record
 
 ORG_LIMITS_MAX = 1000
-"""Live limits of one organization and its keys together."""
+"""Live limits of one organization and its live keys together."""
 THRESHOLDS = (50, 80, 100)
 """At which percentages a budget tells, when nothing else was asked for."""
 
+# Those of a key that has ended stay with it, and hold nobody any more: each rotation leaves some.
+_HOLDS = """(key_id IS NULL OR EXISTS (
+    SELECT FROM api_keys k WHERE k.key_id = limits.key_id AND k.revoked_at IS NULL
+                             AND coalesce(k.expires_at > now(), true)))"""
 _COLUMNS = "limit_id, org_id, key_id, model, kind, period, amount, hard, thresholds, of_plan"
 
 
@@ -108,8 +112,8 @@ async def unset_limit(db: Database, actor: Actor, scope: LimitScope) -> Limit | 
 async def select_limits(
     db: Queries, org_id: UUID, key_id: str | None = None, *, of_plan: bool = False
 ) -> list[LimitStanding]:
-    """An organization's live limits, or one key's own, each with its window of this moment. `of_plan`: those
-    that its plan sets, and its credit, instead of its own."""
+    """An organization's live limits and those of its live keys, or one key's own, each with its window of
+    this moment. `of_plan`: those that its plan sets, and its credit, instead of its own."""
     rows = await db.fetch(
         f"""
         SELECT {_COLUMNS}, coalesce(w.settled, 0) AS settled, coalesce(w.written_off, 0) AS written_off,
@@ -122,7 +126,8 @@ async def select_limits(
          CROSS JOIN LATERAL (
                SELECT sum(held) FILTER (WHERE held > 0) AS held FROM quota_leases
                 WHERE limit_id = limits.limit_id AND window_start = begins) q
-         WHERE org_id = $1 AND ($2::text IS NULL OR key_id = $2) AND removed_at IS NULL AND of_plan = $3
+         WHERE org_id = $1 AND removed_at IS NULL AND of_plan = $3
+           AND CASE WHEN $2::text IS NULL THEN {_HOLDS} ELSE key_id = $2 END
          ORDER BY key_id NULLS FIRST, model NULLS FIRST, kind, period
          LIMIT {ORG_LIMITS_MAX}
         """,  # noqa: S608
@@ -165,7 +170,8 @@ async def _insert_limit(
     tx: Transaction, org_id: UUID, scope: LimitScope, amount: int, hard: bool, thresholds: Sequence[int]
 ) -> Record:
     count = await tx.fetch_value(
-        "SELECT count(*) FROM limits WHERE org_id = $1 AND removed_at IS NULL AND NOT of_plan", org_id
+        f"SELECT count(*) FROM limits WHERE org_id = $1 AND removed_at IS NULL AND NOT of_plan AND {_HOLDS}",  # noqa: S608
+        org_id,
     )
     if count >= ORG_LIMITS_MAX:
         raise Conflict(f"an organization has {ORG_LIMITS_MAX} limits at most")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from storage.bridge import Database
-from storage.errors import CheckFailed, Conflict, InvalidValue
+from storage.errors import CheckFailed, Conflict, DatabaseBusy, InvalidValue
 from storage.usage_tuple import COLUMNS as COLUMNS
 from storage.usage_tuple import NULLABLE, fit_tuple, split_tuples
 
@@ -26,6 +26,7 @@ BATCH_BYTES_MAX = 16 * 1024 * 1024
 LATE_PREFIX = "6c617465"
 """How ids of work that is learnt of late begin (`late`, in ASCII): derived ones, the same at each look."""
 
+_DEADLOCK = "40P01"
 _log = logging.getLogger("karta.storage")
 
 _DEFAULTS = {"text": "''", "boolean": "false", "uuid": f"'{UUID(int=0)}'", "timestamptz": "'epoch'"}
@@ -152,8 +153,11 @@ async def ingest(db: Database, owner: UUID, columns: Sequence[str], tuples: byte
 async def _store(db: Database, owner: UUID, columns: Sequence[str], tuples: bytes) -> int:
     try:
         return await _send(db, owner, columns, tuples, _STORE_NEW)
-    except Conflict:
-        # Sent again, after a commit whose outcome was unknown or from the journal of one who was killed.
+    except (Conflict, DatabaseBusy) as error:
+        # Sent again, after a commit whose outcome was unknown or from the journal of one who was killed; or
+        # by two at once, each in an order of its own.
+        if isinstance(error, DatabaseBusy) and error.sqlstate != _DEADLOCK:
+            raise
         return await _send(db, owner, columns, tuples, _STORE_AGAIN)
 
 

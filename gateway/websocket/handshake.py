@@ -27,7 +27,6 @@ from gateway.retry import Cause, Failure, failure_of_answer
 from gateway.send_request import send_at_once, send_request
 from gateway.targets import NO_FAILURE, Targets, admit, failure_of, judge, open_credential
 from gateway.websocket.upgrade import Handshake, answer_head, check_fields, upstream_prefix
-from storage.model import CredentialKind
 from storage.sealing import MasterKeys
 
 
@@ -99,7 +98,9 @@ class Handshakes:
         targets.started += 1
         upstream = await pool.acquire(fresh=True)
         try:
-            prefix = upstream_prefix(grant.request.upstream_prefix(grant.provider), handshake)
+            hide = grant.hides_account
+            prefix = grant.request.upstream_prefix(grant.provider, hide_account=hide)
+            prefix = upstream_prefix(prefix, handshake, hide_account=hide)
             raw = await self._ask(connection, upstream, grant, self._head(grant, prefix))
             lines = raw.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]
             if raw.startswith(b"HTTP/1.1 101 "):
@@ -153,15 +154,12 @@ class Handshakes:
             raise UpstreamBroken(str(error)) from None
         reader.status, reader.lines = 101, lines
         reader.layout = layout_of(lines, reader.layout)
-        client_head = ClientHead(reader, grant.provider, hide_account=self.hides_account(grant))
+        client_head = ClientHead(reader, grant.provider, hide_account=grant.hides_account)
         reader.lines = []
         try:
             return answer_head(handshake, lines, client_head, request_id)
         except ValueError as error:
             raise UpstreamBroken(str(error)) from None
-
-    def hides_account(self, grant: Grant) -> bool:
-        return grant.kind is CredentialKind.PLATFORM and self._upstreams.shared_account
 
 
 def let_go(upstream: Upstream) -> None:

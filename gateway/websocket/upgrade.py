@@ -28,6 +28,7 @@ _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _BROWSER_KEY = b"openai-insecure-api-key."
+_BROWSER_ACCOUNT = (b"openai-organization.", b"openai-project.")
 
 
 def _operation(path: str, *, kind: OperationKind, stateless: bool) -> Operation:
@@ -148,16 +149,21 @@ def aim(grant: Grant) -> None:
     grant.request.target = path + (b"?" + b"&".join(fields) if fields else b"")
 
 
-def upstream_prefix(prefix: bytes, handshake: Handshake) -> bytes:
-    """The head that goes up, but for the key; `prefix` is `APIRequest.upstream_prefix`."""
+def upstream_prefix(prefix: bytes, handshake: Handshake, *, hide_account: bool) -> bytes:
+    """The head that goes up, but for the key; `prefix` and `hide_account` are of
+    `APIRequest.upstream_prefix`. A browser names a part of the account by subprotocols.
+    """
     lines = [
         b"connection: Upgrade",
         b"upgrade: websocket",
         b"sec-websocket-version: 13",
         b"sec-websocket-key: " + handshake.key,
     ]
-    if handshake.protocols:
-        lines.append(b"sec-websocket-protocol: " + handshake.protocols)
+    protocols = handshake.protocols
+    if hide_account:
+        protocols = b", ".join(one for one in protocols.split(b", ") if not one.startswith(_BROWSER_ACCOUNT))
+    if protocols:
+        lines.append(b"sec-websocket-protocol: " + protocols)
     return prefix + b"\r\n".join(lines) + b"\r\n"
 
 

@@ -292,15 +292,27 @@ async def test_fields_that_are_not_the_clients_are_dropped(stage: Stage, tenant:
     }
 
 
-async def test_a_shared_account_is_not_named(stage: Stage, tenant: Tenant) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+async def test_a_shared_account_is_not_named(shared: bool, stage: Stage, tenant: Tenant) -> None:
+    """Neither to the client nor by it: not the first time, nor by the lane, nor by the shape of the head."""
+
     async def provider(line: Line) -> None:
-        await line.read_request()
-        await line.answer(ANSWER, headers="anthropic-organization-id: org\r\nopenai-organization: org\r\n")
+        for _ in range(3):
+            await line.read_request()
+            await line.answer(ANSWER, headers="anthropic-organization-id: org\r\nopenai-organization: o\r\n")
         await line.wait_closed()
 
-    async with stage(provider, platform_account_shared=True) as (gateway, _):
-        answer = await gateway.ask(post(tenant.token))
-    assert not [name for name in answer.headers if "organization" in name]
+    told = "OpenAI-Organization: of-a-client\r\nopenai-project: of-a-client\r\nx-number: %d\r\n"
+    async with stage(provider, platform_account_shared=shared) as (gateway, upstream):
+        async with gateway.client() as client:
+            for number in (1, 1, 2):
+                await client.send(post(tenant.token, headers=told % number))
+                answer = await client.read_answer()
+                named = [name for name in answer.headers if "organization" in name]
+                assert len(named) == (0 if shared else 2)
+        assert gateway.worker.lane.requests == 2
+    assert upstream.received.count(b"of-a-client") == (0 if shared else 6)
+    assert upstream.received.count(b"x-number: ") == 3
 
 
 async def test_a_redirect_within_the_provider_stays_with_karta(stage: Stage, tenant: Tenant) -> None:

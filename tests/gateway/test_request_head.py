@@ -9,11 +9,8 @@ from gateway.request_head import Field, decide, forwarded
 
 FORWARDED = [
     "anthropic-beta",
-    "anthropic-workspace-id",
     "anthropic-user-profile-id",
     "user-agent",
-    "openai-organization",
-    "openai-project",
     "openai-beta",
     "idempotency-key",
     "x-client-request-id",
@@ -30,6 +27,7 @@ FORWARDED = [
     "if-none-match",
     "range",
 ]
+ACCOUNT = ["anthropic-organization-id", "anthropic-workspace-id", "openai-organization", "openai-project"]
 DROPPED = [
     # Hop by hop.
     "keep-alive",
@@ -87,13 +85,21 @@ def test_forwarded(name: str) -> None:
         assert decide(spelling.encode()) is Field.FORWARD
 
 
+@pytest.mark.parametrize("name", ACCOUNT)
+def test_what_names_a_part_of_an_account(name: str) -> None:
+    for spelling in (name, name.upper(), name.title()):
+        assert decide(spelling.encode()) is Field.ACCOUNT
+
+
 @pytest.mark.parametrize("name", DROPPED)
 def test_dropped(name: str) -> None:
     for spelling in (name, name.upper(), name.title()):
         assert decide(spelling.encode()) is Field.DROP
 
 
-@pytest.mark.parametrize("field", [field for field in Field if field not in (Field.FORWARD, Field.DROP)])
+@pytest.mark.parametrize(
+    "field", [field for field in Field if field not in (Field.FORWARD, Field.DROP, Field.ACCOUNT)]
+)
 def test_fields_karta_reads(field: Field) -> None:
     name = field.name.lower().replace("_", "-").replace("api-key", "x-api-key")
     for spelling in (name, name.upper(), name.title()):

@@ -231,3 +231,23 @@ def test_many_nulls_in_one_event_are_not_each_looked_for_to_its_end() -> None:
     assert UsageStripper().feed(event) == event
     few = b'data: {"a":{' + b'"usage":null,' * (PLACES_MAX - 1) + b'"b":1},"choices":[],"usage":null}\n\n'
     assert UsageStripper().feed(few) == few.replace(b',"usage":null}\n', b"}\n")
+
+
+def test_what_is_nested_in_the_end_of_a_long_event_is_not_taken_for_the_chunk_s_own() -> None:
+    """Its beginning has gone on, so nothing is told by how many brackets are open."""
+    end = b'"d":{"usage":null,"e":{}},"f":{}}\n\n'
+    event = b'data: {"a":"' + b"x" * (HELD_BYTES_MAX + 1) + b'",' + end
+    stripper = UsageStripper()
+    assert stripper.feed(event[: -len(end)]) + stripper.feed(end) == event
+    # The next one is seen from its beginning again.
+    assert stripper.feed(b'data: {"d":{},"usage":null,"e":{}}\n\n') == b'data: {"d":{},"e":{}}\n\n'
+
+
+def test_what_is_nested_where_a_long_event_is_parted_is_not_taken_for_the_chunk_s_own() -> None:
+    beginning = b'data: {"a":"' + b"x" * HELD_BYTES_MAX + b'","b":{"usage":null}'
+    stripper = UsageStripper()
+    assert stripper.feed(beginning + b"," + b"y" * (TAIL_BYTES - 1)) == beginning
+    # Of a long event no more than that is held.
+    assert stripper.feed(b"z" * 100) == b"," + b"y" * 99
+    assert len(stripper.finish()) == TAIL_BYTES
+    assert stripper.finish() == b""

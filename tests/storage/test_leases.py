@@ -29,6 +29,7 @@ from storage.model import Actor, Limit, LimitKind, Organization, Period, Plan
 from storage.organizations import create_organization
 from storage.usage_charges import set_prepaid
 from storage.usage_rows import LATE_PREFIX
+from tests.storage.lock_waits import until_waiting
 from tests.storage.usage_records import insert_usage, usage
 
 MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -265,20 +266,14 @@ async def test_the_end_of_an_owner_waits_for_what_is_under_way(
 ) -> None:
     owner = Owner(gateway_db, budget)
     await Owner(gateway_db, budget).ask(10)
-    waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_stat_activity)"
-
-    async def until_waiting(number: int) -> None:
-        with trio.fail_after(60):
-            while await owner_db.fetch_value(waiting) < number:
-                await trio.sleep(0.01)
 
     async with trio.open_nursery() as nursery, owner_db.transaction() as tx:
         await tx.fetch("SELECT 1 FROM quota_windows FOR UPDATE")
         # A worker asks, and is killed before it hears of anything.
         nursery.start_soon(owner.ask, 10)
-        await until_waiting(1)
+        await until_waiting(owner_db)
         nursery.start_soon(release_owner, gateway_db, owner.id, owner.turn + 1)
-        await until_waiting(2)
+        await until_waiting(owner_db, 2)
     assert await owner_db.fetch("SELECT 1 FROM quota_leases WHERE owner = $1", owner.id) == []
 
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from storage import limits
-from storage.api_keys import mint_key, rotate_key, select_gateway_key
+from storage.api_keys import mint_key, revoke_key, rotate_key, select_gateway_key
 from storage.audit import select_audit_rows
 from storage.audit_chain import verify_chain
 from storage.bridge import Database
@@ -197,3 +197,20 @@ async def test_a_successor_inherits(
     new_ones = await select_limits(admin_db, org.org_id, new.key_id)
     assert [shape(told.limit) for told in new_ones] == [shape(told.limit) for told in old_ones]
     assert [told.settled for told in new_ones] == [7, 0]
+
+
+async def test_limits_of_keys_that_ended_count_for_nothing(
+    admin_db: Database, actor: Actor, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or who rotates keys would have no room for another limit one day, and find theirs among hundreds."""
+    monkeypatch.setattr(limits, "ORG_LIMITS_MAX", 2)
+    key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    await set_limit(admin_db, actor, LimitScope(key_id=key.key_id, **MONTHLY), 100)
+    for _ in range(3):
+        key, _ = await rotate_key(admin_db, actor, key.key_id)
+    await set_limit(admin_db, actor, LimitScope(org_id=org.org_id, **MONTHLY), 5)
+    assert [told.limit.key_id for told in await select_limits(admin_db, org.org_id)] == [None, key.key_id]
+    with pytest.raises(Conflict):
+        await set_limit(admin_db, actor, LimitScope(key_id=key.key_id, model="m", **MONTHLY), 5)
+    await revoke_key(admin_db, actor, key.key_id)
+    assert [told.limit.key_id for told in await select_limits(admin_db, org.org_id)] == [None]

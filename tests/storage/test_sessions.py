@@ -25,13 +25,9 @@ from storage.sessions import (
 )
 from storage.signed_in import select_signed_in
 from storage.users import create_user
+from tests.storage.lock_waits import until_waiting
 
 TOKEN_DIGEST = hashlib.sha256(b"token").digest()
-_WAITING = """
-    SELECT EXISTS (
-        SELECT FROM pg_locks WHERE NOT granted AND pid IN (
-            SELECT pid FROM pg_stat_activity WHERE datname = current_database()))
-"""
 
 
 @pytest.fixture
@@ -163,8 +159,6 @@ async def test_no_session_begins_by_a_password_that_is_being_changed(
     async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
         await tx.execute("UPDATE users SET password_digest = $1", REFERENCE_DIGEST[:-1] + b"K")
         nursery.start_soon(sign_in)
-        with trio.fail_after(10):
-            while not refused and not await owner_db.fetch_value(_WAITING):
-                await trio.sleep(0.01)
-        assert not refused  # it waits for what is being set
+        await until_waiting(owner_db)
+        assert not refused
     assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 0

@@ -11,11 +11,12 @@ import pytest
 import trio
 
 from storage.api_keys import select_keys
-from storage.bridge import Database
+from storage.bridge import Database, open_database
 from storage.errors import Denied, InvalidValue
 from storage.model import Organization, UsageRecord
 from storage.usage_rows import BATCH_BYTES_MAX, COLUMNS, LATE_PREFIX, ingest
 from storage.usage_tuple import fit_tuple, split_tuples
+from tests.storage.lock_waits import until_waiting
 from tests.storage.usage_records import ORG, START, insert_usage, usage
 from tests.storage.usage_tuples import encode_tuple
 
@@ -55,6 +56,33 @@ async def test_two_workers_sending_the_same(gateway_db: Database, admin_db: Data
         nursery.start_soon(send, batch[50:])
     assert sum(counts) == 200
     assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 200
+
+
+async def test_two_workers_sending_the_same_in_two_orders(
+    database_url: str, gateway_db: Database, admin_db: Database
+) -> None:
+    """Each waits for a row of the other's. Who gives up stores what is left, and does not fail."""
+    one, other = sorted((usage() for _ in range(2)), key=lambda it: it.request_id)
+    names = ", ".join(COLUMNS)
+    copy = f"INSERT INTO usage ({names}) SELECT {names} FROM copies WHERE request_id = $1"
+    stored: list[int] = []
+
+    async def send() -> None:
+        stored.append(await insert_usage(gateway_db, [other, one]))
+
+    assert await insert_usage(gateway_db, [one, other]) == 2
+    async with open_database(database_url, role=None, connections_max=2) as db:
+        await db.execute("CREATE TABLE copies AS SELECT * FROM usage")
+        await db.execute("DELETE FROM usage")
+        async with trio.open_nursery() as nursery, db.transaction() as tx:
+            # Who looks for deadlocks is who finds one, and gives up.
+            await tx.execute("SET LOCAL deadlock_timeout = '60s'")
+            await tx.execute(copy, UUID(one.request_id))
+            nursery.start_soon(send)
+            await until_waiting(db)
+            await tx.execute(copy, UUID(other.request_id))
+    assert stored == [0]
+    assert await admin_db.fetch_value("SELECT count(*) FROM usage") == 2
 
 
 async def test_late_work_is_counted_once_whenever_it_is_looked_at(

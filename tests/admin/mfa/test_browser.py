@@ -69,6 +69,7 @@ def add_a_passkey(browser: Browser, url: str) -> None:
     browser.inspect("add-passkey")
     fill(browser, name="Virtual laptop")
     wait_for_heading(browser, "Recovery codes")
+    wait_for_text(browser, "The passkey was added.")
     browser.inspect("recovery-codes")
     press(browser, "Make recovery codes")
     wait_for_heading(browser, "Your recovery codes")

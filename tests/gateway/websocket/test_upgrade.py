@@ -108,11 +108,22 @@ def test_what_is_no_handshake_is_refused(raw: bytes) -> None:
     assert found.value.kind is Kind.MALFORMED
 
 
+@pytest.mark.parametrize(("hide", "goes_up"), [(False, b"realtime, openai-project.p"), (True, b"realtime")])
+def test_a_part_of_an_account_that_is_shared_is_not_named(hide: bool, goes_up: bytes) -> None:
+    raw = opening("kt_live_x", REALTIME, "Sec-WebSocket-Protocol: realtime, openai-project.p")
+    handshake = read_handshake(inbound(raw))
+    assert b"sec-websocket-protocol: " + goes_up + b"\r\n" in upstream_prefix(
+        b"", handshake, hide_account=hide
+    )
+
+
 def test_what_goes_up() -> None:
     raw = opening("kt_live_x", REALTIME, "Sec-WebSocket-Protocol: realtime", "OpenAI-Beta: realtime=v1")
     request = recognise_socket(inbound(raw), Limits())
     handshake = read_handshake(request.inbound)
-    prefix = upstream_prefix(request.upstream_prefix(PROVIDER), handshake)
+    prefix = upstream_prefix(
+        request.upstream_prefix(PROVIDER, hide_account=False), handshake, hide_account=False
+    )
     assert prefix.split(b"\r\n") == [
         b"GET /v1/realtime?model=gpt-realtime HTTP/1.1",
         b"host: api.openai.com",
