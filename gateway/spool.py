@@ -94,6 +94,8 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
+        self.was_settled = (directory / SETTLED_FILE).exists()
+        """Before it was opened."""
         (directory / SETTLED_FILE).unlink(missing_ok=True)
         # Segments of an earlier life come first; the numbering goes on after them, and after those set aside.
         self.finished = sorted(directory.glob("*.spool"))
