@@ -33,7 +33,8 @@ Around the stages:
   answer whose head is complete; `client_address` tells who a proxy speaks for, `scope` whether a key may
   be used there. What fields mean is found once for all answers alike (`head_layout`), which are told by one
   comparison (`head_template`).
-- The way up: `send_request` for a body that is whole, `upload` for one that streams.
+- The way up: `send_request` for a body that is whole, `upload` for one that streams; `bodies` bounds how much
+  of the former a worker holds.
 - The way down: `exchange` moves an answer by events; `left_alone` ends one that no task waits for; `rewrite`
   changes the few that must be changed (`body_fields` are what is read of a request's body, and `named_once`
   refuses what tells them twice); `ending` says what each failure means to the client and to the record, and

@@ -18,6 +18,7 @@ from gateway.meter import Metering
 from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.rewrite import needs_rewrite, rewrite
+from gateway.tls_transport import TLSTransport
 from gateway.upstream_response import NothingReceived, UpstreamResponse
 from gateway.usage_stripper import UsageStripper
 from gateway.wait import Overdue, Waiting
@@ -188,7 +189,8 @@ async def _forward_rewritten(
         if size > limits.answer_rewrite_bytes_max:
             raise Refusal(Kind.UPSTREAM_BROKEN, "The provider's answer is too large to be rewritten.")
         pieces += more
-    body = rewrite(b"".join(pieces), response.grant.request, public_url)
+    secure = isinstance(connection.transport, TLSTransport)
+    body = rewrite(b"".join(pieces), response.grant.request, public_url, secure=secure)
     assert metering.tally is not None
     metering.tally.feed(body)
     metering.response_bytes = len(body)

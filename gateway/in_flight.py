@@ -3,8 +3,9 @@
 A row is written when a request ends, and a worker that is killed (`kill -9`, out of memory) ends nothing. So
 each admitted request first takes a slot in a file that is mapped into memory: two stores, no system call, and
 they outlive the process. The slot is freed when the row is on file. Whoever opens the journal next finds the
-slots that were not, and writes their rows (`spool`): outcome `interrupted`, what was asked estimated, what
-was reserved charged. A row that had been written after all is the same row, and the database knows it.
+slots that were not, and writes their rows (`spool`), which frees them: outcome `interrupted`, what was asked
+estimated, what was reserved charged. A row that had been written after all is the same row, and the database
+knows it.
 
 Bounds: `SLOTS` slots of `SLOT_BYTES`; a worker has fewer connections than that, and each one request at a
 time, but for WebSockets, of which each may have some. The space is allocated when the file is made, because a
@@ -35,8 +36,11 @@ class InFlight:
 
     def __init__(self, memory: mmap.mmap | None) -> None:
         self._memory = memory
+        used = bytes(SLOTS) if memory is None else memory[::SLOT_BYTES]
         # Low slots first, and those just freed before others: few pages are ever touched.
-        self._free = [] if memory is None else list(range(SLOTS - 1, -1, -1))
+        self._free = (
+            [] if memory is None else [slot for slot in range(SLOTS - 1, -1, -1) if used[slot] != _USED]
+        )
 
     def __len__(self) -> int:
         """Requests in flight that hold a slot."""
@@ -64,24 +68,21 @@ class InFlight:
             self._memory[slot * SLOT_BYTES] = _FREE
             self._free.append(slot)
 
-    def left(self) -> Iterator[bytes]:
-        """What the worker before this one left, to be read before `begin`; call `clear` when it is dealt
-        with."""
+    def left(self) -> Iterator[tuple[int, bytes]]:
+        """What the worker before this one left, and in which slots, to be read before `begin`; call `end` for
+        each when it is dealt with."""
         memory = self._memory
         if memory is None:
             return
-        for at in range(0, SLOTS * SLOT_BYTES, SLOT_BYTES):
+        for slot in range(SLOTS):
+            at = slot * SLOT_BYTES
             if memory[at] == _USED:
                 begin = at + 1 + _LENGTH_BYTES
                 size = int.from_bytes(memory[at + 1 : begin], "big")
                 if size <= ENTRY_BYTES_MAX:
-                    yield memory[begin : begin + size]
-
-    def clear(self) -> None:
-        if self._memory is not None:
-            for at in range(0, SLOTS * SLOT_BYTES, SLOT_BYTES):
-                if self._memory[at] != _FREE:
-                    self._memory[at] = _FREE
+                    yield slot, memory[begin : begin + size]
+                else:
+                    self.end(slot)
 
     def close(self) -> None:
         if self._memory is not None:
@@ -94,8 +95,8 @@ def open_register(path: Path) -> InFlight:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(descriptor).st_size != size:
+            os.ftruncate(descriptor, 0)
             os.posix_fallocate(descriptor, 0, size)
-            os.ftruncate(descriptor, size)
         return InFlight(mmap.mmap(descriptor, size))
     except OSError:
         # Not left half made: a hole in it would be found only when it is stored to.

@@ -84,7 +84,14 @@ class Leftovers:
         with trio.CancelScope(shield=True):
             spool = await trio.to_thread.run_sync(Spool, directory)
         try:
+            if spool.was_settled:
+                # By another worker, between the look at it and now.
+                spool.settle()
+                return
             await Shipper(spool, self._db).ship_all()
+            if spool.holds:
+                # No room for all of its rows. What was shipped may have made some, for the next time.
+                return
             await release_owner(self._db, spool.owner, spool.turn)
             spool.settle()
             self.settled += 1

@@ -14,6 +14,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_max: int = 32 * _MIB
     """A body that is read whole. 32 MiB is Anthropic's own limit for messages; a smaller one surprises."""
 
+    bodies_bytes_max: int = 512 * _MIB
+    """All such bodies of a worker together (`bodies`). As a setting it is a share of the memory there is."""
+
     upload_bytes_max: int = 544 * _MIB
     """A body that streams through. The largest upload of either API is 512 MB; multipart adds a little."""
 

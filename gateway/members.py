@@ -53,11 +53,19 @@ def members(data: bytes, start: int) -> Iterator[tuple[str, int, int]]:
             value_at = at
         else:
             if key:
-                yield json.loads(key), value_at, token.start()
+                yield _name_of(key), value_at, token.start()
             if first in b"}":
                 return
             key = b""
     raise TooManySteps
+
+
+def _name_of(key: bytes) -> str:
+    """What msgspec passes over it does not decode, so that there may be anything."""
+    try:
+        return str(json.loads(key))
+    except ValueError:
+        return ""
 
 
 def _end_of(data: bytes, start: int, steps: int) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.authorize import Grant
+from gateway.in_flight import NO_SLOT
 from gateway.late_usage import Counted, LateKind, LateRecord, LateUsage, late_usage
 from gateway.prices import Prices
 from gateway.quota import Ledger
@@ -172,14 +173,7 @@ class Metering:
         total_us = self.elapsed_us()
         self._meter.append(
             self._begin,
-            (
-                request.model,
-                tally.model,
-                tally.service_tier,
-                ended,
-                version,
-                self.provider_request_id,
-            ),
+            (request.model, tally.model, tally.service_tier, ended, version, self.provider_request_id),
             cost,
             (
                 bytes.fromhex(self.request_id),
@@ -197,8 +191,8 @@ class Metering:
                 self.first_byte_us,
                 total_us,
             ),
+            self._slot,
         )
-        self._meter.spool.in_flight.end(self._slot)
         meter = self._meter
         if self.streaming:
             meter.streams -= 1
@@ -333,9 +327,15 @@ class Meter:
         return Metering(self, grant, request_id, began, started_us, reservation, request_bytes)
 
     def append(
-        self, begin: bytes, texts: tuple[str | None, ...], cost: int | None, numbers: tuple[object, ...]
+        self,
+        begin: bytes,
+        texts: tuple[str | None, ...],
+        cost: int | None,
+        numbers: tuple[object, ...],
+        slot: int = NO_SLOT,
     ) -> None:
-        self.spool.append(self.writer.write(begin, texts, cost, numbers))
+        """A row is on file, or held to be; then the slot that its request has in the register is free."""
+        self.spool.append(self.writer.write(begin, texts, cost, numbers), slot)
         self.settled += 1
 
     def late_reader(self, grant: Grant, *, streamed: bool) -> LateUsage | None:

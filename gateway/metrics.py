@@ -164,6 +164,8 @@ def _of_clients(acceptor: Acceptor, pipeline: Pipeline, meter: Meter, lag: LoopL
     return (
         _Figure("connections", "gauge", "Client connections.", lambda: len(acceptor.connections)),
         _Figure("websockets", "gauge", "Of those, WebSockets.", lambda: pipeline.websockets.open),
+        _Figure("body_bytes", "gauge", "Request bodies being held.", lambda: pipeline.bodies.bytes),
+        _Figure("bodies_refused_total", "counter", "Too many of them.", lambda: pipeline.bodies.refused),
         _Figure("tasks", "gauge", "Trio's tasks.", lambda: current_statistics().tasks_living),
         _Figure("streams", "gauge", "Answers that are streams of events, and open.", lambda: meter.streams),
         _Figure("turned_away_total", "counter", "Failed handshakes.", lambda: acceptor.turned_away),

@@ -30,6 +30,7 @@ from gateway.authorize import (
     check_standing,
     choose_credential,
 )
+from gateway.bodies import Bodies
 from gateway.client_address import Network, client_network
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt
@@ -95,6 +96,7 @@ class Pipeline:
         self._admission = admission
         self._observe = observe or _unobserved
         self._public_url = public_url
+        self.bodies = Bodies(limits.bodies_bytes_max)
         self._trusted_proxies = trusted_proxies
         self.websockets = WebSockets(
             limits=limits,
@@ -175,6 +177,8 @@ class Pipeline:
             raise
         finally:
             connection.running = connection.grant = connection.cut_for = None
+            if self.bodies.bytes:
+                self.bodies.let_go(inbound)
 
     async def _admit_and_relay(
         self, connection: Connection, request: APIRequest, request_id: str, began: float
@@ -189,7 +193,7 @@ class Pipeline:
             if request.inbound.complete:
                 take_body(request)
             else:
-                await self._read_body(connection, request)
+                await self._read_body(connection, request, verified=True)
             opened = None
         else:
             caller, opened, upstream = await self._admit_cold(connection, request)
@@ -252,7 +256,7 @@ class Pipeline:
         if is_kept(connection.news) and not (self._traces and tells_trace(request.inbound.lines)):
             self.heads.remember(raw, request)
 
-    async def _read_body(self, connection: Connection, request: APIRequest) -> None:
+    async def _read_body(self, connection: Connection, request: APIRequest, *, verified: bool) -> None:
         """Read a body that must be whole before it goes up; one that streams is left for `send_request`."""
         inbound = request.inbound
         if not inbound.complete and request.expects_continue:
@@ -261,6 +265,7 @@ class Pipeline:
         if request.buffered:
             while not inbound.complete:
                 await connection.read_body(inbound, self._limits.body_bytes_max)
+                self.bodies.hold(inbound, verified=verified)
                 inbound.body_at = time.perf_counter()
             self._observe("body read")
             take_body(request)
@@ -279,7 +284,7 @@ class Pipeline:
         async def read() -> None:
             nonlocal problem
             try:
-                await self._read_body(connection, request)
+                await self._read_body(connection, request, verified=False)
             except (Refusal, Overdue, OSError) as error:
                 problem = error
                 nursery.cancel_scope.cancel()
@@ -334,6 +339,8 @@ class Pipeline:
         try:
             response = await self.trier.ask(connection, tries)
             begun = True
+            if self.bodies.bytes:
+                self.bodies.let_go(tries.request.inbound)
             if tries.routed:
                 tries.release()
             left = await forward(

@@ -1,4 +1,4 @@
-"""What every process that serves does first, and how many descriptors it may have.
+"""What every process that serves does first, and how many descriptors and how much memory it may have.
 
 A stream takes two, its client's and its provider's. The soft limit that most systems start programs with
 (1,024) is there for the sake of those that use `select`, which nothing here does.
@@ -6,8 +6,11 @@ A stream takes two, its client's and its provider's. The soft limit that most sy
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import resource
+from pathlib import Path
 from typing import Final
 
 _COLLECT_AFTER_OBJECTS: Final = 20_000
@@ -32,6 +35,16 @@ def prepare_process() -> None:
 def descriptors_max() -> int:
     """How many descriptors this process may have at most: the hard limit."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
+def memory_bytes(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """The machine's memory, or its container's where that has less."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        # Without a bound the file says "max", or is not there.
+        with contextlib.suppress(OSError, ValueError):
+            found = min(found, int((cgroup / name).read_text()))
+    return found
 
 
 def streams_max(descriptors: int) -> int:

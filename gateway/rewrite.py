@@ -34,11 +34,22 @@ def needs_rewrite(request: APIRequest, reader: ResponseReader, head: ClientHead)
     return needed
 
 
-def rewrite(body: bytes, request: APIRequest, public_url: str | None = None) -> bytes:
-    """`body` with each `results_url` at the gateway's origin: the configured one, else the client's."""
-    base = public_url.rstrip("/").encode() if public_url else _own_origin(request)
+def rewrite(
+    body: bytes, request: APIRequest, public_url: str | None = None, *, secure: bool = False
+) -> bytes:
+    """`body` with each `results_url` at the gateway's origin: the configured one, else the client's.
+
+    `secure`: the client speaks TLS with us. That it does with a proxy before us, the proxy tells.
+    """
+    base = public_url.rstrip("/").encode() if public_url else _own_origin(request, secure=secure)
     return _RESULTS_URL.sub(lambda match: match.group(1) + base, body)
 
 
-def _own_origin(request: APIRequest) -> bytes:
-    return b"http://" + request.host if _HOST.match(request.host) else b""
+def _own_origin(request: APIRequest, *, secure: bool) -> bytes:
+    # Anybody may say so: it only keeps his own key from being sent in the clear.
+    secure = secure or any(
+        name.lower() == b"x-forwarded-proto" and b"https" in value.lower()
+        for name, value in request.inbound.headers
+    )
+    scheme = b"https://" if secure else b"http://"
+    return scheme + request.host if _HOST.match(request.host) else b""

@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from gateway.breaker import BreakerPolicy
 from gateway.certificates import CertificateError, Certificates
 from gateway.limits import Limits
+from gateway.process import memory_bytes
 from gateway.provider import AuthStyle, Provider, ProviderError, load, make_provider
 from gateway.refusal import Dialect
 from gateway.retry import RetryPolicy
@@ -70,7 +71,8 @@ class GatewaySettings(ServerSettings):
     )
     public_url: str | None = Field(
         default=None,
-        description="The gateway's own origin as clients see it (unset: what their Host header says).",
+        description="The gateway's own origin as clients see it (unset: what their Host header says, and "
+        "https where TLS is spoken, here or, by its X-Forwarded-Proto, at a proxy).",
     )
     simulated_base_url: str | None = Field(
         default=None, description="The simulated provider, where kt_test_ keys go (unset: they are refused)."
@@ -85,6 +87,12 @@ class GatewaySettings(ServerSettings):
         default=Limits().body_bytes_max,
         ge=1024,
         description="Largest request body that is read whole, in bytes.",
+    )
+    bodies_bytes_max: int | None = Field(
+        default=None,
+        ge=1024 * 1024,
+        description="Request bodies that one worker holds at once, in bytes; beyond it large ones are "
+        "answered 503 (unset: half of the memory there is, shared by the workers).",
     )
     bcrypt_threads: int = Field(
         default=Limits().bcrypt_threads, ge=1, le=64, description="Key verifications at once, a thread each."
@@ -274,6 +282,7 @@ class GatewaySettings(ServerSettings):
         """The bounds in force: the defaults with what is set here."""
         return Limits(
             body_bytes_max=self.body_bytes_max,
+            bodies_bytes_max=self.bodies_bytes_max or memory_bytes() // 2 // self.workers,
             bcrypt_threads=self.bcrypt_threads,
             connect_seconds=self.connect_seconds,
             upstream_connections_max=self.upstream_connections_max,

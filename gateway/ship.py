@@ -70,15 +70,19 @@ class Shipper:
             segment = self._spool.finished[0]
             offset = self._offset if segment == self._segment else 0
             self._segment = segment
+            suffix = ""
             try:
                 self._offset = await self._ship_segment(offset)
                 if self._offset < segment.stat().st_size:
                     _log.warning("%s ends in a torn record (its writer was killed): set aside", segment.name)
-                    segment.with_suffix(".torn").write_bytes(segment.read_bytes())
+                    suffix = ".torn"
             except Damage as damage:
                 _log.error("%s; set aside, the records before it are shipped", damage)
-                segment.with_suffix(".damaged").write_bytes(segment.read_bytes())
-            self._spool.remove(segment)
+                suffix = ".damaged"
+            if suffix:
+                self._spool.set_aside(segment, suffix)
+            else:
+                self._spool.remove(segment)
             self._offset = 0
         if self._segment != self._spool.current:
             self._segment = self._spool.current

@@ -12,7 +12,8 @@ the next begins far above, so that what is still under way of an earlier one com
 
 Bounds: segments rotate at `SEGMENT_BYTES_MAX`. When all of them reach `SPOOL_BYTES_MAX`, or the disk refuses
 a record, `full` is true and admission stops: requests that could not be counted are not served. What the disk
-refused is held in memory, at most `HELD_RECORDS_MAX` records, and written by `retry` once there is room.
+refused is held in memory, at most `HELD_RECORDS_MAX` records, and written by `retry` once there is room; its
+slot in the register (`in_flight`) is taken until then, and tells of it should the worker be killed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 from uuid import UUID, uuid4
 
-from gateway.in_flight import open_register
+from gateway.in_flight import NO_SLOT, open_register
 from gateway.usage_writer import COLUMNS, interrupted_row
 
 MAGIC: Final = b"KARTA-USAGE-2\n"
@@ -93,12 +94,15 @@ class Spool:
         except OSError:
             os.close(self._lock)
             raise SpoolLocked(f"{directory} is in use by another gateway worker") from None
+        self.was_settled = (directory / SETTLED_FILE).exists()
+        """Before it was opened."""
         (directory / SETTLED_FILE).unlink(missing_ok=True)
         # Segments of an earlier life come first; the numbering goes on after them, and after those set aside.
         self.finished = sorted(directory.glob("*.spool"))
         self._number = max((int(path.stem) for path in directory.iterdir() if path.stem.isdigit()), default=0)
         self._stored = sum(path.stat().st_size for path in self.finished)
-        self._held: deque[bytes] = deque()
+        self._held: deque[tuple[bytes, int]] = deque()
+        """Frames, and the slots of their requests."""
         self.appended = 0
         self.lost = 0
         """Records the disk refused and memory had no room for."""
@@ -119,15 +123,19 @@ class Spool:
 
     def _write_interrupted(self) -> None:
         """Rows for the requests that a worker before this one was killed with."""
-        for entry in self.in_flight.left():
-            self.append(interrupted_row(entry))
+        for slot, entry in self.in_flight.left():
+            self.append(interrupted_row(entry), slot)
             self.interrupted += 1
-        self.in_flight.clear()
 
     @property
     def full(self) -> bool:
         """No more can be counted, so no more may be served."""
         return bool(self._held) or self.bytes_waiting >= SPOOL_BYTES_MAX
+
+    @property
+    def holds(self) -> bool:
+        """There are rows that the disk has refused."""
+        return bool(self._held)
 
     @property
     def whole(self) -> bool:
@@ -138,20 +146,22 @@ class Spool:
     def bytes_waiting(self) -> int:
         return self._stored + self._size
 
-    def append(self, payload: bytes) -> None:
-        """A row, as `usage_writer` makes it, is on file."""
+    def append(self, payload: bytes, slot: int = NO_SLOT) -> None:
+        """A row, as `usage_writer` makes it, is on file, and so its request's slot is free."""
         frame = _HEADER.pack(len(payload), zlib.crc32(payload)) + payload
         self.appended += 1
         if self._held or not self._write(frame):
-            self._hold(frame)
+            self._hold(frame, slot)
             self.retry()
+        else:
+            self.in_flight.end(slot)
         if self._size >= SEGMENT_BYTES_MAX:
             self.rotate()
 
     def retry(self) -> None:
         """Write what the disk refused, oldest first, as far as it takes it now."""
-        while self._held and self._write(self._held[0]):
-            self._held.popleft()
+        while self._held and self._write(self._held[0][0]):
+            self.in_flight.end(self._held.popleft()[1])
 
     def rotate(self) -> None:
         """Finish the current segment, so that it can be shipped whole and deleted.
@@ -172,6 +182,13 @@ class Spool:
         """A finished segment has been shipped."""
         self._stored -= segment.stat().st_size
         segment.unlink()
+        self.finished.remove(segment)
+
+    def set_aside(self, segment: Path, suffix: str) -> None:
+        """Not all of a finished segment can be read: it stays, under another name. That takes no room, of
+        which there may be none."""
+        self._stored -= segment.stat().st_size
+        segment.rename(segment.with_suffix(suffix))
         self.finished.remove(segment)
 
     def settle(self) -> None:
@@ -217,10 +234,11 @@ class Spool:
         self._size += written
         return True
 
-    def _hold(self, frame: bytes) -> None:
+    def _hold(self, frame: bytes, slot: int) -> None:
         if len(self._held) < HELD_RECORDS_MAX:
-            self._held.append(frame)
+            self._held.append((frame, slot))
         else:
+            # Its slot stays taken: whoever opens the journal next writes a row of what that tells.
             self.lost += 1
 
 

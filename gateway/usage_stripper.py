@@ -13,8 +13,10 @@ The word may stand elsewhere (a token of text, a member of a nested object), so 
 where it is seen to be the chunk's own: what follows it is plain members and the last brace, or all brackets
 before it but one are closed.
 
-Bounds: `HELD_BYTES_MAX` of an unfinished event are held; of a longer one, which is no usage chunk, all but
-the last `TAIL_BYTES` go on as they come, and the member is looked for in its beginning and in those.
+Bounds: of the places where the word stands in an event `PLACES_MAX` are looked at, since each look may pass
+the whole of it; behind more of them the member stays, which is a null. `HELD_BYTES_MAX` of an unfinished
+event are held; of a longer one, which is no usage chunk, all but the last `TAIL_BYTES` go on as they come,
+and the member is looked for in its beginning and in those.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import msgspec
 HELD_BYTES_MAX = 16 * 1024
 # A member behind the content, and the padding behind that.
 TAIL_BYTES = 1024
+PLACES_MAX = 16
 
 # The end of an event: two line ends in a row. Atomic, or the two halves of CRLF would count as two.
 _END = re.compile(rb"(?>\r\n|\n|\r)(?>\r\n|\n|\r)")
@@ -138,7 +141,9 @@ def _is_usage_chunk(event: bytes) -> bool:
 def _without_null(event: bytes, *, begins: bool, ends: bool) -> bytes:
     """The event less its own `"usage":null`; whether it begins and ends here is what can be told by."""
     at = event.find(b'"usage"')
-    while at >= 0:
+    for _ in range(PLACES_MAX):
+        if at < 0:
+            break
         member = _NULL.match(event, at)
         # Behind a backslash the quote is part of some other name.
         if member is not None and event[at - 1 : at] != b"\\":

@@ -187,13 +187,13 @@ class Worker:
     async def _refill(self) -> None:
         """Lend from the database until cancelled; first settle what this journal's earlier workers left."""
         while not self._lent_is_known:
-            try:
+            with contextlib.suppress(StorageError):
                 await self.shipper.ship_all()
-                await self.refill.release()
-                self._lent_is_known = True
-            except StorageError:
-                # Away: hard limits refuse until it is back.
-                await trio.sleep(_RESTART_SECONDS)
+                if not self.meter.spool.holds:
+                    await self.refill.release()
+                    self._lent_is_known = True
+                    break
+            await trio.sleep(_RESTART_SECONDS)  # Away, or the disk is full: hard limits refuse until then.
         await self.refill.run()
 
     async def _serve(

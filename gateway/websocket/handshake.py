@@ -26,7 +26,7 @@ from gateway.response_reader import HEAD_BYTES_MAX, UpstreamBroken
 from gateway.retry import Cause, Failure, failure_of_answer
 from gateway.send_request import send_at_once, send_request
 from gateway.targets import NO_FAILURE, Targets, admit, failure_of, judge, open_credential
-from gateway.websocket.upgrade import Handshake, answer_head, upstream_prefix
+from gateway.websocket.upgrade import Handshake, answer_head, check_fields, upstream_prefix
 from storage.sealing import MasterKeys
 
 
@@ -148,6 +148,10 @@ class Handshakes:
         request_id: bytes,
     ) -> bytes:
         reader = upstream.reader
+        try:
+            check_fields(lines)
+        except ValueError as error:
+            raise UpstreamBroken(str(error)) from None
         reader.status, reader.lines = 101, lines
         reader.layout = layout_of(lines, reader.layout)
         client_head = ClientHead(reader, grant.provider, hide_account=grant.hides_account)

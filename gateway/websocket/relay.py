@@ -40,6 +40,7 @@ from gateway.websocket.frames import (
     TOO_BIG,
     FrameError,
     FrameReader,
+    Message,
     close_frame,
     text_frame,
 )
@@ -51,6 +52,8 @@ _LOOK_SECONDS = 1.0
 _FAREWELL_SECONDS = 5.0
 _PIECE_BYTES = 64 * 1024
 _REFUSALS_UNSENT_MAX = 64
+_FRAMES_AT_ONCE = 16
+"""Of one read, which may hold ten thousand of six bytes: then others are served."""
 
 
 class _Ended(Exception):
@@ -93,6 +96,8 @@ class Relay:
         self._unsent: list[bytes] = []
         """Error events that wait for the end of a provider's message."""
         self._down_lock = trio.Lock()
+        self._between_frames = self._between_messages = True
+        """Where the client stands, who has what was written: `_down_reader` may be further by a read."""
         self._torn = False
         """A write to the client was cut short: nothing can follow it."""
         self._up_torn = False
@@ -180,7 +185,9 @@ class Relay:
                 raise _Ended(Outcome.CLIENT_GONE)
             self._told_at = trio.current_time()
             at = 0
-            for frame in self._up_reader.feed(data):
+            for number, frame in enumerate(self._up_reader.feed(data), 1):
+                if number % _FRAMES_AT_ONCE == 0:
+                    await trio.lowlevel.checkpoint()
                 held += data[at : frame.end]
                 at = frame.end
                 if self._up_reader.closed:
@@ -231,9 +238,11 @@ class Relay:
             await trio.lowlevel.checkpoint()
             if data:
                 self._heard_at = trio.current_time()
-                for frame in self._down_reader.feed(data):
+                for number, frame in enumerate(self._down_reader.feed(data), 1):
+                    if number % _FRAMES_AT_ONCE == 0:
+                        await trio.lowlevel.checkpoint()
                     if frame.message is not None:
-                        self._turns.told(frame.message)
+                        await self._tell(frame.message, data, frame.end)
                 await self._send_down(data)
                 if self._down_reader.closed:
                     self._closing_at = trio.current_time()
@@ -244,6 +253,15 @@ class Relay:
             if not data:
                 raise self._broken()
 
+    async def _tell(self, message: Message, data: bytes, end: int) -> None:
+        """A provider's message, which ends there in `data`, is counted before it goes down. One that is
+        refused goes down too: its beginning may have gone already, and what came before it is counted."""
+        try:
+            self._turns.told(message)
+        except Refusal:
+            await self._send_down(data[:end])
+            raise
+
     def _broken(self) -> _Ended:
         if self._down_reader.closed or self._up_reader.closed:
             return _Ended(Outcome.COMPLETED if self._down_reader.closed else Outcome.CLIENT_GONE)
@@ -253,10 +271,13 @@ class Relay:
     async def _send_down(self, data: bytes) -> None:
         async with self._down_lock:
             await self._write_down(data)
+            # Nothing is fed while this waits for the lock or writes: this is where those bytes end.
+            self._between_frames = self._down_reader.between_frames
+            self._between_messages = self._down_reader.between_messages
             await self._send_refusals()
 
     async def _send_refusals(self) -> None:
-        while self._unsent and self._down_reader.between_messages and not self._down_reader.closed:
+        while self._unsent and self._between_messages and not self._down_reader.closed:
             await self._write_down(self._unsent.pop(0))
 
     async def _write_down(self, data: bytes) -> None:
@@ -316,8 +337,8 @@ class Relay:
         """Without waiting: whoever does not take it has had its time. False when it could not be said."""
         connection, reader = self._connection, self._down_reader
         data = b""
-        if ended.code is not None and not reader.closed and reader.between_frames and not self._torn:
-            if ended.refusal is not None and reader.between_messages:
+        if ended.code is not None and not reader.closed and self._between_frames and not self._torn:
+            if ended.refusal is not None and self._between_messages:
                 data = text_frame(self._error_event(ended.refusal))
             data += close_frame(ended.code, ended.reason)
         elif not reader.closed or self._torn:

@@ -15,6 +15,7 @@ Bounds: `OPEN_MAX` responses at once; a message is one of `FrameReader`'s.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -72,16 +73,22 @@ class _Error(msgspec.Struct, gc=False):
     event_id: str | None = None
 
 
+class _Session(msgspec.Struct, gc=False):
+    model: str | None = None
+
+
 class _Told(msgspec.Struct, gc=False):
     """A provider's event."""
 
     type: str | None = None
+    session: _Session | None = None
     response_id: str | None = None
     response: _Response | None = None
     error: _Error | None = None
     status: int | None = None
 
 
+_DATED = re.compile(r"-\d{4}-\d{2}-\d{2}\Z")
 _NO_LINEENDS = bytes.maketrans(b"\r\n", b"  ")
 
 _asked_decoder = Lenient(_Asked)
@@ -120,6 +127,8 @@ class Turns:
         self._new_request_id = new_request_id
         self._realtime = grant.request.operation.path == REALTIME.path
         self._model = grant.request.model
+        self._wished: tuple[str, str] | None = None
+        """Another one, as the client names it and as the provider does, who has not agreed yet."""
         self._output_tokens_max: int | float | str | Other | None = None
         self._context = 0
         """Tokens of a realtime conversation so far, at most."""
@@ -179,7 +188,7 @@ class Turns:
                 grant = self._turn_grant(BodyFields(model=model), b"")
                 if grant.model not in (None, model):
                     changed = renamed_within(message, "session", grant.model)
-                self._model = model
+                self._wished = model, grant.model or model
         told = settings.max_output_tokens or settings.max_response_output_tokens
         if told is not None:
             self._output_tokens_max = told
@@ -232,8 +241,19 @@ class Turns:
             self._transcribed(data)
         elif kind == "error":
             self._failed(event)
+        elif kind in ("session.created", "session.updated"):
+            self._take_model(kind, None if event.session is None else event.session.model)
         else:
             self._went_on(event, kind, len(data))
+
+    def _take_model(self, kind: str, told: str | None) -> None:
+        """What a session runs on is the provider's word: by a wish that it does not grant a client would have
+        the one model at the price of another."""
+        if self._wished is not None and kind == "session.updated":
+            (name, target), self._wished = self._wished, None
+            if told is None or target in (told, _DATED.sub("", told)):
+                self._model = name
+        self._model = self._model or told
 
     def _find(self, response_id: str | None) -> _Turn | None:
         for turn in self._open:

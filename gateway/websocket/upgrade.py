@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Iterable
 from urllib.parse import parse_qs, quote, unquote_plus
 
 from gateway.api_request import APIRequest, read_head, split_prefix
@@ -25,6 +26,7 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 # 16 bytes in base64.
 _KEY = re.compile(rb"[A-Za-z0-9+/]{22}==\Z")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_FIELD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00-\x08\x0a-\x1f\x7f]*\Z")
 _BROWSER_KEY = b"openai-insecure-api-key."
 _BROWSER_ACCOUNT = (b"openai-organization.", b"openai-project.")
 
@@ -82,7 +84,9 @@ def operation_of(target: bytes) -> Operation:
     if path == b"/v1/responses":
         return _RESPONSES
     if path == b"/v1/realtime":
-        return _REALTIME_CALL if b"call_id" in query else REALTIME
+        # As the provider reads it: a letter of the name may be written in two digits.
+        names_call = "call_id" in unquote_plus(query.decode("latin-1")).lower()
+        return _REALTIME_CALL if names_call else REALTIME
     if path == b"/v1/live/sessions":
         return LIVE_SESSION
     if path.startswith(b"/v1/live/"):
@@ -161,6 +165,13 @@ def upstream_prefix(prefix: bytes, handshake: Handshake, *, hide_account: bool) 
     if protocols:
         lines.append(b"sec-websocket-protocol: " + protocols)
     return prefix + b"\r\n".join(lines) + b"\r\n"
+
+
+def check_fields(lines: Iterable[bytes]) -> None:
+    """Raises ValueError for what is no header field: a line end of half a pair, say, would make two of one at
+    some client. An answer that is no 101 is parsed by llhttp, which sees to that."""
+    if not all(map(_FIELD.match, lines)):
+        raise ValueError("its head is not valid HTTP/1.1")
 
 
 def answer_head(handshake: Handshake, lines: list[bytes], head: ClientHead, request_id: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -111,3 +112,14 @@ def segments(directory: Path) -> list[Path]:
 
 def everything(directory: Path) -> list[UsageRecord]:
     return [one for segment in segments(directory) for one in read_all(segment)]
+
+
+@contextmanager
+def file_bytes_max(size: int) -> Iterator[None]:
+    """As a full disk does: a write is cut short at the limit, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -20,7 +20,7 @@ from tests.gateway.conftest import Stage, Tenant
 from tests.support.certificates import ServerFiles
 from tests.support.gateway import RunningGateway, poll
 from tests.support.raw_client import RawClient
-from tests.support.requests import ANSWER, post
+from tests.support.requests import ANSWER, get, post
 from tests.support.scripted_provider import Line, answering
 from tests.support.streams import ANTHROPIC, STREAM_BODY
 
@@ -93,6 +93,17 @@ async def test_a_large_request_and_a_stream_go_through_tls(
             await client.send(post(tenant.token, body))
             assert (await client.read_answer()).body == b"".join(ANTHROPIC)
         assert received == [body, body]
+
+
+async def test_an_address_of_karta_s_in_an_answer_is_one_of_tls(
+    stage: Stage, tenant: Tenant, files: ServerFiles
+) -> None:
+    """To the other the SDK would send its key in the clear."""
+    batch = b'{"id":"b","results_url":"https://api.anthropic.com/v1/messages/batches/b/results"}'
+    stand = stage(answering(batch), **secured(files))
+    async with stand as (gateway, _), tls_client(gateway, files.client()) as client:
+        await client.send(get(tenant.token, "/v1/messages/batches/b"))
+        assert b'"results_url":"https://karta/v1' in (await client.read_answer()).body
 
 
 async def test_a_refusal_is_read_although_the_body_was_not(

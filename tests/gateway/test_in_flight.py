@@ -29,8 +29,17 @@ def test_what_was_begun_and_not_ended_is_left(tmp_path: Path) -> None:
         register.end(slot)
     # As after a kill: nobody closes anything.
     again = open_register(tmp_path / "in_flight")
-    assert sorted(again.left()) == [b"entry 0", b"entry 4"]
-    again.clear()
+    assert sorted(again.left()) == [(slots[0], b"entry 0"), (slots[4], b"entry 4")]
+    # Nobody else gets a slot that is not dealt with.
+    assert again.begin(b"new") not in (slots[0], slots[4])
+    assert len(again) == 3
+    again.end(slots[0])
+    third = open_register(tmp_path / "in_flight")
+    assert sorted(entry for _, entry in third.left()) == [b"entry 4", b"new"]
+    for slot, _ in list(third.left()):
+        third.end(slot)
+    assert len(third) == 0
+    third.close()
     assert list(open_register(tmp_path / "in_flight").left()) == []
     again.close()
     register.close()
@@ -59,7 +68,6 @@ def test_without_room_requests_go_without_a_slot(tmp_path: Path, monkeypatch: py
     register = open_register(tmp_path / "in_flight")
     assert register.begin(b"x") == NO_SLOT
     register.end(NO_SLOT)
-    register.clear()
     assert (list(register.left()), len(register)) == ([], 0)
     register.close()
     assert not (tmp_path / "in_flight").exists()
@@ -68,6 +76,7 @@ def test_without_room_requests_go_without_a_slot(tmp_path: Path, monkeypatch: py
 def test_a_register_of_another_size_is_made_anew(tmp_path: Path) -> None:
     (tmp_path / "in_flight").write_bytes(b"\1" * 100)
     register = open_register(tmp_path / "in_flight")
+    assert list(register.left()) == []
     assert register.begin(b"x") != NO_SLOT
     register.close()
     assert (tmp_path / "in_flight").stat().st_size == SLOTS * in_flight.SLOT_BYTES

@@ -12,7 +12,7 @@ import trio
 
 from gateway import journals
 from gateway.journals import Leftovers, take_journal
-from gateway.spool import Spool, SpoolLocked
+from gateway.spool import SETTLED_FILE, Spool, SpoolLocked
 from storage.bridge import Database
 from storage.leases import LeaseRequest, LeaseState, settle_leases
 from tests.gateway.conftest import Tenant
@@ -134,6 +134,16 @@ async def test_two_who_look_settle_it_once(owner_db: Database, tmp_path: Path) -
         await poll(lambda: sum(leftovers.settled for leftovers in several) >= 4)
         nursery.cancel_scope.cancel()
     assert await stored(owner_db) == [0, 1, 2, 3]
+
+
+async def test_what_another_has_just_settled_is_left_as_it_is(owner_db: Database, tmp_path: Path) -> None:
+    leave(tmp_path / "worker-000", 1)
+    first, second = Leftovers(tmp_path, owner_db), Leftovers(tmp_path, owner_db)
+    for leftovers in (first, second):
+        # Both have seen it unsettled.
+        await leftovers._settle(tmp_path / "worker-000")
+        assert (tmp_path / "worker-000" / SETTLED_FILE).exists()
+    assert (first.settled, second.settled) == (1, 0)
 
 
 class Tried(Leftovers):

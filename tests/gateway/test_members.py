@@ -28,6 +28,8 @@ from gateway.refusal import Kind, Refusal
         (b'{"model":null}', b'{"model":"new"}'),
         (b'{"models":"a","input":"model"}', b'{"models":"a","input":"model"}'),
         (b"{}", b"{}"),
+        # What is no text at all is no name that anybody looks for.
+        (b'{"\xff":1,"model":"a"}', b'{"\xff":1,"model":"new"}'),
     ],
 )
 def test_the_model_renamed(body: bytes, expected: bytes) -> None:

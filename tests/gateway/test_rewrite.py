@@ -154,3 +154,18 @@ def test_a_configured_url_wins(public_url: str, expected: str) -> None:
 def test_the_client_s_host_is_used_only_if_it_is_one(host: str, expected: str) -> None:
     asked = request("GET", "/v1/messages/batches/b", VERSION, f"Host: {host}")
     assert json.loads(rewrite(BODY, asked))["results_url"] == expected
+
+
+@pytest.mark.parametrize(
+    ("lines", "scheme"),
+    [
+        ((), "http"),
+        (("X-Forwarded-Proto: http",), "http"),
+        (("X-Forwarded-Proto: https",), "https"),
+        (("x-forwarded-proto: HTTPS, http",), "https"),
+    ],
+)
+def test_a_client_of_a_proxy_that_speaks_tls_goes_on_doing_so(lines: tuple[str, ...], scheme: str) -> None:
+    """The SDK sends its key to that address."""
+    asked = request("GET", "/v1/messages/batches/b", VERSION, "Host: karta", *lines)
+    assert json.loads(rewrite(BODY, asked))["results_url"] == f"{scheme}://karta/v1/r"

@@ -15,7 +15,7 @@ from gateway.spool import Spool
 from storage.bridge import Database, open_database
 from storage.errors import DatabaseUnavailable
 from tests.gateway.conftest import Stage, Tenant
-from tests.gateway.journals import opened, record, row, segments
+from tests.gateway.journals import file_bytes_max, opened, record, row, segments
 from tests.support.database_line import DatabaseLine, database_line
 from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.requests import ANSWER, post
@@ -127,6 +127,18 @@ async def test_a_torn_tail_costs_only_itself(
         assert not torn.exists()
         assert "torn record" in caplog.text
         assert torn.with_suffix(".torn").stat().st_size == whole + cut
+
+
+async def test_a_torn_tail_holds_up_nothing_on_a_full_disk(own_tenant: Tenant) -> None:
+    async with journal(own_tenant) as usage:
+        usage.append(1, 2)
+        torn = usage.spool.current
+    os.truncate(torn, torn.stat().st_size - 1)
+    async with journal(own_tenant) as usage:
+        with file_bytes_max(0):
+            await usage.shipper.ship_all()
+        assert await usage.arrived() == [1]
+        assert (torn.exists(), torn.with_suffix(".torn").exists()) == (False, True)
 
 
 async def test_a_damaged_segment_is_set_aside(own_tenant: Tenant, caplog: pytest.LogCaptureFixture) -> None:

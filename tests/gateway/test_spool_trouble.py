@@ -13,21 +13,13 @@ from pathlib import Path
 import pytest
 
 from gateway import spool as spool_module
-from gateway.spool import Spool
-from tests.gateway.journals import everything, opened, read_all, record, row, segments
+from gateway import usage_writer
+from gateway.spool import Spool, read_frames
+from gateway.usage_writer import interrupted_row
+from tests.gateway.journals import everything, file_bytes_max, opened, read_all, record, row, segments
 
 HEADING = spool_module._HEADING
-
-
-@contextmanager
-def file_bytes_max(size: int) -> Iterator[None]:
-    """As a full disk does: a write is cut short at the limit, the next one fails."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+HEADER_BYTES = spool_module._HEADER.size
 
 
 @contextmanager
@@ -85,6 +77,41 @@ def test_memory_for_a_full_disk_is_bounded(tmp_path: Path, monkeypatch: pytest.M
         assert spool.lost == 2
         spool.retry()
         assert read_all(spool.current) == [record(0), record(1), record(2)]
+
+
+def begin(spool: Spool, number: int) -> int:
+    """A slot of the register as a request has it, whose row is `interrupted_row(entry)`."""
+    return spool.in_flight.begin(usage_writer._ENTRY.pack(bytes([number]) * 16, 0, 0, 0, 0, False))
+
+
+@pytest.mark.parametrize("room_for", [0, 1])
+def test_a_second_kill_loses_nothing_of_what_the_disk_refused(tmp_path: Path, room_for: int) -> None:
+    """Neither of the rows of an earlier worker's requests nor of its own."""
+    with opened(tmp_path) as spool:
+        begin(spool, 1)
+        begin(spool, 2)
+        size = HEADER_BYTES + len(interrupted_row(next(entry for _, entry in spool.in_flight.left())))
+    for _ in range(2):
+        # Each is killed before there is room: nobody writes what it held.
+        with file_bytes_max(len(HEADING) + room_for * size):
+            spool = Spool(tmp_path)
+            assert spool.interrupted == (2 - room_for if len(segments(tmp_path)) > 1 else 2)
+            assert spool.holds is bool(spool.interrupted - room_for > 0)
+            spool.close()
+    with opened(tmp_path) as spool:
+        assert not spool.holds
+        assert len(spool.in_flight) == 0
+    rows = sum(read_frames(segment, 0, 10).number for segment in segments(tmp_path))
+    assert rows == 2
+
+
+def test_a_row_that_is_held_keeps_its_slot(tmp_path: Path) -> None:
+    with opened(tmp_path) as spool:
+        with file_bytes_max(len(HEADING)):
+            spool.append(row(record(0)), begin(spool, 1))
+            assert len(spool.in_flight) == 1
+        spool.append(row(record(1)), begin(spool, 2))
+        assert len(spool.in_flight) == 0
 
 
 @pytest.mark.parametrize("trouble", ["disk", "descriptors"])

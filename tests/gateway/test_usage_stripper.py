@@ -20,7 +20,7 @@ from bench.sim.openai_api import chat, completions
 from bench.sim.request import Request
 from bench.sim.state import State
 from gateway.include_usage import ask_for_usage
-from gateway.usage_stripper import HELD_BYTES_MAX, TAIL_BYTES, UsageStripper
+from gateway.usage_stripper import HELD_BYTES_MAX, PLACES_MAX, TAIL_BYTES, UsageStripper
 from tests.gateway.pieces import cut
 
 TOOLS = [
@@ -222,6 +222,15 @@ def test_long_events_are_not_held(size: int, piece: int) -> None:
 @settings(max_examples=300, deadline=None)
 def test_bytes_without_the_word_pass_whatever_they_are(noise: bytes, size: int) -> None:
     assert strip(*cut(noise, size)) == noise
+
+
+def test_many_nulls_in_one_event_are_not_each_looked_for_to_its_end() -> None:
+    """Of 50 KB each look would pass them all: seconds."""
+    many = b'"usage":null,' * 4000
+    event = b'data: {"a":{' + many + b'"b":1},"choices":[]}\n\n'
+    assert UsageStripper().feed(event) == event
+    few = b'data: {"a":{' + b'"usage":null,' * (PLACES_MAX - 1) + b'"b":1},"choices":[],"usage":null}\n\n'
+    assert UsageStripper().feed(few) == few.replace(b',"usage":null}\n', b"}\n")
 
 
 def test_what_is_nested_in_the_end_of_a_long_event_is_not_taken_for_the_chunk_s_own() -> None:

@@ -77,6 +77,17 @@ async def disagreeing(line: Line) -> None:
     await line.wait_closed()
 
 
+async def splitting(line: Line) -> None:
+    """Agrees, with a field in which some clients see two."""
+    await accept(line, "X-Field: one\nSet-Cookie: two")
+    await line.wait_closed()
+
+
+async def folding(line: Line) -> None:
+    await accept(line, "X-Field: one", " two: three")
+    await line.wait_closed()
+
+
 @asynccontextmanager
 async def routed(
     stage: Stage, tenant: Tenant, first: Handler | str, *targets: RouteTarget, **options: Any
@@ -98,6 +109,8 @@ async def routed(
         (limited, "429"),
         (dying, "broken-answer"),
         (disagreeing, "broken-answer"),
+        (splitting, "broken-answer"),
+        (folding, "broken-answer"),
         (None, "not-connected"),
         (mute, "too-slow"),
     ],

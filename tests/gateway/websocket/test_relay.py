@@ -11,6 +11,8 @@ import pytest
 import trio
 import trio.lowlevel
 
+from gateway.websocket.relay import Relay
+from gateway.wire import PlainTransport
 from storage.api_keys import revoke_key
 from storage.bridge import Database, open_database
 from storage.model import LimitKind, Period
@@ -296,6 +298,91 @@ async def test_a_response_that_nobody_asked_for_counts_against_limits_too(
         assert found.value.code == 1008
         await provider_.lines[0].closed.wait()
         await gateway.only_row()
+
+
+async def test_a_client_keeps_its_place_in_the_stream_when_what_is_begun_is_refused(
+    stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    """The half of the message that has gone already is not followed by an error in the place of the rest."""
+
+    async def play(side: Side, line: Line) -> None:
+        await side.next()
+        await side.send(CREATED, DONE)
+        await side.next()
+        again = json.dumps(CREATED).encode()
+        await line.send(b"\x81" + bytes((len(again),)) + again[:10])
+        await half_read.wait()
+        await line.send(again[10:])
+
+    half_read = trio.Event()
+    await limit_tenant(admin, own_tenant, LimitKind.REQUESTS, 1)
+    stand = stage(provider(play), of=own_tenant)
+    async with stand as (gateway, _), connected(gateway, own_tenant.token) as client:
+        await client.send({"type": "input_audio_buffer.commit"})
+        await client.until("response.done")
+        await client.send({"type": "input_audio_buffer.commit"})
+        client.take(await client.client.receive())
+        half_read.set()
+        told = await client.until("error")
+        assert told[:-1] == [CREATED]
+        assert told[-1]["status"] == 429
+        with pytest.raises(Closed) as found:
+            await client.next()
+        assert found.value.code == 1008
+
+
+async def test_an_error_waits_for_the_end_of_a_message_that_is_being_written(
+    stage: Stage, tenant: Tenant
+) -> None:
+    """Not only for that of one that has been read: somebody else writes at this moment."""
+
+    async def play(side: Side, line: Line) -> None:
+        await line.send(message[:10])
+        await half_read.wait()
+        await line.send(message[10:])
+
+    message = b"\x81" + bytes((len(json.dumps(DELTA)),)) + json.dumps(DELTA).encode()
+    half_read = trio.Event()
+    async with stage(provider(play)) as (gateway, _), connected(gateway, tenant.token) as client:
+        client.take(await client.client.receive())
+        (connection,) = gateway.worker.acceptor.connections
+        relay = connection.exchange
+        assert isinstance(relay, Relay)
+        async with relay._down_lock:
+            await client.send(b"nonsense")
+            await poll(lambda: bool(relay._unsent))
+            half_read.set()
+            await poll(lambda: relay._down_reader.between_messages)
+        assert await client.next() == DELTA
+        assert (await client.next())["type"] == "error"
+
+
+async def test_a_burst_of_frames_keeps_nobody_waiting(
+    stage: Stage, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read holds ten thousand pings, each of which is written by itself."""
+    at_once, most = 0, 0
+    send_now = PlainTransport.send_now
+
+    def counted(self: PlainTransport, data: bytes | bytearray) -> int:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        return send_now(self, data)
+
+    class Steps(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            nonlocal at_once
+            at_once = 0
+
+    ping = b"\x89\x80mask"
+    async with stage(provider(silent)) as (gateway, provider_), connected(gateway, tenant.token) as client:
+        before = len(provider_.lines[0].received)
+        monkeypatch.setattr(PlainTransport, "send_now", counted)
+        trio.lowlevel.add_instrument(Steps())
+        await client.client.send(ping * 2000)
+        await poll(lambda: provider_.lines[0].received[before:] == ping * 2000)
+    assert 0 < most <= 32
 
 
 async def test_requests_at_once_are_responses_at_once(

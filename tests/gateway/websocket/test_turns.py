@@ -126,6 +126,32 @@ async def test_what_a_client_says_in_other_types_is_the_provider_s_business(
     assert [(row["model_asked"], row["status"]) for row in rows] == [("m", 200)] * 2
 
 
+@pytest.mark.parametrize(
+    ("path", "told", "expected"),
+    [
+        ("?model=dear", {"type": "error", "error": {"event_id": "other"}}, "dear"),
+        ("?model=dear", {"type": "session.updated", "session": {"model": "dear"}}, "dear"),
+        ("?model=dear", {"type": "session.updated", "session": {"model": "cheap-2"}}, "dear"),
+        ("?model=dear", {"type": "session.updated", "session": {"model": "cheap"}}, "cheap"),
+        ("?model=dear", {"type": "session.updated", "session": {"model": "cheap-2026-01-31"}}, "cheap"),
+        ("?model=dear", {"type": "session.updated"}, "cheap"),
+        # Of a call that exists.
+        ("?call_id=rtc_1", {"type": "error", "error": {"event_id": "other"}}, None),
+        ("?call_id=rtc_1", {"type": "session.created", "session": {"model": "dear"}}, "dear"),
+        ("?call_id=rtc_1", {"type": "session.updated", "session": {"model": "dear"}}, "dear"),
+        ("?call_id=rtc_1", {"type": "session.updated", "session": {"model": "cheap"}}, "cheap"),
+    ],
+)
+async def test_a_session_s_model_is_what_the_provider_says(
+    path: str, told: dict[str, Any], expected: str | None, stage: Stage, tenant: Tenant
+) -> None:
+    """Or one could ask for a cheaper one, be refused, and have the dear one at that price."""
+    asked = [{"type": "session.update", "session": {"model": "cheap"}}]
+    # It begins by itself, having heard somebody stop speaking.
+    (row,) = await played(stage, tenant, "/v1/realtime" + path, asked, [told, CREATED, DONE])
+    assert row["model_asked"] == expected
+
+
 async def test_no_more_than_a_bound_run_at_once(stage: Stage, tenant: Tenant) -> None:
     async def handler(line: Line) -> None:
         await accept(line)

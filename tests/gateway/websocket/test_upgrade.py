@@ -50,6 +50,9 @@ def inbound(raw: bytes) -> Inbound:
         (REALTIME, "/v1/realtime", "gpt-realtime", True),
         ("/openai" + REALTIME, "/v1/realtime", "gpt-realtime", True),
         ("/v1/realtime?call_id=rtc_1", "/v1/realtime", None, False),
+        # A server reads these as the same name.
+        ("/v1/realtime?c%61ll_id=rtc_1", "/v1/realtime", None, False),
+        ("/v1/realtime?model=m&%63%61%6C%6C%5Fid=rtc_1", "/v1/realtime", "m", False),
         ("/v1/responses", "/v1/responses", None, True),
         ("/v1/live/sessions", "/v1/live/sessions", None, False),
     ],
