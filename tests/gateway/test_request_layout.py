@@ -13,7 +13,7 @@ from tests.support.requests import get, post
 
 FULL = post(
     TOKEN,
-    headers="User-Agent: Anthropic/Python 0.90.0 (a: b)\r\nX-Stainless-Retry-Count: 0\r\nvia: 1.1 balancer\r\n"
+    headers="User-Agent: Anthropic/Python 0.90.0 (a: b)\r\nX-Stainless-Retry-Count: 0\r\nvia: 1.1 edge\r\n"
     "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\naccept-encoding: gzip\r\n"
     "Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\nproxy-connection: keep-alive\r\nTE: trailers\r\n"
     "cookie: session=1\r\nauthorization: Bearer sk-of-the-provider\r\n",
