@@ -2,7 +2,8 @@
 tox.ini's `depends` says, since but for `whole` they use one core most of the time. Lets it see every Python
 that pyenv has installed, not only the one that is switched on; leaves out the environment of the one that
 runs it, which `whole` is for; tells where the programs are that tox was installed with, by
-requirements-dev.txt as the README says, and lets `whole` have the packages beside them.
+requirements-dev.txt as the README says, and lets `whole` and `old-code` have the packages beside
+them.
 
 tox loads this file by its name.
 """
@@ -39,8 +40,8 @@ if "PYENV_ROOT" in os.environ:
 
 @impl
 def tox_on_install(tox_env: Any, arguments: Any, section: str, of_type: str) -> None:  # noqa: ARG001
-    """Before pip installs anything in `whole`, which runs on the same Python: it finds there what tox was
-    installed with, and installs what is missing or of another version only."""
-    if tox_env.name == "whole":
+    """Before pip installs anything in what runs on the same Python: it finds there what tox was installed
+    with, and installs what is missing or of another version only."""
+    if tox_env.name in ("whole", "old-code"):
         path = tox_env.env_site_package_dir() / "of_tox.pth"
         path.write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
