@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import trio
@@ -26,6 +26,8 @@ BYTES_MAX = 128 * 1024
 QUEUE_MAX = 20_000
 # Of about 80 bytes each.
 ENTRIES_MAX = 1000
+# Of 50 to 400 bytes each: so few that what is usual needs several messages, as more one day would.
+SAMPLES_MAX = 100
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True):
@@ -137,10 +139,12 @@ class Forget(Message, frozen=True, tag=25):
 
 
 class Figures(Message, frozen=True, tag=26):
-    """The answer to a scrape, and, with number 0, the last word of a worker that ends."""
+    """The answer to a scrape, and, with number 0, the last word of a worker that ends. With `more`, the rest
+    of it follows."""
 
     number: int
     families: list[Family]
+    more: bool = False
 
 
 ToWorker = Begin | Known | Serve | Go | Wrong | Scrape | Cover | Retire | Orphaned
@@ -225,6 +229,33 @@ class Line:
 def packets(entries: Sequence[Entry]) -> list[Known]:
     """Any number of entries, in as many messages as they need."""
     return [Known(list(entries[at : at + ENTRIES_MAX])) for at in range(0, len(entries), ENTRIES_MAX)]
+
+
+def figures(number: int, families: Iterable[Family]) -> list[Figures]:
+    """Any number of figures, in as many messages as they need; a family may be parted between some."""
+    parts: list[list[Family]] = [[]]
+    room = SAMPLES_MAX
+    for family in families:
+        for piece in _pieces(family):
+            size = len(piece.samples) + len(piece.counts)
+            if size > room:
+                parts.append([])
+                room = SAMPLES_MAX
+            parts[-1].append(piece)
+            room -= size
+    return [Figures(number, part, more=part is not parts[-1]) for part in parts]
+
+
+def _pieces(family: Family) -> list[Family]:
+    if len(family.samples) + len(family.counts) <= SAMPLES_MAX:
+        return [family]
+    samples, counts = list(family.samples.items()), list(family.counts.items())
+    return [
+        msgspec.structs.replace(
+            family, samples=dict(samples[at : at + SAMPLES_MAX]), counts=dict(counts[at : at + SAMPLES_MAX])
+        )
+        for at in range(0, max(len(samples), len(counts)), SAMPLES_MAX)
+    ]
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

@@ -92,6 +92,8 @@ class WorkerProcess:
         self.last_word: list[Family] = []
         """Its figures when it was last heard of, and which scrape that was."""
         self.scrape = 0
+        self.telling: list[Family] = []
+        """The beginning of those that it is telling."""
         self.heard_at = self.began = trio.current_time()
 
     @property

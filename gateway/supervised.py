@@ -25,7 +25,6 @@ from gateway.control import (
     Cover,
     Entry,
     Failed,
-    Figures,
     Forget,
     FromWorker,
     Go,
@@ -41,6 +40,7 @@ from gateway.control import (
     ToWorker,
     Verified,
     Wrong,
+    figures,
 )
 from gateway.fault import tell
 from gateway.journals import take_journal
@@ -111,7 +111,8 @@ async def _serve(
             nursery.start_soon(supervised.run)
             await worker.run(listeners[begin.slot], lambda _url: line.send(Serving()), hold)
             with trio.move_on_after(_LAST_WORD_SECONDS):
-                line.send(Figures(0, counters(worker.metrics.families())))
+                for part in figures(0, counters(worker.metrics.families())):
+                    line.send(part)
                 await line.flush()
             nursery.cancel_scope.cancel()
 
@@ -221,7 +222,8 @@ class Supervised:
             case Wrong(mac, mark):
                 self._peers.answer(mac, mark, Verdict.WRONG)
             case Scrape(number):
-                self._line.send(Figures(number, self._worker.metrics.families()))
+                for part in figures(number, self._worker.metrics.families()):
+                    self._line.send(part)
             case Cover(slots):
                 self._worker.cover(slots)
             case Retire():

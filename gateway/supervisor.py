@@ -267,9 +267,12 @@ class Supervisor:
                 self._tell(self.keys.failed(worker.serial, mac, mark, wrong=wrong))
             case Forget(key_ids):
                 self.keys.forget(key_ids)
-            case Figures(number, families):
-                worker.last_word, worker.scrape = families, max(number, worker.scrape)
-                self._scraped.set()
+            case Figures(number, families, more):
+                worker.telling += families
+                if not more:
+                    worker.last_word, worker.telling = worker.telling, []
+                    worker.scrape = max(number, worker.scrape)
+                    self._scraped.set()
 
     def _tell(self, told: Told) -> None:
         for serial, message in told:

@@ -11,6 +11,7 @@ import trio.testing
 
 from gateway import control
 from gateway.control import (
+    SAMPLES_MAX,
     Begin,
     Claim,
     Cover,
@@ -32,10 +33,11 @@ from gateway.control import (
     ToWorker,
     Verified,
     Wrong,
+    figures,
     packets,
     pair,
 )
-from gateway.metric_page import Family
+from gateway.metric_page import Family, merge
 from tests.support.gateway import PATIENCE_SECONDS
 
 MAC, MARK = bytes(32), b"0123456789abcdef"
@@ -66,6 +68,22 @@ async def lines() -> AsyncIterator[tuple[Line, Line]]:
     yield one, other
     one.close()
     other.close()
+
+
+def test_figures_come_in_as_many_messages_as_they_need() -> None:
+    few = Family("up", "gauge", "Up.", "sum", {"": 1.0})
+    many = Family("ends", "counter", "Ends.", "sum", {f'status="{one}"': 1.0 for one in range(500)})
+    times = Family(
+        "seconds", "histogram", "Times.", "sum", {}, {f'stage="{one}"': [1.0] * 27 for one in range(250)}
+    )
+    parts = figures(7, [few, many, few, times])
+    assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert {part.number for part in parts} == {7}
+    for part in parts:
+        assert sum(len(one.samples) + len(one.counts) for one in part.families) <= SAMPLES_MAX
+    put_together = [family for part in parts for family in part.families]
+    assert merge([("0", put_together)]) == merge([("0", [few, many, few, times])])
+    assert figures(0, []) == [Figures(0, [])]
 
 
 async def test_what_is_said_arrives_in_order(lines: tuple[Line, Line]) -> None:
