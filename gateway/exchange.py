@@ -58,7 +58,6 @@ class Exchange:
     __slots__ = (
         "_chunked",
         "_drain_scope",
-        "_hide_account",
         "_limits",
         "_on_end",
         "_raw",
@@ -82,8 +81,6 @@ class Exchange:
         metering: Metering,
         limits: Limits,
         on_end: OnEnd,
-        *,
-        hide_account: bool,
     ) -> None:
         self.connection = connection
         self.upstream = upstream
@@ -96,7 +93,6 @@ class Exchange:
         """Called when the client has gone, where there is no task to be cancelled for that."""
         self._limits = limits
         self._on_end = on_end
-        self._hide_account = hide_account
         self._raw = b""
         self._relaying = False
         self._chunked = False
@@ -192,7 +188,7 @@ class Exchange:
         self._raw = b""
         if reader.status != 200 and self.asked:
             self.upstream.pool.postpone(reader, self.metering.elapsed_us() / 1_000_000)
-        self.begin(UpstreamResponse(self.grant, self.upstream, raw, hide_account=self._hide_account))
+        self.begin(UpstreamResponse(self.grant, self.upstream, raw))
 
     def begin(self, response: UpstreamResponse) -> None:
         """The head of the answer is here: head and first bytes in one write."""

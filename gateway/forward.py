@@ -30,7 +30,7 @@ _COMPLETED = Outcome.COMPLETED
 
 
 async def receive_head(
-    connection: Connection, upstream: Upstream, grant: Grant, limits: Limits, *, hide_account: bool
+    connection: Connection, upstream: Upstream, grant: Grant, limits: Limits
 ) -> UpstreamResponse:
     """Wait for the head of the answer. Raises `UpstreamBroken` (with nothing received: `NothingReceived`)
     or `Refusal`.
@@ -49,7 +49,7 @@ async def receive_head(
             raise UpstreamBroken("it closed the connection") if raw else NothingReceived()
         reader.feed(data)
         raw = raw + data if raw else data
-    return UpstreamResponse(grant, upstream, raw, hide_account=hide_account)
+    return UpstreamResponse(grant, upstream, raw)
 
 
 async def forward(
@@ -120,9 +120,7 @@ async def _forward_verbatim(
         outcome.append(error)
         ended.set()
 
-    exchange = Exchange(
-        connection, response.upstream, response.grant, metering, limits, on_end, hide_account=False
-    )
+    exchange = Exchange(connection, response.upstream, response.grant, metering, limits, on_end)
     left = False
     try:
         exchange.begin(response)

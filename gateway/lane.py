@@ -152,7 +152,6 @@ class Lane:
             metering,
             self._limits,
             self._ended,
-            hide_account=grant.hides_account,
         )
         exchange.on_gone = abandon
         exchange.asked = data

@@ -252,9 +252,7 @@ class Trier:
                 length = None if request.content_length < 0 else request.content_length
                 head = request_head(opened, length)
                 metering.sent_us = metering.elapsed_us()
-                return await upload(
-                    connection, upstream, head, grant, metering, limits, hide_account=grant.hides_account
-                )
+                return await upload(connection, upstream, head, grant, metering, limits)
             body = request.body
             joined = len(body) <= JOINED_BYTES_MAX
             head = request_head(opened, len(body), body if joined else b"")
@@ -264,9 +262,7 @@ class Trier:
             # Of several tries the first: from then on it is the provider's time.
             metering.sent_us = metering.sent_us or metering.elapsed_us()
             try:
-                return await receive_head(
-                    connection, upstream, grant, limits, hide_account=grant.hides_account
-                )
+                return await receive_head(connection, upstream, grant, limits)
             except NothingReceived:
                 if not upstream.reused or attempt == _STALE_RETRIES:
                     raise

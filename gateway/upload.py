@@ -30,8 +30,6 @@ async def upload(
     grant: Grant,
     metering: Metering,
     limits: Limits,
-    *,
-    hide_account: bool,
 ) -> UpstreamResponse:
     """Send head and body, return the answer's head. Raises as `receive_head` does, and `Refusal` for an
     over-long body.
@@ -55,7 +53,7 @@ async def upload(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pump)
             try:
-                response = await receive_head(connection, upstream, grant, limits, hide_account=hide_account)
+                response = await receive_head(connection, upstream, grant, limits)
             except (UpstreamBroken, Refusal, Overdue) as error:
                 problem = problem or error
             nursery.cancel_scope.cancel()

@@ -20,13 +20,13 @@ class UpstreamResponse:
 
     __slots__ = ("grant", "head", "start", "upstream")
 
-    def __init__(self, grant: Grant, upstream: Upstream, raw: bytes, *, hide_account: bool) -> None:
+    def __init__(self, grant: Grant, upstream: Upstream, raw: bytes) -> None:
         """`raw` is all that came. Raises `UpstreamBroken`, and `Refusal` for a head that must not pass."""
         reader = upstream.reader
         at = reader.head_bytes or _end_of_head(raw, reader.interim)
         self.grant = grant
         self.upstream = upstream
-        self.head = ClientHead(reader, grant.provider, hide_account=hide_account)
+        self.head = ClientHead(reader, grant.provider, hide_account=grant.hides_account)
         self.start = raw[at:]
 
     def release(self) -> None:

@@ -148,8 +148,7 @@ class WebSockets:
             upstream.reader.feed(raw)
             if not 400 <= upstream.reader.status <= 599:
                 raise UpstreamBroken("it did not agree to the WebSocket that was asked for")
-            hide = grant.hides_account
-            response = UpstreamResponse(grant, upstream, raw, hide_account=hide)
+            response = UpstreamResponse(grant, upstream, raw)
             response.head.lines += [line.encode("latin-1") for line in targets.lines(answered=True)]
             await forward(connection, response, metering, self._limits, None)
         finally:

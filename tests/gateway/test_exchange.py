@@ -84,7 +84,6 @@ class Case:
             cast(Any, self.metered),
             Limits(),
             lambda _exchange, error: self.ends.append(error),
-            hide_account=False,
         )
         self.exchange.asked = b"asked"
         self.upstream = upstream

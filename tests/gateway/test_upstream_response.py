@@ -22,6 +22,7 @@ class Request:
 
 class Grant:
     provider = None
+    hides_account = False
 
     def __init__(self) -> None:
         self.request = Request()
@@ -37,7 +38,7 @@ def response_of(*reads: bytes) -> UpstreamResponse:
     upstream = Upstream()
     for data in reads:
         upstream.reader.feed(data)
-    return UpstreamResponse(cast(Any, Grant()), cast(Any, upstream), b"".join(reads), hide_account=False)
+    return UpstreamResponse(cast(Any, Grant()), cast(Any, upstream), b"".join(reads))
 
 
 @pytest.mark.parametrize("interim", [(), INTERIM[:1], INTERIM[1:], INTERIM])
