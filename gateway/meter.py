@@ -21,8 +21,7 @@ from gateway.response_head import ClientHead
 from gateway.spool import Spool
 from gateway.stages import AllStages
 from gateway.tally import Tally
-from gateway.usage_figures import Figures
-from gateway.usage_writer import EPOCH_US, UsageWriter
+from gateway.usage_writer import EPOCH_US, UsageWriter, token_counts
 from storage.model import CredentialKind, Outcome
 
 # Ends at which the provider may have worked although it said nothing: what was asked is counted then,
@@ -166,7 +165,7 @@ class Metering:
         self.settled = True
         self._finish_late(outcome)
         tally, complete, owed = self._take_stock(outcome)
-        cost, version, charged = self._price(tally, complete) if owed else (0, None, 0)
+        cost, version, charged = self._price(tally, complete, outcome) if owed else (0, None, 0)
         self._settle_limits(tally.tokens, charged)
         request = self._grant.request
         ended = outcome._value_  # `value` is a property written in Python
@@ -181,7 +180,7 @@ class Metering:
                 self.status,
                 tally.streamed,
                 complete,
-                *_token_counts(tally),
+                *token_counts(tally),
                 charged,
                 self.request_bytes,
                 self.response_bytes,
@@ -274,21 +273,25 @@ class Metering:
             nothing.estimate(self.request_bytes)
         return nothing, False, metered
 
-    def _price(self, tally: Tally, complete: bool) -> tuple[int | None, str | None, int]:
+    def _price(self, tally: Tally, complete: bool, outcome: Outcome) -> tuple[int | None, str | None, int]:
         """Cost (None when it is not known), price version, and what money limits are charged."""
         grant = self._grant
         prices = self._meter.prices
-        cost, version = prices.cost(
-            tally,
-            provider=grant.provider.name,
-            model_asked=grant.model,
-            org_id=grant.caller.key.org_id,
-            at=self.started_us / 1_000_000,
-        )
+        provider, org_id, at = grant.provider.name, grant.caller.key.org_id, self.started_us / 1_000_000
+        cost, version = prices.cost(tally, provider=provider, model_asked=grant.model, org_id=org_id, at=at)
         if not complete and not tally.tokens:
             # Something was made, and nobody said how much: that is not nothing.
             cost = version = None
-        return cost, version, prices.charge(tally, cost, self.request_bytes)
+        charged = prices.charge(tally, cost, self.request_bytes)
+        held = 0 if complete or self.reservation is None else self.reservation.picodollars
+        if charged < held and outcome in _UNHEARD:
+            # Whoever leaves before the figures come would else use up a budget without its ever being full.
+            unheard = tally.unheard((self.elapsed_us() - self.sent_us) / 1_000_000)
+            cost_of_it, _ = prices.cost(
+                unheard, provider=provider, model_asked=grant.model, org_id=org_id, at=at
+            )
+            charged = max(charged, min(held, prices.charge(unheard, cost_of_it)))
+        return cost, version, charged
 
 
 # The account, its grant, outcome, figures, whether those are whole, picodollars, microseconds in all.
@@ -378,23 +381,8 @@ class Meter:
                     200,
                     False,
                     record.complete,
-                    *_token_counts(figures),
+                    *token_counts(figures),
                     charged,
                     *(0,) * 7,
                 ),
             )
-
-
-def _token_counts(used: Figures) -> tuple[int, ...]:
-    """In the order of `usage_writer.NUMBERS`."""
-    return (
-        used.input_tokens,
-        used.output_tokens,
-        used.cache_read_tokens,
-        used.cache_write_5m_tokens,
-        used.cache_write_1h_tokens,
-        used.reasoning_tokens,
-        used.input_audio_tokens,
-        used.output_audio_tokens,
-        used.server_tool_calls,
-    )

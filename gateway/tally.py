@@ -38,6 +38,9 @@ _ANTHROPIC: Final = Dialect.ANTHROPIC
 # A token of English is about four bytes of text.
 BYTES_PER_TOKEN: Final = 4
 
+# What a model puts out in a second: an estimate, and not a bound (docs/decisions/0174).
+UNHEARD_TOKENS_PER_SECOND: Final = 50
+
 # In what is too large to keep whole: where a usage object may begin, and how far one is looked at. Real ones
 # are under a kilobyte; a stranger's file full of the word must not cost more than a glance.
 _USAGE_TRIES_MAX: Final = 8
@@ -233,6 +236,15 @@ class Tally(Figures):
             self.input_tokens = request_bytes // BYTES_PER_TOKEN
         if self.streamed:
             self.output_tokens = max(self.output_tokens, self.deltas)
+
+    def unheard(self, seconds: float) -> Figures:
+        """What may have been used that nobody heard of, if the model was at work for `seconds`: much of what
+        models put out is not shown (reasoning), or comes at the end at once."""
+        used = Figures(self.model)
+        used.add(self)
+        used.service_tier, used.speed = self.service_tier, self.speed
+        used.output_tokens = max(used.output_tokens, int(seconds * UNHEARD_TOKENS_PER_SECOND))
+        return used
 
 
 def _has_usage(data: bytes) -> bool:

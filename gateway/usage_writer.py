@@ -17,6 +17,7 @@ from typing import Any, Final
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant
 from gateway.tally import BYTES_PER_TOKEN
+from gateway.usage_figures import Figures
 from storage.model import Outcome
 from storage.usage_tuple import COLUMNS as TYPES
 
@@ -58,6 +59,21 @@ _MAXIMA: Final = tuple({"integer": 2**31 - 1, "bigint": _BIGINT_MAX}.get(TYPES[n
 
 # PostgreSQL's epoch, 2000-01-01, in microseconds of ours.
 EPOCH_US: Final = 946_684_800_000_000
+
+
+def token_counts(used: Figures) -> tuple[int, ...]:
+    """In the order of `NUMBERS`."""
+    return (
+        used.input_tokens,
+        used.output_tokens,
+        used.cache_read_tokens,
+        used.cache_write_5m_tokens,
+        used.cache_write_1h_tokens,
+        used.reasoning_tokens,
+        used.input_audio_tokens,
+        used.output_audio_tokens,
+        used.server_tool_calls,
+    )
 
 
 class UsageWriter:

@@ -230,6 +230,39 @@ async def test_a_budget_smaller_than_one_request(
     )
 
 
+@pytest.mark.parametrize("leaves", [True, False], ids=["client", "provider"])
+async def test_who_leaves_before_the_figures_come_uses_up_what_was_set_apart(
+    *, leaves: bool, stage: Stage, own_tenant: Tenant, admin: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time that the model had counts, for most of what it puts out may not have been heard. What the
+    provider failed at is charged as it was heard."""
+    monkeypatch.setattr("gateway.tally.UNHEARD_TOKENS_PER_SECOND", 10**9)
+    worst = WORST_TOKENS * UNKNOWN_RATE
+    heard = len(BODY) // 4 * UNKNOWN_RATE
+    await limit_tenant(admin, own_tenant, LimitKind.MONEY, 2 * worst)
+
+    async def provider(line: Line) -> None:
+        await line.read_request()
+        await line.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n{")
+        if leaves:
+            await line.wait_closed()
+
+    async with stage(provider, of=own_tenant) as (gateway, _):
+        heads = []
+        for passed in (1, 2, 2 if leaves else 3):
+            async with gateway.client() as client:
+                await client.send(post(own_tenant.token, close=True))
+                heads.append(await client.read_until(b"\r\n\r\n"))
+                if not leaves:
+                    await client.read_to_end()
+            rows = await gateway.settled(passed)
+        reserved = gateway.worker.refill.ledger.reserved()
+    assert [int(head.split()[1]) for head in heads] == [200, 200, 402 if leaves else 200]
+    assert {row["charged_picodollars"] for row in rows} == {worst if leaves else heard}
+    assert {row["output_tokens"] for row in rows} == {0}
+    assert reserved == dict.fromkeys(LimitKind, 0)
+
+
 @DIALECTS
 async def test_a_request_larger_than_the_limit_is_told_so_and_not_to_come_again(
     dialect: str, stage: Stage, own_tenant: Tenant, admin: Database

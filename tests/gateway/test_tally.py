@@ -8,7 +8,7 @@ import pytest
 
 from gateway.refusal import Dialect
 from gateway.sse import EVENT_BYTES_MAX, Window
-from gateway.tally import BYTES_PER_TOKEN, Tally
+from gateway.tally import BYTES_PER_TOKEN, UNHEARD_TOKENS_PER_SECOND, Tally
 from tests.gateway.pieces import cut
 from tests.gateway.recorded_streams import (
     ANTHROPIC,
@@ -351,6 +351,20 @@ def test_an_estimate_fills_in_what_is_not_known() -> None:
     unary = tally(ANTHROPIC, b'{"type":"mess', streamed=False)
     unary.estimate(400)
     assert (unary.input_tokens, unary.output_tokens) == (100, 0)
+
+
+def test_what_nobody_heard_is_taken_from_the_time_it_took() -> None:
+    cut_short = tally(ANTHROPIC, MESSAGE[: MESSAGE.index(b"event: message_delta")])
+    cut_short.estimate(4000)
+    cut_short.service_tier, cut_short.speed = "priority", "fast"
+    before = facts(cut_short)
+    unheard = cut_short.unheard(2.5)
+    assert unheard.output_tokens == 2.5 * UNHEARD_TOKENS_PER_SECOND
+    assert (unheard.model, unheard.input_tokens) == (cut_short.model, 25)
+    assert (unheard.service_tier, unheard.speed) == ("priority", "fast")
+    # More was heard than one would think.
+    assert cut_short.unheard(0.01).output_tokens == cut_short.output_tokens == 5
+    assert facts(cut_short) == before
 
 
 def test_between_events_is_asked_of_streams_only() -> None:
