@@ -16,13 +16,19 @@ from hypothesis import settings
 from storage import key_format
 from storage.bridge import Database, open_database
 from storage.migrate import migrate
+from tests.fuzz import examples
 from tests.support.digests import QUICK, REMEMBERING
 from tests.support.postgres import PostgresServer, run_in_own_trio, running_server
 from tests.support.tenant import own_tenant as own_tenant
 from tests.support.tenant import tenant_template as tenant_template
 
-# For `tox -e mutants`, which runs a test hundreds of times, and must find the same each time.
-settings.register_profile("mutants", max_examples=20, derandomize=True, database=None, deadline=None)
+# The same examples each time, so that what the tests say hangs on the code alone; `tox -e explore` looks for
+# new ones.
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.register_profile("new", database=None, deadline=None, print_blob=True)
+settings.load_profile("new" if examples.FACTOR else "same")
+# For `tox -e mutants`, which runs a test hundreds of times.
+settings.register_profile("mutants", settings.get_profile("same"), max_examples=20)
 
 TEMPLATE = "karta_template"
 _HERE = Path(__file__).parent

@@ -1,7 +1,7 @@
 """Hypothesis inside a running Trio program: examples are drawn in a thread and tried in the main task's run.
 
-The same examples everywhere when `CI` is set; elsewhere new ones each time. A failure prints the example that
-hypothesis shrank it to, which is bytes to paste into a test. `KARTA_FUZZ_FACTOR=20` looks longer.
+The same examples each time, or new ones and that many times more where `tox -e explore` asks for it. A failure prints
+the example that hypothesis shrank it to, which is bytes to paste into a test.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from hypothesis.strategies import SearchStrategy
 
 Drawn = TypeVar("Drawn")
 
+FACTOR = int(os.environ.get("KARTA_TEST_EXPLORE", "0"))
+"""0: the examples of last time."""
 _CHECKS_OFF = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
@@ -25,10 +27,10 @@ async def for_examples(
 ) -> None:
     """Await `examine` with `examples` values drawn from `strategy`, one after the other."""
     settings = hypothesis.settings(
-        max_examples=examples * int(os.environ.get("KARTA_FUZZ_FACTOR", "1")),
+        max_examples=examples * max(FACTOR, 1),
         deadline=None,
         database=None,
-        derandomize=bool(os.environ.get("CI")),
+        derandomize=not FACTOR,
         suppress_health_check=_CHECKS_OFF,
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
     )

@@ -77,8 +77,11 @@ def test_every_operation_is_found_by_its_path(value: bytes) -> None:
 
 
 def _harmless(raw: bytes) -> bool:
-    """A value none of whose parts, read leniently, is empty, dots or a literal of some path."""
+    """A value none of whose parts, read leniently, is empty, dots or a literal of some path, or has a control
+    character."""
     readings = (raw, unquote_to_bytes(raw))
+    if any(byte < 0x20 or byte == 0x7F for byte in readings[1]):
+        return False
     parts = {part.partition(b";")[0] for one in readings for part in one.replace(b"\\", b"/").split(b"/")}
     return parts.isdisjoint(LITERALS | {b"", b".", b".."})
 
