@@ -9,7 +9,7 @@ How to read it
                 clock: what time it is there)
     migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
     audit       one row for every change, in the change's own transaction, chained
-    settings    where the database and the master keys come from
+    settings    where the database and the master keys come from (database_url: what may name the one)
 
     organizations, users, passwords, sessions       who there is
     memberships, invitations, organization_end      who is in an organization, and how it ends
