@@ -115,6 +115,18 @@ def choose(given: argparse.Namespace) -> Choice:
     return Choice(running.database_url, running.admin_database_url, f"`karta up` on {path}", running)
 
 
+def server_overrides(given: argparse.Namespace) -> dict[str, object]:
+    """What the command line says of the database, and of the master keys of a `karta up` that has it, as
+    settings of a program that serves; without a word there, its settings say it."""
+    if given.database_url is None and given.data_dir is None:
+        return {}
+    choice = choose(given)
+    found: dict[str, object] = {"database_url": choice.owner_url}
+    if choice.running is not None and choice.running.master_keys_file is not None:
+        found |= {"master_keys_file": choice.running.master_keys_file, "master_keys": None}
+    return found
+
+
 def check_url(url: str, origin: str = "--database-url") -> str:
     """Raises `CommandError` for what is no PostgreSQL URL; a password in it is not quoted."""
     try:
