@@ -33,7 +33,7 @@ from admin.payment_upkeep import PaymentUpkeep
 from admin.payments import no_payments
 from admin.provider_check import Endpoint
 from admin.services import Services
-from admin.settings import STALLED_SECONDS, AdminSettings
+from admin.settings import DATABASE_CONNECTIONS_MAX, STALLED_SECONDS, AdminSettings
 from admin.stripe_payments import StripePayments
 from admin.webhooks.standalone import make_dialer
 from admin.webhooks.worker import Worker
@@ -41,8 +41,6 @@ from storage.bridge import open_database
 from storage.settings import Bind, is_loopback
 
 ROLE = "karta_admin"
-DATABASE_CONNECTIONS_MAX = 6
-"""Of which the delivery worker keeps two busy at most."""
 GRACE_SECONDS = 5.0
 """How long answers under way may take to finish at a stop."""
 STOP_SECONDS_MAX = 8.0

@@ -18,6 +18,8 @@ from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
 
 STALLED_SECONDS = 60.0
+DATABASE_CONNECTIONS_MAX = 6
+"""Of each process; of which the delivery worker keeps two busy at most."""
 
 
 class AdminSettings(MailSettings, StripeSettings):
@@ -31,7 +33,7 @@ class AdminSettings(MailSettings, StripeSettings):
         ge=1,
         le=64,
         description="How many processes serve the admin pages, on one port. One answers some 200 pages a "
-        "second, and takes up to 4 connections to the database.",
+        f"second, and takes up to {DATABASE_CONNECTIONS_MAX} connections to the database.",
     )
     admin_url: str | None = Field(
         default=None,

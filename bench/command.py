@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 import trio
@@ -67,9 +68,16 @@ def _configure_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of a table")
 
 
-def parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """argparse, but a wrong call is a ValueError of one line, as every other wrong value is."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message} (see `{self.prog} --help`)")
+
+
+def parser() -> Parser:
     """Return the parser of `karta bench`."""
-    whole = argparse.ArgumentParser(prog="karta bench", description="Karta's load harness.")
+    whole = Parser(prog="karta bench", description="Karta's load harness.")
     commands = whole.add_subparsers(title="commands", dest="bench_command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="put load on a URL and check every answer")
     _configure_run(run)
@@ -82,14 +90,14 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that `arguments` (default: those of this process) ask for; return the exit code.
 
-    Arguments that cannot be parsed, and --help, end in argparse's SystemExit.
+    --help ends in argparse's SystemExit.
     """
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         code: int = options.run(options)
         return code
     except (ValueError, OSError) as error:
-        print(f"karta bench: {error}", file=sys.stderr)
+        print(f"karta bench: {' '.join(str(error).split())}", file=sys.stderr)
         return _USAGE_ERROR
     except (StartFailed, LearnFailed, LoadFailed, InstallFailed, trio.TooSlowError) as error:
         print(f"karta bench: {str(error) or 'it took far longer than planned'}", file=sys.stderr)
@@ -115,6 +123,7 @@ def plan_from(options: argparse.Namespace) -> LoadPlan:
         expectation=Expectation(events=options.expect_events),
         driver="closed" if options.rate is None else "open",
         connections=connections,
+        processes=options.processes,
         rate_per_second=options.rate or 0.0,
         warmup_seconds=options.warmup,
         seconds=options.seconds,
@@ -127,7 +136,7 @@ def _run(options: argparse.Namespace) -> int:
     pace_ms = plan.question.pace_ms
 
     async def run_in(directory: Path) -> Summary:
-        result = await run_load(plan, directory=directory, processes=options.processes)
+        result = await run_load(plan, directory=directory)
         return summarize(result, pace_ms=pace_ms)
 
     with tempfile.TemporaryDirectory(prefix="karta-bench-") as directory:

@@ -128,6 +128,16 @@ class Child:
             self._popen.wait()
 
 
+def child_environment(added: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return ours without Karta's settings, and with what is added.
+
+    An operator's shell may name the database, Stripe's key and the providers of their own production: nothing
+    that is only measured may find them, neither there nor in the `karta.toml` of the folder it starts in.
+    """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("KARTA_")}
+    return {**ours, "KARTA_CONFIG": os.devnull, **(added or {})}
+
+
 @asynccontextmanager
 async def child_process(
     argv: Sequence[str],
@@ -139,8 +149,8 @@ async def child_process(
 ) -> AsyncIterator[Child]:
     """Run `argv` on the given cores (empty: any) for as long as the body runs.
 
-    `environment` is added to ours.  `orphan_signal` is what it gets when the harness dies.  Raises
-    StartFailed if the program does not exist.
+    `environment` is added to `child_environment`.  `orphan_signal` is what it gets when the harness dies.
+    Raises StartFailed if the program does not exist.
     """
     become = [sys.executable, "-c", _BECOME, ",".join(map(str, cpus)), str(int(orphan_signal)), *argv]
     with stderr_path.open("ab") as stderr:
@@ -150,7 +160,7 @@ async def child_process(
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
-                env={**os.environ, **(environment or {})},
+                env=child_environment(environment),
                 # Ctrl-C is for the harness, which then ends its children in order.
                 process_group=0,
             )

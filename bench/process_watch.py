@@ -1,10 +1,12 @@
-"""CPU time and memory of running processes, read from /proc.
+"""CPU time and memory of running processes, from its clocks and /proc.
 
-Read directly, because the scheduler's own counter (`schedstat`) knows nanoseconds where `stat`, and all
-that is built on it, counts in ticks of 10 ms: too coarse for windows of a second or two.
+Read directly, because the scheduler's own counters (a process's clock, and `schedstat`) know nanoseconds
+where `stat`, and all that is built on it, counts in ticks of 10 ms: too coarse for windows of a second or
+two.
 """
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,22 +16,32 @@ _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Return the CPU time that all threads of the processes have used; those that have ended count
-    nothing."""
-    return _schedstat_seconds(pids, 0)
+    """Return the CPU time that all threads of the processes have used, those that have ended too; processes
+    that have ended count nothing."""
+    seconds = 0.0
+    for pid in pids:
+        try:
+            seconds += time.clock_gettime(_cpu_clock(pid))
+        except OSError:
+            continue
+    return seconds
+
+
+def _cpu_clock(pid: int) -> int:
+    """Return Linux's number for the CPU-time clock of another process, as `clock_getcpuclockid` makes it."""
+    return (~pid << 3) | 2
 
 
 def starved_seconds(pids: Iterable[int]) -> float:
-    """Return how long all threads of the processes could have run but others had the core."""
-    return _schedstat_seconds(pids, 1)
+    """Return how long the threads that the processes have now could have run but others had the core.
 
-
-def _schedstat_seconds(pids: Iterable[int], field: int) -> float:
+    It becomes less when a thread ends, which takes its count along.
+    """
     nanoseconds = 0
     for pid in pids:
         for task in (_PROC / str(pid) / "task").glob("*/schedstat"):
             try:
-                nanoseconds += int(task.read_text().split()[field])
+                nanoseconds += int(task.read_text().split()[1])
             except (FileNotFoundError, ProcessLookupError):
                 continue
     return nanoseconds / 1e9

@@ -51,7 +51,7 @@ class Begin(Message, frozen=True, tag=1):
     slot: int
     listeners: list[int]
     """Its descriptors of the listening sockets, by slot."""
-    overrides: dict[str, str]
+    overrides: dict[str, str | None]
     """Settings of the command line."""
     secret: bytes
     patience: float

@@ -65,7 +65,7 @@ class Launch:
     command: Sequence[str]
     """To be completed by the descriptor of the line."""
     environment: Mapping[str, str] = field(repr=False)
-    overrides: Mapping[str, str] = field(repr=False)
+    overrides: Mapping[str, str | None] = field(repr=False)
     """Settings of the command line."""
     listeners: Sequence[int]
     """Descriptors of the listening sockets, by slot."""

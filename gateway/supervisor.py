@@ -61,7 +61,7 @@ def main(
     settings: GatewaySettings,
     *,
     command: Sequence[str],
-    overrides: Mapping[str, str],
+    overrides: Mapping[str, str | None],
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve by `settings.workers` processes until SIGINT or SIGTERM.
@@ -84,7 +84,7 @@ def main(
 async def _supervise(
     settings: GatewaySettings,
     command: Sequence[str],
-    overrides: Mapping[str, str],
+    overrides: Mapping[str, str | None],
     on_ready: Callable[[str], None],
 ) -> WorkerFailed | None:
     with (

@@ -9,7 +9,7 @@ dies, they end by their lifelines.
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import trio
 
@@ -24,14 +24,20 @@ FLAG = "--listener"
 STOP_MARGIN_SECONDS = 4.0
 
 
-def main(settings: AdminSettings, environment: Mapping[str, str], on_ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM. `on_ready` is called once with the URL, when all of them serve.
+def main(
+    settings: AdminSettings,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    on_ready: Callable[[str], None],
+) -> None:
+    """Serve until SIGINT or SIGTERM, by processes with these arguments and this environment. `on_ready` is
+    called once with the URL, when all of them serve.
 
     Raises `OSError` when the port is taken, `ServiceFailed` (in a group) when they cannot be kept alive.
     """
     with listen(settings.admin_bind, settings.admin_stalled_seconds) as listener:
         held = (listener.fileno(), *inherited())
-        command = karta_command("admin", FLAG, str(listener.fileno()))
+        command = karta_command("admin", *arguments, FLAG, str(listener.fileno()))
         programs = [
             Program(
                 f"admin process {number}",

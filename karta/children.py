@@ -8,6 +8,7 @@ then.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 from karta import lifeline, provider_endpoints
 from karta.service import Launch, Program, ready_line
+from karta.terminal import CommandError
 from storage.settings import Bind
 
 SIMULATED_KEY = "sk-simulated-platform-key"
@@ -63,14 +65,12 @@ class Children:
                 given["KARTA_WORKERS"] = workers
             return Launch(karta_command("gateway"), given)
 
-        drain = float(str(self.variables.get("KARTA_DRAIN_SECONDS", DRAIN_SECONDS_DEFAULT)))
-        drain += float(str(self.variables.get("KARTA_DRAIN_NOTICE_SECONDS", 0)))
         return Program(
             "gateway",
             launch,
             ready_line("gateway_url"),
             hold=(self.hold,),
-            stop_seconds_max=drain + DRAIN_MARGIN_SECONDS,
+            stop_seconds_max=gateway_stop_seconds(self.variables),
         )
 
     def admin(
@@ -112,6 +112,20 @@ class Children:
                 filled[f"{name}_BASE_URL"] = simulated_url
                 filled[f"{name}_API_KEY"] = SIMULATED_KEY
         return filled
+
+
+def gateway_stop_seconds(variables: Mapping[str, object]) -> float:
+    """How long the gateway may take to stop. Raises `CommandError` for a setting that is no number."""
+    drain = 0.0
+    for name, default in (("KARTA_DRAIN_SECONDS", DRAIN_SECONDS_DEFAULT), ("KARTA_DRAIN_NOTICE_SECONDS", 0)):
+        try:
+            seconds = float(str(variables.get(name, default)))
+        except ValueError:
+            seconds = -1
+        if not 0 <= seconds < math.inf:
+            raise CommandError(f"{name}: write a number of seconds, such as 30")
+        drain += seconds
+    return drain + DRAIN_MARGIN_SECONDS
 
 
 def karta_command(*arguments: str) -> list[str]:

@@ -127,14 +127,20 @@ class DataDir:
         self.write("running", asdict(running))
 
     def find_running(self) -> Running | None:
-        """The `karta up` that holds this directory, once it is ready; None when there is none."""
+        """The `karta up` that holds this directory, once it is ready; None when there is none. Raises
+        `CommandError` where that cannot be told, as of a directory that is another user's."""
         try:
             with self._lock.open("r") as file:
                 if _try_lock(file.fileno(), fcntl.LOCK_SH):
                     return None
             content = self.read("running")
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            raise CommandError(
+                f"cannot look into {self.path} for a running `karta up` ({error.strerror}): be the user that "
+                "it runs as, or give --database-url, another --data-dir or KARTA_DATABASE_URL"
+            ) from None
         return Running(**content) if content else None
 
     def read(self, name: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Literal
 
 import trio
 
+from admin.settings import DATABASE_CONNECTIONS_MAX, AdminSettings
 from gateway.settings import GatewaySettings
 from storage.bridge import Database
 from storage.errors import StorageError
@@ -25,8 +26,8 @@ Told = tuple[str, Literal["ok", "warning", "failed"], str]
 HEARD_SECONDS_MAX = 2.0
 SKEW_SECONDS_MAX = 2.0
 CONNECTIONS_A_WORKER = 5
-CONNECTIONS_BESIDE = 10
-"""Of the admin pages, the health job, commands, and a backup."""
+CONNECTIONS_BESIDE = 4
+"""Of the health job, commands, and a backup."""
 _CHANNEL = "karta_doctor"
 
 
@@ -37,10 +38,11 @@ async def check_database(
     settings = list(loaded)
     production = any(one.env == "production" for one in settings)
     workers = max((one.workers for one in settings if isinstance(one, GatewaySettings)), default=1)
+    pages = max((one.admin_processes for one in settings if isinstance(one, AdminSettings)), default=1)
     try:
         yield await _notifications(db)
         yield await _clock(db)
-        yield await _connections(db, workers)
+        yield await _connections(db, workers, pages)
         if production:
             yield await _archive(db)
             yield await _login(db)
@@ -77,16 +79,17 @@ async def _clock(db: Database) -> Told:
     return "clock", "warning", f"{skew:.0f} s apart from the database's: {mend}"
 
 
-async def _connections(db: Database, workers: int) -> Told:
+async def _connections(db: Database, workers: int, pages: int) -> Told:
     there = int(await db.fetch_value("SHOW max_connections"))
-    needed = workers * CONNECTIONS_A_WORKER + CONNECTIONS_BESIDE
+    needed = workers * CONNECTIONS_A_WORKER + pages * DATABASE_CONNECTIONS_MAX + CONNECTIONS_BESIDE
     if needed <= there:
         return (
             "connections",
             "ok",
             f"{there} may be open; one host with these settings takes {needed} at most",
         )
-    told = f"one host with {workers} workers may take {needed}, and max_connections is {there}: raise it"
+    of = f"{workers} workers and {pages} of the admin pages" if pages > 1 else f"{workers} workers"
+    told = f"one host with {of} may take {needed}, and max_connections is {there}: raise it"
     return "connections", "warning", told
 
 
@@ -107,30 +110,34 @@ async def _login(db: Database) -> Told:
 
 
 async def _sealed(db: Database, master_keys: MasterKeys | None) -> Told | None:
-    """None where nothing is sealed, and nothing could be."""
+    """Of all that `karta master-key rotate` moves, by the versions that stand there; nothing is opened. None
+    where nothing is sealed, and nothing could be."""
     rows = await db.fetch(
         "SELECT version, count(*) AS sealed FROM ("
-        " SELECT master_key_version AS version FROM provider_credentials WHERE revoked_at IS NULL"
-        " UNION ALL SELECT master_key_version FROM webhook_secrets"
+        " SELECT int4send(master_key_version) AS version FROM provider_credentials WHERE revoked_at IS NULL"
+        " UNION ALL SELECT int4send(master_key_version) FROM webhook_secrets"
+        # As `storage.sealed_box` writes it.
+        " UNION ALL SELECT substr(sealed_secret, 2, 4) FROM totp_factors"
+        " UNION ALL SELECT substr(sealed, 2, 4) FROM outbox WHERE sealed IS NOT NULL"
+        " UNION ALL SELECT substr(sealed, 2, 4) FROM audit_signing_keys"
         ") AS sealed GROUP BY 1 ORDER BY 1 LIMIT 1000"
     )
-    if master_keys is None and not rows:
-        return None
     versions = () if master_keys is None else master_keys.versions
-    unknown = [row for row in rows if row["version"] not in versions]
+    sealed = {int.from_bytes(row["version"], "big"): row["sealed"] for row in rows}
+    unknown = [
+        f"{count} under version {version}" for version, count in sealed.items() if version not in versions
+    ]
     if unknown:
-        told = ", ".join(f"{row['sealed']} under version {row['version']}" for row in unknown)
-        return (
-            "sealed",
-            "failed",
-            f"no master key opens these provider keys and secrets of webhooks: {told}; set that version, too",
-        )
-    primary = None if master_keys is None else master_keys.primary_version
-    old = sum(row["sealed"] for row in rows if row["version"] != primary)
-    if old:
+        told = ", ".join(unknown)
+        return "sealed", "failed", f"no master key is there for what is sealed, {told}: set that version, too"
+    if master_keys is None:
+        return None
+    primary = master_keys.primary_version
+    if old := sum(count for version, count in sealed.items() if version != primary):
+        mend = "`karta master-key rotate`"
         return (
             "sealed",
             "warning",
-            f"{old} provider keys and secrets are under an old master key: `karta master-key rotate`",
+            f"{old} secrets are under an older master key than version {primary}: {mend}",
         )
-    return "sealed", "ok", "all that is sealed opens with the newest master key"
+    return "sealed", "ok", f"all that is sealed is under version {primary} of the master key"

@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from karta.data_dir import DataDir, Running, default_path
 from karta.terminal import CommandError
+from storage.database_url import check_database_url, without_password
 
 if TYPE_CHECKING:
     from storage.bridge import Database
@@ -115,22 +115,25 @@ def choose(given: argparse.Namespace) -> Choice:
     return Choice(running.database_url, running.admin_database_url, f"`karta up` on {path}", running)
 
 
+def server_overrides(given: argparse.Namespace) -> dict[str, object]:
+    """What the command line says of the database, and of the master keys of a `karta up` that has it, as
+    settings of a program that serves; without a word there, its settings say it."""
+    if given.database_url is None and given.data_dir is None:
+        return {}
+    choice = choose(given)
+    found: dict[str, object] = {"database_url": choice.owner_url}
+    if choice.running is not None and choice.running.master_keys_file is not None:
+        found |= {"master_keys_file": choice.running.master_keys_file, "master_keys": None}
+    return found
+
+
 def check_url(url: str, origin: str = "--database-url") -> str:
     """Raises `CommandError` for what is no PostgreSQL URL; a password in it is not quoted."""
-    if not url.startswith(("postgresql://", "postgres://")):
-        raise CommandError(f"{origin}: write it as postgresql://user:password@host:port/name")
-    return url
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
     try:
-        parts = urlsplit(url)
-        if parts.password is None and "password" not in parts.query:
-            return url
-        return f"{parts.scheme}://{parts.username}:…@{parts.hostname}:{parts.port or 5432}{parts.path}"
-    except ValueError:
-        return "(hidden)"
+        check_database_url(url)
+    except ValueError as error:
+        raise CommandError(f"{origin}: {error}") from None
+    return url
 
 
 def run(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import difflib
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -20,25 +21,30 @@ from pydantic import SecretStr
 
 from admin.settings import AdminSettings
 from gateway.process import descriptors_max, streams_max
+from gateway.provider import read_table
 from gateway.settings import GatewaySettings
 from karta import database_choice
 from karta.database_checks import check_database
-from karta.database_choice import Choice, without_password
+from karta.database_choice import Choice
 from karta.terminal import CommandError
 from storage.bridge import open_database
+from storage.database_url import HIDDEN, without_password
 from storage.errors import DatabaseUnavailable, StorageError
 from storage.migrate import ROLES, check_schema
 from storage.settings import PREFIX, ServerSettings, SettingsError, Variable, read_variables
 
 PROGRAMS: tuple[type[ServerSettings], ...] = (GatewaySettings, AdminSettings)
-# Read by what is no settings class: the settings file's own name, `karta up`'s worker count, the simulator.
+# Read by what is no settings class: the settings file's own name, `karta up`'s worker count, the simulator,
+# the load harness.
 OTHER_VARIABLES = frozenset(
     {"KARTA_CONFIG", "KARTA_HEALTH_PARTS", "KARTA_WORKERS", "KARTA_SIM_KEYS", "KARTA_SIM_KEYS_FILE"}
+    | {"KARTA_BENCH_CACHE", "KARTA_BENCH_KEY", "KARTA_BENCH_NGINX"}
 )
 CONNECT_SECONDS_MAX = 3.0
 STREAMS_WANTED = 4_000
 """Of one worker. Below that it runs out of descriptors before it runs out of a core."""
-HIDDEN = "(hidden)"
+# A base URL without anything that could be a secret.
+_ORIGIN = re.compile(r"https?://[^@?#]*\Z")
 State = Literal["ok", "warning", "failed"]
 
 
@@ -135,10 +141,16 @@ def _is_family(annotation: object) -> bool:
 
 
 def _list_family(variables: dict[str, Variable]) -> dict[str, Setting]:
+    """Hidden is all but what is known to be no key: a misspelt name may hold one."""
+    prefixes = [f"{PREFIX}PROVIDER_{name.upper()}_" for name in read_table()]
+    shown = {prefix + word for prefix in prefixes for word in ("CA_FILE", "STREAM_USAGE")}
+    urls = {f"{prefix}BASE_URL" for prefix in prefixes}
     return {
         name: Setting(
             name,
-            HIDDEN if name.endswith("_API_KEY") else str(variable.value),
+            str(variable.value)
+            if name in shown or (name in urls and _ORIGIN.match(str(variable.value)))
+            else HIDDEN,
             variable.origin,
             "An upstream provider.",
         )

@@ -65,7 +65,8 @@ async def _provision(db: Database, data_dir: DataDir, notes: dict[str, Any]) -> 
     from storage.model import Actor, ActorKind, Mode
 
     actor = Actor(kind=ActorKind.SYSTEM, actor_id="karta up")
-    if "owner_password" not in notes:
+    # None where an earlier start found an owner that was not ours.
+    if notes.get("owner_password") is None:
         notes.update(owner_email=OWNER_EMAIL, owner_password=secrets.token_urlsafe(PASSWORD_BYTES))
         data_dir.write(NAME, notes)
     user_id, ours = await _ensure_owner(db, actor, notes["owner_email"], notes["owner_password"])

@@ -15,15 +15,17 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import trio
 
 from karta import embedded_postgres
-from karta.children import Children
+from karta.children import Children, gateway_stop_seconds
 from karta.data_dir import DataDir, Running, write_private
+from karta.health_probes import Targets
+from karta.health_targets import load_targets
 from karta.provision import FirstRun, forget_secrets, provision
 from karta.service import running
 from karta.terminal import CommandError
@@ -81,12 +83,15 @@ async def up(plan: Plan) -> None:
 
 
 async def _run(plan: Plan) -> None:
+    # What cannot be is told before anything starts.
+    gateway_stop_seconds(plan.variables)
+    targets = load_targets(plan.variables)
     data_dir = DataDir.open(plan.data_dir)
     with data_dir.locked():
         async with _predecessors_gone(data_dir) as hold:
             check_port("--gateway-port", plan.gateway_bind)
             check_port("--admin-port", plan.admin_bind)
-            await _start(plan, data_dir, Children(plan.variables, hold))
+            await _start(plan, data_dir, Children(plan.variables, hold), targets)
 
 
 @asynccontextmanager
@@ -107,7 +112,7 @@ async def _predecessors_gone(data_dir: DataDir) -> AsyncIterator[int]:
         yield hold
 
 
-async def _start(plan: Plan, data_dir: DataDir, children: Children) -> None:
+async def _start(plan: Plan, data_dir: DataDir, children: Children, targets: Targets) -> None:
     plan.progress("starting the simulated provider and the database")
     async with running(children.simulated()) as simulated, _database(plan, data_dir, children) as databases:
         plan.progress("migrating the database")
@@ -150,25 +155,18 @@ async def _start(plan: Plan, data_dir: DataDir, children: Children) -> None:
                 simulates = "KARTA_PROVIDER_ANTHROPIC_BASE_URL" in children.provider_environment("")
                 plan.ready(_tell(gateway_url, admin_url, databases, data_dir, first_run, simulates))
                 forget_secrets(data_dir)
-                await _watch_health(databases, gateway_url, admin_url, children, master_keys_file)
+                # Where nobody configured a provider there is the simulated one, which is not looked at: it is
+                # no one's.
+                targets = replace(targets, gateway_url=gateway_url, admin_url=admin_url)
+                await _watch_health(databases, targets, master_keys_file)
 
 
-async def _watch_health(
-    databases: Databases,
-    gateway_url: str,
-    admin_url: str,
-    children: Children,
-    master_keys_file: Path | None,
-) -> None:
+async def _watch_health(databases: Databases, targets: Targets, master_keys_file: Path | None) -> None:
     """Keeps the status page up to date, for ever."""
     from karta.health_job import run_every_minute
-    from karta.health_targets import load_targets
 
-    # Where nobody configured a provider there is the simulated one, which is not looked at: it is no one's.
     files = {} if master_keys_file is None else {"master_keys_file": master_keys_file}
     error_reports.begin(CommonSettings.load(database_url=databases.admin, **files), "up")
-    named = {**children.variables, "KARTA_PUBLIC_URL": gateway_url, "KARTA_ADMIN_URL": admin_url}
-    targets = load_targets(named)
     async with open_database(databases.admin, role=ADMIN_ROLE, connections_max=2) as db:
         await run_every_minute(db, targets, _load_master_keys(databases, master_keys_file))
 

@@ -9,7 +9,7 @@ How to read it
                 clock: what time it is there)
     migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
     audit       one row for every change, in the change's own transaction, chained
-    settings    where the database and the master keys come from
+    settings    where the database and the master keys come from (database_url: what may name the one)
 
     organizations, users, passwords, sessions       who there is
     memberships, invitations, organization_end      who is in an organization, and how it ends
@@ -62,10 +62,10 @@ The life of a change
 
 Three roles, of PostgreSQL and of responsibility
     The owner migrates, and is used for nothing else. `karta_admin` (control plane, command line) writes
-    accounts, keys and credentials, cannot read a key's digest or a provider key's sealed material, and can
-    delete only what is spent: sessions, memberships, factors, links, sent mail, counts. `karta_gateway` (data
-    plane) reads keys and sealed material, adds usage, and sees no person. The tests run under these roles: a
-    privilege too few shows as a failure, one too many as a failed proof.
+    accounts, keys and credentials, cannot read an API key's digest or a provider key's sealed material, and
+    can delete only what is spent: sessions, memberships, factors, links, sent mail, counts. `karta_gateway`
+    (data plane) reads keys and sealed material, adds usage, and sees no person. The tests run under these
+    roles: a privilege too few shows as a failure, one too many as a failed proof.
 
 What never happens here
     A secret in a log, an error, a repr or the audit log. A query without a bound: rows, time and connections

@@ -24,6 +24,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from storage.database_url import check_database_url
 from storage.errors import SealError
 
 if TYPE_CHECKING:
@@ -313,8 +314,7 @@ class CommonSettings(BaseSettings):
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("write it as postgresql://user:password@host:port/name")
+        check_database_url(value.get_secret_value())
         return value
 
 

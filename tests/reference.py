@@ -52,6 +52,12 @@ OTHERS = (
         "KARTA_HEALTH_PARTS",
         "What `karta health` looks at without being given keys: `provider-NAME` and `payments`, with commas.",
     ),
+    (
+        "KARTA_BENCH_CACHE",
+        "Where `karta bench install` puts other gateways, instead of `~/.cache`.",
+    ),
+    ("KARTA_BENCH_KEY", "The keys of what `karta bench` loads, one a line, when no file has them."),
+    ("KARTA_BENCH_NGINX", "The nginx of a comparison, when it is not the one on the PATH."),
     ("KARTA_SIM_KEYS", "The only keys that `karta sim` accepts, comma separated."),
     ("KARTA_SIM_KEYS_FILE", "The same in a file, one a line."),
 )

@@ -1,6 +1,14 @@
 """What is asked for: so much traffic, of so many, on such machines."""
 
+import math
+
 import msgspec
+
+_NEEDED = (
+    *("host_cores", "host_bytes", "provider_addresses", "database_cores", "database_bytes"),
+    *("database_sessions", "database_disk_bytes", "database_log_bytes_per_second"),
+)
+"""What is divided by."""
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,12 +50,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if not isinstance(value, bool) and value < 0:
-                raise ValueError(f"{name} is {value:g}, must not be below 0")
+            if not isinstance(value, bool) and not 0 <= value < math.inf:
+                raise ValueError(f"{name} is {value:g}, must be a number that is not below 0")
         if self.cells < 1 or not 0 < self.busy_share <= 1 or not 0 < self.spread <= 1:
             raise ValueError("cells must be 1 at least, busy_share and spread above 0 and 1 at most")
-        if min(self.host_cores, self.host_bytes, self.database_cores, self.provider_addresses) <= 0:
-            raise ValueError("there must be machines, and providers")
+        needed = [getattr(self, name) for name in _NEEDED]
+        if min(needed) <= 0:
+            raise ValueError(f"there must be machines, and providers: {', '.join(_NEEDED)} are above 0")
 
 
 # A stream of thirty seconds: a thousand open ones are some 33 requests a second.

@@ -19,7 +19,14 @@ from bench.compare.provider import Provider
 from bench.compare.scenarios import CompareOptions, Scenario
 from bench.load.learn import LearnFailed, ask_once
 from bench.load.plan import Question
-from bench.targets.base import PLACEHOLDER_KEY, RunningTarget, Target, TargetContext, TargetUnavailable
+from bench.targets.base import (
+    PLACEHOLDER_KEY,
+    NotOffered,
+    RunningTarget,
+    Target,
+    TargetContext,
+    TargetUnavailable,
+)
 from bench.targets.listening import free_port
 
 _WARMING_AT_ONCE = 16
@@ -107,6 +114,8 @@ class Arms:
             )
         except TargetUnavailable as error:
             self.seen.unavailable[label] = str(error)
+            if not target.optional and not isinstance(error, NotOffered):
+                self.seen.missing.append(label)
             return
         self.running[target.name, variant] = running
         self.seen.commands[label] = list(running.command)
@@ -135,11 +144,13 @@ class Arms:
                 nursery.start_soon(use)
 
     def keys_for(self, target: Target, scenario: Scenario) -> list[str]:
-        """Return the keys of a run, cold ones only once; TargetUnavailable if there are too few."""
+        """Return the keys of a run, cold ones only once; TargetUnavailable if there are too few, as of a URL
+        whose keys are somebody's own."""
         at = target.name, variant_of(scenario)
         keys = self.running[at].keys
-        if not target.governed and len(keys) == 1:
-            return [keys[0], *(f"{PLACEHOLDER_KEY}-{number}" for number in range(1, scenario.keys))]
+        if list(keys) == [PLACEHOLDER_KEY]:
+            # It checks none, so that any others do as well.
+            return [PLACEHOLDER_KEY, *(f"{PLACEHOLDER_KEY}-{number}" for number in range(1, scenario.keys))]
         first, wanted = 0, scenario.keys
         if scenario.cold:
             first, wanted = self._used[at], cold_keys(scenario, self.seen.options)

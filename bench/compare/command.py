@@ -3,7 +3,6 @@
 import argparse
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,7 +197,7 @@ def run(options: argparse.Namespace) -> int:
     if options.out is not None:
         for path in write_report(seen, options.out):
             print(f"wrote {path}", file=sys.stderr)
-    return exit_code(seen, targets)
+    return exit_code(seen)
 
 
 def show(seen: Comparison, json_to: str | None) -> None:
@@ -215,10 +214,9 @@ def show(seen: Comparison, json_to: str | None) -> None:
         Path(json_to).write_text(comparison_json(seen) + "\n")
 
 
-def exit_code(seen: Comparison, targets: Sequence[Target]) -> int:
+def exit_code(seen: Comparison) -> int:
     """Return 1 if any answer was wrong or a target that has to be there was not, else 0."""
-    missing = [target.name for target in targets if target.name in seen.unavailable and not target.optional]
-    return 1 if seen.broken or missing else 0
+    return 1 if seen.broken or seen.missing else 0
 
 
 def comparison_json(seen: Comparison) -> str:

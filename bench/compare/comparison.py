@@ -44,6 +44,9 @@ class Comparison(msgspec.Struct, kw_only=True):
     notes: dict[str, str] = {}
     """What has to be known of an arm, by its name and variant."""
     unavailable: dict[str, str] = {}
+    """By arm, with its variant, why it was not started."""
+    missing: list[str] = []
+    """Those of them whose absence is a fault."""
     declined: dict[str, dict[str, str]] = {}
     """By scenario and arm, why an arm takes no part in a scenario."""
     overloaded: dict[str, dict[str, float]] = {}

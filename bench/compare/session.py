@@ -193,7 +193,7 @@ class Session:
                 if asked not in tried:
                     tried[asked] = await self._try(target, running, question, learnt)
                 if (why := tried[asked]) is not None:
-                    self._decline(scenario, target, why)
+                    self._decline(scenario, target, why, fault=not target.optional)
 
     @staticmethod
     async def _try(
@@ -214,9 +214,9 @@ class Session:
             return "its answer says something else than the provider's"
         return None
 
-    def _decline(self, scenario: Scenario, target: Target, why: str) -> None:
+    def _decline(self, scenario: Scenario, target: Target, why: str, *, fault: bool) -> None:
         self.seen.declined.setdefault(scenario.name, {})[target.name] = why
-        if not target.optional:
+        if fault:
             self.seen.broken.append(f"{target.name}, {scenario.title or scenario.name}: {why}")
 
     # ---- rounds
@@ -255,7 +255,7 @@ class Session:
         try:
             keys = arms.keys_for(target, scenario)
         except TargetUnavailable as error:
-            self._decline(scenario, target, str(error))
+            self._decline(scenario, target, str(error), fault=target.governed and not target.optional)
             return None
         plan = plan_of(scenario, self.seen.options, running, question, expectation, keys)
         plans = [plan]
@@ -356,9 +356,8 @@ class Session:
         self._listener.stepped()
 
     async def _measure_idle(self, arms: Arms, target: Target, scenario: Scenario) -> None:
-        warm = msgspec.structs.replace(
-            _WARM_QUESTION, tls=scenario.tls, dialect=scenario.dialect, seconds=_WARM_UP_SECONDS
-        )
+        alike = {name: getattr(scenario, name) for name in ("dialect", "keys", "tls", "workers")}
+        warm = msgspec.structs.replace(_WARM_QUESTION, seconds=_WARM_UP_SECONDS, **alike)
         if await self._measure(arms, warm, target) is None:
             return
         running = arms.running[target.name, variant_of(scenario)]

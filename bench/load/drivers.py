@@ -12,6 +12,7 @@ from time import perf_counter_ns
 from bench.load.answer import Failure
 from bench.load.connection import LoadConnection
 from bench.load.dialing import Dialler
+from bench.load.pacer import moment_ns
 from bench.load.plan import LoadPlan
 from bench.load.request_bytes import plan_requests
 from bench.load.tally import Tally
@@ -127,7 +128,7 @@ class OpenLoop(LoadDriver):
 
     def due_ns(self) -> int:
         """Return when the next question is due (perf_counter_ns)."""
-        return self._start_ns + int(self._arrivals * self._interval_ns)
+        return moment_ns(self._start_ns, self._interval_ns, self._arrivals)
 
     def arrive(self) -> None:
         """Take up every question that is due by now."""

@@ -20,6 +20,12 @@ _SECOND_NS = 1_000_000_000
 _JOIN_SECONDS_MAX = 5.0
 
 
+def moment_ns(start_ns: int, interval_ns: float, number: int) -> int:
+    """Return when a question or wake-up of a schedule is due: truncated each for itself, so that no error
+    adds up, and a wake-up never comes before its question."""
+    return start_ns + int(number * interval_ns)
+
+
 @contextmanager
 def paced(rate_per_second: float, start_ns: int, on_due: Callable[[], None]) -> Iterator[None]:
     """Call `on_due` on the running loop from `start_ns` (perf_counter_ns) on, `rate_per_second` times."""
@@ -32,7 +38,7 @@ def paced(rate_per_second: float, start_ns: int, on_due: Callable[[], None]) -> 
             if ours.recv(4096):
                 on_due()
 
-        interval_ns = max(_INTERVAL_NS_MIN, int(_SECOND_NS / rate_per_second))
+        interval_ns = max(_INTERVAL_NS_MIN, _SECOND_NS / rate_per_second)
         ended = threading.Event()
         thread = threading.Thread(
             target=_wake, args=(theirs, start_ns, interval_ns, ended), name="pacer", daemon=True
@@ -48,11 +54,11 @@ def paced(rate_per_second: float, start_ns: int, on_due: Callable[[], None]) -> 
             thread.join(_JOIN_SECONDS_MAX)
 
 
-def _wake(theirs: socket.socket, start_ns: int, interval_ns: int, ended: threading.Event) -> None:
+def _wake(theirs: socket.socket, start_ns: int, interval_ns: float, ended: threading.Event) -> None:
     """Write a byte at each moment of the schedule until it is told to end."""
-    due_ns = start_ns
+    number = 0
     while True:
-        late_ns = perf_counter_ns() - due_ns
+        late_ns = perf_counter_ns() - moment_ns(start_ns, interval_ns, number)
         if late_ns < 0:
             if ended.wait(-late_ns / _SECOND_NS):
                 return
@@ -62,4 +68,4 @@ def _wake(theirs: socket.socket, start_ns: int, interval_ns: int, ended: threadi
         except OSError:
             return
         # Moments that have passed meanwhile need no byte each: the loop takes up all that is due.
-        due_ns += interval_ns * (late_ns // interval_ns + 1)
+        number += int(late_ns / interval_ns) + 1

@@ -12,7 +12,7 @@ from bench.sim.behaviour import parse
 Dialect = Literal["anthropic", "openai"]
 Driver = Literal["closed", "open", "hold"]
 
-# One generator process handles this many connections well; more belong into further processes.
+# One generator process handles this many connections well; more belong into further `processes`.
 connections_max = 10_000
 
 
@@ -61,7 +61,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one worker process.
+    """One run of load, by so many worker processes side by side, each with its share.
 
     closed: `connections` ask again as soon as they are answered.  open: `rate_per_second` questions arrive
     whatever the answers do, on at most `connections`.  hold: `connections` streams are opened and kept open
@@ -82,6 +82,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     base_url: str
     keys: list[str]
+    processes: int = 1
     question: Question = msgspec.field(default_factory=Question)
     expectation: Expectation = msgspec.field(default_factory=Expectation)
     driver: Driver = "closed"
@@ -101,8 +102,13 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.keys:
             raise ValueError("a plan needs at least one key; pass any string for targets that check none")
-        if not 1 <= self.connections <= connections_max:
-            raise ValueError(f"connections must be 1 to {connections_max}, not {self.connections}")
+        if self.processes < 1:
+            raise ValueError(f"processes must be 1 or more, not {self.processes}")
+        if not 1 <= self.connections <= connections_max * self.processes:
+            each = f" in {self.processes} processes" if self.processes > 1 else " in one process"
+            raise ValueError(
+                f"connections must be 1 to {connections_max * self.processes}{each}, not {self.connections}"
+            )
         if self.driver == "open" and self.rate_per_second <= 0:
             raise ValueError("an open loop needs a rate of requests per second above 0")
         if self.seconds <= 0 or self.answer_seconds_max <= 0:

@@ -54,13 +54,14 @@ class LoadResult:
         self.target_resident_bytes = target_resident_bytes
 
 
-def shares(plan: LoadPlan, processes: int) -> list[LoadPlan]:
-    """Divide a plan's connections and rate among processes; never more processes than connections."""
-    processes = min(processes, plan.connections)
+def shares(plan: LoadPlan) -> list[LoadPlan]:
+    """Divide a plan's connections and rate among its processes; never more processes than connections."""
+    processes = min(plan.processes, plan.connections)
     whole, rest = divmod(plan.connections, processes)
     return [
         msgspec.structs.replace(
             plan,
+            processes=1,
             connections=whole + (index < rest),
             rate_per_second=plan.rate_per_second / processes,
         )
@@ -84,12 +85,10 @@ async def _all_reach(workers: Sequence[Child], phase: str) -> list[Progress]:
 
 
 @asynccontextmanager
-async def _workers(
-    plan: LoadPlan, *, processes: int, cpus: Sequence[int], directory: Path
-) -> AsyncIterator[list[Child]]:
+async def _workers(plan: LoadPlan, *, cpus: Sequence[int], directory: Path) -> AsyncIterator[list[Child]]:
     async with AsyncExitStack() as stack:
         workers = []
-        for share in shares(plan, processes):
+        for share in shares(plan):
             context = child_process(WORKER, stderr_path=directory / "load.stderr", cpus=cpus)
             worker = await stack.enter_async_context(context)
             await worker.stdin.send_all(msgspec.json.encode(share) + b"\n")
@@ -101,7 +100,6 @@ async def run_load(
     plan: LoadPlan,
     *,
     directory: Path,
-    processes: int = 1,
     cpus: Sequence[int] = (),
     watch: Sequence[int] = (),
 ) -> LoadResult:
@@ -112,7 +110,7 @@ async def run_load(
     """
     planned_seconds = plan.ramp_seconds + plan.warmup_seconds + plan.seconds + 2 * plan.answer_seconds_max
     with trio.fail_after(planned_seconds + overhead_seconds_max):
-        async with _workers(plan, processes=processes, cpus=cpus, directory=directory) as workers:
+        async with _workers(plan, cpus=cpus, directory=directory) as workers:
             await _all_reach(workers, "open")
             spent, starved, busy = cpu_seconds(watch), starved_seconds(watch), cores_busy_seconds(cpus)
             memory: list[tuple[float, int]] = []
@@ -122,7 +120,9 @@ async def run_load(
                 await _all_reach(workers, "closed")
                 nursery.cancel_scope.cancel()
             busy = cores_busy_seconds(cpus) - busy
-            spent, starved = cpu_seconds(watch) - spent, starved_seconds(watch) - starved
+            # A process or thread that ended meanwhile took its count along.
+            spent = max(0.0, cpu_seconds(watch) - spent)
+            starved = max(0.0, starved_seconds(watch) - starved)
             resident = resident_bytes(watch)
             tally = Tally()
             for progress in await _all_reach(workers, "done"):
@@ -153,8 +153,8 @@ async def streams_held(
 ) -> AsyncIterator[tuple[int, Tally]]:
     """Keep `plan.connections` streams open while the body runs; gives how many are, and what failed so
     far."""
-    held = msgspec.structs.replace(plan, driver="hold")
-    async with _workers(held, processes=1, cpus=cpus, directory=directory) as [worker]:
+    held = msgspec.structs.replace(plan, driver="hold", processes=1)
+    async with _workers(held, cpus=cpus, directory=directory) as [worker]:
         with trio.fail_after(plan.answer_seconds_max + overhead_seconds_max):
             progress = await _expect_phase(worker, "held")
         tally = Tally()

@@ -46,7 +46,8 @@ class Tally:
     event (stream), `gaps` between events, `lateness` how much later than intended an open loop sent (the
     harness's own error).  `merged_events` counts events that arrived in one read with the event before,
     `waited` the questions of an open loop for which no connection was free, `left` the streams that the
-    plan itself had closed in the middle.
+    plan itself had closed in the middle.  `cpu_seconds` are those of the busiest process: a generator is at
+    its end when one of its processes is.
     """
 
     def __init__(self, *, by_start: bool = False) -> None:
@@ -147,4 +148,4 @@ class Tally:
         self.first.add_pairs(report.first)
         self.gaps.add_pairs(report.gaps)
         self.lateness.add_pairs(report.lateness)
-        self.cpu_seconds += report.cpu_seconds
+        self.cpu_seconds = max(self.cpu_seconds, report.cpu_seconds)

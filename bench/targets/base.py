@@ -22,6 +22,10 @@ class TargetUnavailable(Exception):
     """The target cannot take part; the message says why and what would mend it."""
 
 
+class NotOffered(TargetUnavailable):
+    """The target is never started so, which is no fault."""
+
+
 class TargetContext(msgspec.Struct, frozen=True, kw_only=True):
     """Where a target stands: what it forwards to, and what it may use.
 
@@ -97,8 +101,8 @@ class Target:
 
 
 def require(context: TargetContext, *, name: str, workers_max: int = 1, tls: bool = True) -> None:
-    """Raise TargetUnavailable for what a target is not started with here: more workers, a TLS upstream."""
+    """Raise NotOffered for what a target is not started with here: more workers, a TLS upstream."""
     if context.workers > workers_max:
-        raise TargetUnavailable(f"{name} is started here with {workers_max} worker(s) only")
+        raise NotOffered(f"{name} is started here with {workers_max} worker(s) only")
     if context.ca_file is not None and not tls:
-        raise TargetUnavailable(f"{name} speaks plain http to its upstream only")
+        raise NotOffered(f"{name} speaks plain http to its upstream only")

@@ -3,13 +3,13 @@
 Keys travel by stdin and pipes, never by argument.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 import trio
 
+from bench.process import child_environment
 from bench.targets.base import TargetUnavailable
 
 command_seconds_max = 60.0
@@ -65,7 +65,7 @@ class Commands:
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,
-                env={**os.environ, **self._environment},
+                env=child_environment(self._environment),
             )
             if done.returncode == 0:
                 return done.stdout

@@ -16,7 +16,6 @@ from bench.targets.base import (
     RunningTarget,
     Target,
     TargetContext,
-    TargetUnavailable,
     require,
 )
 
@@ -56,6 +55,4 @@ class URLTarget(Target):
     @asynccontextmanager
     async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
         require(context, name=self.name, tls=False)
-        if context.keys > len(self._keys):
-            raise TargetUnavailable(f"{context.keys} keys are wanted, and its key file has {len(self._keys)}")
         yield RunningTarget(base_url=self._url, keys=self._keys, pids=self._pids)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from karta import database_choice
 from karta.commands.usage import days
-from karta.terminal import EXIT_FAILED, CommandError, print_error, print_json
+from karta.terminal import EXIT_FAILED, CommandError, UsageError, print_error, print_json
 
 if TYPE_CHECKING:
     from karta.terminal import Commands
@@ -49,6 +49,9 @@ def register(commands: Commands) -> None:
     )
     export.add_argument("--org", type=_chain, required=True, metavar="ORG", help="its id, or `system`")
     export.add_argument("--format", choices=("csv", "jsonl"), default="jsonl", help="default jsonl")
+    export.add_argument(
+        "--json", action="store_true", help="print one JSON document, of the same rows as jsonl"
+    )
     export.set_defaults(run=run_export)
     checkpoint = actions.add_parser(
         "checkpoint",
@@ -154,14 +157,22 @@ def run_export(given: argparse.Namespace) -> None:
     from storage.audit_search import Wanted, go_through, record_export
 
     form = Format(given.format)
+    if given.json and form is Format.CSV:
+        raise UsageError("--json is one document of the rows, and no CSV: leave one of the two out")
+    told = "json" if given.json else form.value
+    # A document is its lines as they stand, so that each still proves itself.
+    begin, between, end = (b'{"rows": [', b", ", b"]}\n") if given.json else (encode_header(form), b"", b"")
 
     async def write(db: Database) -> None:
-        until = await record_export(db, database_choice.actor(), given.org, form.value, Wanted())
+        until = await record_export(db, database_choice.actor(), given.org, told, Wanted())
         out = sys.stdout.buffer
-        out.write(encode_header(form))
+        before = begin
         async with aclosing(go_through(db, given.org, Wanted(), until)) as batches:
             async for rows in batches:
-                out.write(encode_rows(form, rows))
+                encoded = encode_rows(form, rows)
+                out.write(before + (between.join(encoded.splitlines()) if given.json else encoded))
+                before = between
+        out.write(end)
         out.flush()
 
     database_choice.run(given, write)
@@ -256,7 +267,7 @@ def _read_kept(path: Path) -> list[Checkpoint]:
     try:
         if path.stat().st_size > KEPT_BYTES_MAX:
             raise CommandError(f"{path} is larger than any file of checkpoints")
-        lines = path.read_text().splitlines()
+        content = path.read_bytes()
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}") from None
     try:
@@ -270,7 +281,7 @@ def _read_kept(path: Path) -> list[Checkpoint]:
                 key_id=str(one["key_id"]),
                 signature=base64.b64decode(one["signature"], validate=True),
             )
-            for one in map(json.loads, lines)
+            for one in map(json.loads, content.decode().splitlines())
         ]
     except (ValueError, KeyError, TypeError):
         raise CommandError(f"{path} does not hold what `karta audit checkpoint` printed") from None

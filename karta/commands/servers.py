@@ -86,7 +86,7 @@ def run_gateway(given: argparse.Namespace) -> None:
 
         supervised.main(given.control)
         return
-    overrides = _database_overrides(given)
+    overrides = database_choice.server_overrides(given)
     if given.workers is not None:
         overrides["workers"] = given.workers
     settings = GatewaySettings.load(**overrides)
@@ -117,7 +117,7 @@ def _supervise(settings: GatewaySettings, given: argparse.Namespace, overrides: 
         main(
             settings,
             command=command,
-            overrides={name: str(value) for name, value in overrides.items()},
+            overrides={name: None if value is None else str(value) for name, value in overrides.items()},
             on_ready=_announce(given, "gateway_url"),
         )
     except WorkerFailed as error:
@@ -129,7 +129,7 @@ def run_admin(given: argparse.Namespace) -> None:
     from admin.server import main
     from admin.settings import AdminSettings
 
-    overrides = _database_overrides(given)
+    overrides = database_choice.server_overrides(given)
     if given.processes is not None:
         overrides["admin_processes"] = given.processes
     settings = AdminSettings.load(**overrides)
@@ -138,17 +138,23 @@ def run_admin(given: argparse.Namespace) -> None:
     ready = _announce(given, "admin_url")
     with _errors_told(str(settings.admin_bind), "KARTA_ADMIN_BIND"):
         if given.listener is None and settings.admin_processes > 1:
-            _supervise_admin(settings, ready)
+            _supervise_admin(settings, given, ready)
         else:
             main(settings, endpoints, on_ready=ready, listening=given.listener)
 
 
-def _supervise_admin(settings: AdminSettings, ready: Callable[[str], None]) -> None:
+def _supervise_admin(
+    settings: AdminSettings, given: argparse.Namespace, ready: Callable[[str], None]
+) -> None:
     from karta.admin_processes import main
 
-    # By the environment, since it may hold a password; the other settings they read as we did.
-    environment = {**os.environ, "KARTA_DATABASE_URL": settings.database_url.get_secret_value()}
-    main(settings, environment, ready)
+    # A URL goes by the environment, since it may hold a password; the other settings they read as we did.
+    environment, arguments = dict(os.environ), []
+    if given.database_url is not None:
+        environment["KARTA_DATABASE_URL"] = given.database_url
+    elif given.data_dir is not None:
+        arguments = ["--data-dir", str(given.data_dir)]
+    main(settings, arguments, environment, ready)
 
 
 def _load_endpoints(*, development: bool) -> dict[str, Endpoint]:
@@ -175,13 +181,6 @@ def _hold_lifeline(given: argparse.Namespace) -> None:
     # Before the imports of a program: its parent may go while they run.
     if given.stop_with_stdin:
         lifeline.hold()
-
-
-def _database_overrides(given: argparse.Namespace) -> dict[str, object]:
-    """What the command line says of the database; without a word there, the settings say it."""
-    if given.database_url is None and given.data_dir is None:
-        return {}
-    return {"database_url": database_choice.choose(given).owner_url}
 
 
 def _announce(given: argparse.Namespace, key: str) -> Callable[[str], None]:

@@ -37,19 +37,12 @@ def run(given: argparse.Namespace) -> None:
     from admin.settings import AdminSettings
     from admin.webhooks.standalone import main
 
-    overrides: dict[str, object] = {}
-    if given.database_url is not None or given.data_dir is not None:
-        choice = database_choice.choose(given)
-        overrides["database_url"] = choice.owner_url
-        if choice.running is not None and choice.running.master_keys_file is not None:
-            overrides |= {"master_keys_file": choice.running.master_keys_file, "master_keys": None}
-
     def ready() -> None:
         if given.json:
             print_json({"ready": True})
         else:
             print_error("ready")
 
-    settings = AdminSettings.load(**overrides)
+    settings = AdminSettings.load(**database_choice.server_overrides(given))
     error_reports.begin(settings, "webhooks")
     main(settings, on_ready=ready)

@@ -73,6 +73,13 @@ def test_run_prints_json_and_exits_by_what_was_right(capfd: pytest.CaptureFixtur
     [
         ("run", "http://h", "--connections", "0"),
         ("run", "http://h", "--key-file", "/nonexistent"),
+        ("run", "http://h", "--processes", "0"),
+        ("run",),
+        ("run", "http://h", "--connections", "many"),
+        ("nosuch",),
+        (),
+        ("compare", "--nosuch"),
+        ("capacity", "--set", "database_sessions=0"),
         ("compare", "--arms", "envoy"),
         ("compare", "--streams", "0"),
         ("compare", "--suite", "nosuch"),

@@ -4,6 +4,7 @@ import mmap
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_cpu_time_grows_with_work() -> None:
     while time.process_time() - before < 0.05:
         sum(range(1000))
     assert cpu_seconds(me) - watched >= 0.04
+
+
+def test_the_work_of_a_thread_that_has_ended_counts() -> None:
+    def work() -> None:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.05:
+            sum(range(1000))
+
+    watched = cpu_seconds([os.getpid()])
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert cpu_seconds([os.getpid()]) - watched >= 0.05
 
 
 def test_memory_grows_with_use() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from admin.server import STOP_SECONDS_MAX
 from admin.settings import AdminSettings
@@ -16,7 +19,9 @@ from karta.cli import parse
 from karta.diagnosis import known_variables
 from karta.health_targets import load_targets
 from tests.deploy.files import (
+    BASE,
     DEPLOY,
+    ROOT,
     STANDING_FOR_SECRETS,
     compose,
     containers,
@@ -36,6 +41,28 @@ def test_every_setting_that_is_named_exists() -> None:
         if name not in known_variables() and not name.startswith("KARTA_PROVIDER_")
     ]
     assert unknown == []
+
+
+def test_the_image_is_called_alike_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert compose()["services"]["gateway"]["image"] == f"karta:{version}"
+    (image,) = yaml.safe_load((BASE / "kustomization.yaml").read_text())["images"]
+    assert image["newTag"] == version
+    documents = [*(ROOT / "docs").rglob("*.md"), *(path for path in DEPLOY.rglob("*") if path.is_file())]
+    named = [
+        (path.relative_to(ROOT), tag)
+        for path in documents
+        for tag in re.findall(r"docker (?:run(?: --\w+)*|build .*-t) (karta\S*)", path.read_text())
+    ]
+    assert {Path("docs/tutorial/to-production.md"), Path("deploy/compose/example.env")} < dict(named).keys()
+    assert [(path, tag) for path, tag in named if tag != f"karta:{version}"] == []
+
+
+def test_the_tutorial_makes_a_master_key_before_compose_asks_for_it() -> None:
+    """Without one each command of `docker compose` ends at once, `build` as well."""
+    text = (ROOT / "docs" / "tutorial" / "to-production.md").read_text()
+    assert text.index("docker build -f ../../deploy/Dockerfile") < text.index("master-key generate")
+    assert text.index("master-key generate") < text.index("docker compose")
 
 
 def _commands() -> list[tuple[str, list[str]]]:

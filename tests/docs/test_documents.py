@@ -82,6 +82,16 @@ def test_commands_that_documents_name_exist() -> None:
                     assert option in parser._option_string_actions, f"{name(page)}: karta {' '.join(words)}"
 
 
+def test_what_is_asked_by_curl_can_be_answered() -> None:
+    """Of `/v1/messages` Anthropic wants its version, and a stream is to be seen as it comes."""
+    text = "\n".join(re.sub(r"\\\n\s*", " ", page.read_text()) for page in PAGES)
+    calls = re.findall(r"^ *curl .*/v1/messages .*$", text, re.MULTILINE)
+    assert calls
+    for call in calls:
+        assert re.search("anthropic-version: [0-9-]{10}", call), call
+        assert '"stream":true' not in call or "curl -N " in call, call
+
+
 def test_environments_of_tox_that_documents_name_exist() -> None:
     environments = (ROOT / "tox.ini").read_text()
     for page in PAGES:

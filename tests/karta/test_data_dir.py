@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from pathlib import Path
 
@@ -85,6 +86,23 @@ def test_a_running_one_is_found_only_while_it_runs(tmp_path: Path) -> None:
         assert data_dir.find_running() == RUNNING
     assert data_dir.find_running() is None
     assert DataDir(tmp_path / "missing").find_running() is None
+
+
+def test_one_that_cannot_be_looked_into_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to("data")
+    with pytest.raises(CommandError, match=r"cannot look into .*/data .*\(Too many levels.*--database-url"):
+        DataDir(tmp_path / "data").find_running()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_one_of_another_user_is_told(tmp_path: Path) -> None:
+    data_dir = DataDir.open(tmp_path / "data")
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        with pytest.raises(CommandError, match=r"\(Permission denied\): be the user that it runs as"):
+            data_dir.find_running()
+    finally:
+        os.seteuid(0)
 
 
 def test_what_a_crash_left_is_not_taken_for_a_running_one(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from typing import get_args
 
 import pytest
 
+from bench.keys import KEY_VARIABLE
+from bench.targets.nginx import PROGRAM_VARIABLE
+from bench.targets.packages import CACHE_VARIABLE
 from gateway import lane
 from karta import diagnosis
 from karta.diagnosis import Check, Diagnosis, State, diagnose, list_settings
@@ -175,6 +178,34 @@ def test_settings_are_listed_with_origin_and_without_secrets(
     assert settings["KARTA_STRIPE_PAGES"].value == "https://checkout.stripe.com,https://billing.stripe.com"
     assert settings["KARTA_PROVIDER_ANTHROPIC_API_KEY"].value == "(hidden)"
     assert all(setting.description for setting in settings.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("OPENAI_APIKEY", "hunter2", "(hidden)"),
+        ("OPENAI_KEY", "hunter2", "(hidden)"),
+        ("OPEN_AI_BASE_URL", "hunter2", "(hidden)"),
+        ("OPENAI_BASE_URL", "hunter2", "(hidden)"),
+        ("OPENAI_BASE_URL", "https://karta:hunter2@proxy", "(hidden)"),
+        ("OPENAI_BASE_URL", "https://proxy?key=hunter2", "(hidden)"),
+        ("OPENAI_BASE_URL", "https://proxy/openai", "https://proxy/openai"),
+        ("AZURE_OPENAI_CA_FILE", "/etc/ca.pem", "/etc/ca.pem"),
+        ("OPENAI_STREAM_USAGE", "false", "false"),
+    ],
+)
+def test_of_a_provider_only_what_is_no_secret_is_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(f"KARTA_PROVIDER_{name}", value)
+    settings = {setting.name: setting.value for setting in list_settings(read_variables())}
+    assert settings[f"KARTA_PROVIDER_{name}"] == shown
+
+
+@pytest.mark.parametrize("variable", [KEY_VARIABLE, CACHE_VARIABLE, PROGRAM_VARIABLE])
+async def test_what_the_load_harness_reads_is_known(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "x")
+    assert all(variable not in detail for _, detail in of(await diagnose(given()), "settings"))
 
 
 def test_the_document_says_whether_all_is_well() -> None:

@@ -91,6 +91,16 @@ async def test_another_directory_on_the_same_database_learns_no_secret(
     assert len(await select_keys(admin_db, made.org_id)) == 2
 
 
+async def test_another_directory_whose_first_run_was_interrupted_is_taken_up(
+    admin_db: Database, data_dir: DataDir, tmp_path: Path
+) -> None:
+    made = await provision(admin_db, data_dir)
+    other = DataDir.open(tmp_path / "other")
+    # Nothing was printed after the first, so that `forget_secrets` was not reached.
+    assert await provision(admin_db, other) == await provision(admin_db, other)
+    assert await provision(admin_db, other) == FirstRun(org_id=made.org_id, owner_email=OWNER_EMAIL)
+
+
 def test_secrets_are_not_in_its_repr() -> None:
     shown = repr(FirstRun(UUID(int=1), "a@example.com", "hunter2", "hunter2", "hunter2"))
     assert "hunter2" not in shown

@@ -227,6 +227,25 @@ def test_a_taken_port_is_one_clear_line(tmp_path: Path, flag: str, place: int) -
     assert f"another port with {flag} " in line
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("KARTA_DRAIN_SECONDS", "30s"),
+        ("KARTA_DRAIN_NOTICE_SECONDS", "nan"),
+        ("KARTA_HEALTH_PARTS", "openai"),
+        ("KARTA_HEALTH_PARTS", "provider-nosuch"),
+    ],
+)
+def test_a_setting_that_is_wrong_is_told_before_anything_starts(
+    tmp_path: Path, variable: str, value: str
+) -> None:
+    with Up(tmp_path / "data", environment={variable: value}) as up:
+        assert up.wait() == 1
+    (line,) = up.errors.splitlines()
+    assert line.startswith(f"karta: {variable}: ")
+    assert not (tmp_path / "data").exists()
+
+
 def test_what_a_child_refuses_ends_everything(tmp_path: Path) -> None:
     with Up(tmp_path / "data", environment={"KARTA_ENV": "production"}) as up:
         assert up.wait() == 1

@@ -56,8 +56,8 @@ class Stand:
         fields = {"keys": [self.tenant.token], "question": question, "seconds": 5.0, **options}
         return LoadPlan(base_url=self.url, **fields)  # type: ignore[arg-type]
 
-    async def load(self, plan: LoadPlan, *, processes: int = 1) -> LoadResult:
-        return await run_load(plan, directory=self.folder, processes=processes, watch=self.pids())
+    async def load(self, plan: LoadPlan) -> LoadResult:
+        return await run_load(plan, directory=self.folder, watch=self.pids())
 
     async def ask(self, token: str | None = None, *, address: str = "127.0.0.1") -> Answer:
         """One request on a connection of its own, from a loopback address."""

@@ -260,6 +260,29 @@ async def test_each_role_reads_what_it_needs(role: str, owner_db: Database) -> N
         assert not await owner_db.fetch_value(allowed, role, table, column)
 
 
+# docs/explanation/threat-model.md says so: what the pages verify, and what they use.
+SECRETS_OF_THE_PAGES = {
+    *("users.password_digest", "sessions.token_digest", "pending_sign_ins.token_digest"),
+    *("recovery_codes.code_digest", "management_keys.secret_digest"),
+    *("email_links.token_digest", "invitations.token_digest", "subscriptions.token_digest"),
+    *("totp_factors.sealed_secret", "outbox.sealed", "audit_signing_keys.sealed", "health_key.sealed"),
+    *("webhook_secrets.wrapped_key", "webhook_secrets.ciphertext"),
+}
+
+
+async def test_of_secrets_the_pages_read_what_they_verify_and_use_themselves(owner_db: Database) -> None:
+    rows = await owner_db.fetch(
+        """
+        SELECT c.relname || '.' || a.attname AS name
+          FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+           AND a.attname ~ '((secret|token|password|code)_digest|sealed|ciphertext|wrapped)'
+           AND has_column_privilege('karta_admin', c.oid, a.attnum, 'SELECT')
+        """
+    )
+    assert {row["name"] for row in rows} == SECRETS_OF_THE_PAGES
+
+
 DELETABLE = {
     *("sessions", "memberships", "email_links", "outbox", "throttles", "pending_sign_ins"),
     *("subscriptions", "csp_violations", "health_rounds", "health_samples", "staff"),

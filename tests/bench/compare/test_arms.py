@@ -11,7 +11,16 @@ from bench.compare.arms import Arms, Variant, cold_keys, cores_for, variant_of
 from bench.compare.comparison import Comparison
 from bench.compare.provider import Provider, found_provider
 from bench.compare.scenarios import CompareOptions, Scenario
-from bench.targets.base import Installation, RunningTarget, Target, TargetContext, TargetUnavailable
+from bench.targets.base import (
+    PLACEHOLDER_KEY,
+    Installation,
+    RunningTarget,
+    Target,
+    TargetContext,
+    TargetUnavailable,
+    require,
+)
+from bench.targets.url import URLTarget
 from tests.bench.compare.seen import comparison
 
 
@@ -73,15 +82,57 @@ async def test_keys_are_enough_and_cold_ones_are_not_given_twice(provider_url: s
     assert seen.commands == {"keyed": ["keyed"]}
 
 
-async def test_who_checks_no_keys_is_asked_with_any(provider_url: str, tmp_path: Path) -> None:
-    class Open(Keyed):
-        name = "open"
-        governed = False
+class Absent(Keyed):
+    """Cannot be started over TLS, by more workers is never started."""
 
+    @asynccontextmanager
+    async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
+        require(context, name=self.name)
+        if context.ca_file is not None:
+            raise TargetUnavailable("it did not start")
+        async with super().open(context) as running:
+            yield running
+
+
+async def test_a_variant_that_had_to_start_and_did_not_is_missing(tmp_path: Path) -> None:
+    class Optional(Absent):
+        name = "optional"
+        optional = True
+
+    seen = comparison({})
+    providers = {
+        tls: Provider("http://h", httpx.AsyncClient(), "ca" if tls else None) for tls in (False, True)
+    }
+    async with AsyncExitStack() as stack:
+        arms = Arms(seen, tmp_path, providers, stack)
+        for target in (Absent(), Optional()):
+            for variant in (Variant(1, False), Variant(1, True), Variant(2, False)):
+                await arms.start(target, variant, [Scenario(name="one")])
+    assert seen.missing == ["keyed (TLS)"]
+    assert set(seen.unavailable) == {
+        f"{name}{variant}" for name in ("keyed", "optional") for variant in (" (TLS)", " (2 workers)")
+    }
+    assert set(arms.running) == {("keyed", Variant(1, False)), ("optional", Variant(1, False))}
+
+
+async def test_somebodys_own_keys_are_never_made_up(provider_url: str, tmp_path: Path) -> None:
+    async with found_provider(provider_url) as provider, AsyncExitStack() as stack:
+        arms = Arms(comparison({}), tmp_path, {False: provider}, stack)
+        one, many = Scenario(name="one"), Scenario(name="many", keys=3)
+        await arms.start(
+            mine := URLTarget("mine", provider_url, keys=["real"]), Variant(1, False), [one, many]
+        )
+        assert arms.keys_for(mine, one) == ["real"]
+        with pytest.raises(TargetUnavailable, match="wants 3 keys, and mine has 1"):
+            arms.keys_for(mine, many)
+
+
+async def test_who_checks_no_keys_is_asked_with_any(provider_url: str, tmp_path: Path) -> None:
     async with found_provider(provider_url) as provider, AsyncExitStack() as stack:
         arms = Arms(comparison({}), tmp_path, {False: provider}, stack)
         scenario = Scenario(name="many", keys=3)
-        await arms.start(target := Open(), Variant(1, False), [scenario])
+        target = URLTarget("open", provider_url, keys=[PLACEHOLDER_KEY])
+        await arms.start(target, Variant(1, False), [scenario])
         assert len(set(arms.keys_for(target, scenario))) == 3
 
 

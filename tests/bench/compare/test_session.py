@@ -19,6 +19,7 @@ from bench.targets.base import (
     TargetContext,
     TargetUnavailable,
 )
+from bench.targets.python_module import PythonModuleTarget
 from bench.targets.registry import TARGETS
 from bench.targets.url import URLTarget
 from tests.bench.scripted_server import chunk, events, scripted_server, stream_head
@@ -105,12 +106,41 @@ async def test_memory_is_measured_in_a_process_of_its_own(tmp_path: Path) -> Non
     assert told.total == told.stepped_times == 1
 
 
+async def test_memory_is_measured_with_as_many_workers_and_keys_as_the_scenario_has(tmp_path: Path) -> None:
+    class Several(PythonModuleTarget):
+        @asynccontextmanager
+        async def open(self, context: TargetContext) -> AsyncIterator[RunningTarget]:
+            contexts.append(context)
+            async with super().open(msgspec.structs.replace(context, workers=1)) as running:
+                yield running
+
+    contexts: list[TargetContext] = []
+    relay = Several("relay", "bench.relay", "the relay")
+    scenario = msgspec.structs.replace(IDLE, workers=2, keys=300)
+    seen, _ = await compared([relay], tmp_path, Suite(title="idle", scenario=[scenario]), rounds=0)
+    assert seen.broken == []
+    assert seen.idle["idle"]["relay"].streams == 20
+    assert [(context.workers, context.quick_digests) for context in contexts] == [(2, True)]
+
+
+async def test_a_url_with_too_few_keys_is_out_of_the_scenario_and_that_is_no_fault(
+    provider_url: str, tmp_path: Path
+) -> None:
+    suite = Suite(title="keys", scenario=[Scenario(name="one"), Scenario(name="many", keys=3)])
+    mine = URLTarget("mine", provider_url, keys=["real"])
+    seen, _ = await compared([mine], tmp_path, suite, rounds=2, provider_url=provider_url)
+    assert (seen.broken, seen.missing) == ([], [])
+    assert seen.declined == {"many": {"mine": "the scenario wants 3 keys, and mine has 1"}}
+    assert all(seen.rounds["one"]["mine"])
+
+
 async def test_wrong_and_missing_targets_are_told_and_have_no_figures(tmp_path: Path) -> None:
     stream = Scenario(name="burst", stream=True, behaviour="tokens=9")
     suite = Suite(title="wrong", scenario=[stream])
     seen, _ = await compared([WrongTarget(), MissingTarget()], tmp_path, suite)
     assert seen.started == ["wrong"]
     assert seen.unavailable == {"missing": "it is not installed"}
+    assert seen.missing == ["missing"]
     assert len(seen.broken) == 1
     assert "events" in seen.broken[0]
     assert seen.rounds == {"burst": {"wrong": [None]}}

@@ -10,7 +10,7 @@ from time import perf_counter_ns
 
 import uvloop
 
-from bench.load.pacer import paced
+from bench.load.pacer import moment_ns, paced
 
 DEADLINE_SECONDS = 10.0
 
@@ -38,6 +38,11 @@ def test_it_keeps_to_its_schedule() -> None:
     # A wake-up may be late on a busy machine but never early, and lateness does not add up.
     assert all(moment >= number * 5_000_000 for number, moment in enumerate(moments[:2]))
     assert moments == sorted(moments)
+
+
+def test_no_error_adds_up() -> None:
+    """At 3,000 a second an interval is no whole number of nanoseconds."""
+    assert moment_ns(7, 1e9 / 3000, 3_000_000) == 7 + 1_000_000_000_000
 
 
 def test_a_thousand_connections_are_none_too_many() -> None:

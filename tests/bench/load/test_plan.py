@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bench.load.plan import Expectation, LoadPlan, Question
+from bench.load.run import shares
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,10 @@ from bench.load.plan import Expectation, LoadPlan, Question
     [
         ({"keys": []}, "at least one key"),
         ({"connections": 0}, "1 to"),
-        ({"connections": 10**6}, "1 to"),
+        ({"connections": 10_001}, "1 to 10000 in one process"),
+        ({"connections": 20_001, "processes": 2}, "1 to 20000 in 2 processes"),
+        ({"processes": 0}, "processes must be 1 or more"),
+        ({"processes": -1}, "processes must be 1 or more"),
         ({"driver": "open"}, "rate"),
         ({"seconds": 0}, "above 0"),
         ({"answer_seconds_max": 0}, "above 0"),
@@ -23,6 +27,11 @@ from bench.load.plan import Expectation, LoadPlan, Question
 def test_impossible_plans_say_why(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         LoadPlan(**{"base_url": "http://127.0.0.1:1", "keys": ["k"], **wrong})
+
+
+def test_more_processes_have_more_connections() -> None:
+    plan = LoadPlan(base_url="http://127.0.0.1:1", keys=["k"], connections=20_000, processes=2)
+    assert [share.connections for share in shares(plan)] == [10_000, 10_000]
 
 
 def test_a_plan_survives_json() -> None:

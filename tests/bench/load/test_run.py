@@ -14,11 +14,11 @@ from tests.bench.scripted_server import chunk, events, scripted_server, stream_h
 
 
 def test_connections_and_rate_are_shared_out() -> None:
-    plan = plan_for("http://h", connections=10, rate_per_second=9.0, driver="open")
-    parts = shares(plan, 3)
+    plan = plan_for("http://h", processes=3, connections=10, rate_per_second=9.0, driver="open")
+    parts = shares(plan)
     assert [part.connections for part in parts] == [4, 3, 3]
     assert sum(part.rate_per_second for part in parts) == pytest.approx(9.0)
-    assert len(shares(plan_for("http://h", connections=2), 5)) == 2
+    assert len(shares(plan_for("http://h", processes=5, connections=2))) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -29,14 +29,29 @@ async def test_two_workers_load_the_simulated_provider(
     expectation = await learn_expectation(provider_url, question, "sk-test")
     assert expectation.body_crc32 is not None
     plan = plan_for(
-        provider_url, keys=["sk-a", "sk-b"], question=question, expectation=expectation, connections=4
+        provider_url,
+        keys=["sk-a", "sk-b"],
+        question=question,
+        expectation=expectation,
+        connections=4,
+        processes=2,
     )
-    result = await run_load(plan, directory=tmp_path, processes=2, watch=[os.getpid()])
+    result = await run_load(plan, directory=tmp_path, watch=[os.getpid()])
     assert result.tally.failures == {}
     assert result.tally.requests > 0
     assert result.target_cpu_seconds is not None
     assert result.target_resident_bytes
     assert bool(result.tally.events) is stream
+
+
+async def test_time_that_ended_threads_took_along_is_none(
+    provider_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cpu_seconds", "starved_seconds"):
+        counts = iter((5.0, 3.0))
+        monkeypatch.setattr(f"bench.load.run.{name}", lambda _, counts=counts: next(counts))
+    result = await run_load(plan_for(provider_url), directory=tmp_path, watch=[os.getpid()])
+    assert (result.target_cpu_seconds, result.target_starved_seconds) == (0.0, 0.0)
 
 
 async def test_an_unwatched_target_has_no_cpu_time(provider_url: str, tmp_path: Path) -> None:

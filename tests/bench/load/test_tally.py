@@ -45,12 +45,15 @@ def test_reports_travel_and_add_up() -> None:
         tally.latency.record(1000 * number)
         tally.fail(Failure.STATUS, f"example {number}" * 200)
         tally.close_window(number * 1_000_000_001)
+        tally.cpu_seconds = number / 4
         reports.append(msgspec.json.decode(msgspec.json.encode(tally.report()), type=TallyReport))
     total = Tally()
     for report in reports:
         total.add(report)
     assert (total.requests, total.events, total.failed) == (3, 30, 2)
     assert total.seconds == 2.000000001
+    # The busiest process's: several that are half busy are none that is at its end.
+    assert total.cpu_seconds == 0.5
     assert total.latency.total == 2
     assert total.failures == {"status": 2}
     assert total.examples["status"].startswith("example 1")

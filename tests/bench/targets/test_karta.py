@@ -27,8 +27,12 @@ if sys.argv[1] == "byok":
     print(json.dumps({{"argv": sys.argv[1:], "secret": secret}}), file=record, flush=True)
     sys.exit({byok_exit})
 if sys.argv[1] != "up":
-    print(json.dumps({{"argv": sys.argv[1:]}}), file=record, flush=True)
+    told = {{"argv": sys.argv[1:], "database_url": os.environ.get("KARTA_DATABASE_URL")}}
+    print(json.dumps(told | {{"config": os.environ.get("KARTA_CONFIG")}}), file=record, flush=True)
     sys.exit()
+from storage.settings import read_variables
+read = {{name: variable.value for name, variable in read_variables().items()}}
+print(json.dumps({{"read": read}}), file=record, flush=True)
 base_url = os.environ["KARTA_PROVIDER_ANTHROPIC_BASE_URL"]
 assert base_url == os.environ["KARTA_PROVIDER_OPENAI_BASE_URL"]
 gateway = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "gateway", "--json"])
@@ -73,7 +77,7 @@ async def test_the_gateway_is_governed_pinned_and_watched(
         assert "gateway" in command_line(gateway)
         assert os.sched_getaffinity(gateway) == {cores[0]}
     assert command_line(gateway) == []
-    up, *commands = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
+    _, up, *commands = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
     assert up["argv"][:2] == ["up", "--json"]
     assert up["cpus"] == cores[-1:]
     byok, limits = commands[:2], commands[2:]
@@ -84,6 +88,27 @@ async def test_the_gateway_is_governed_pinned_and_watched(
     for told in byok:
         assert told["secret"]
         assert told["secret"] not in told["argv"]
+
+
+async def test_an_operators_own_settings_reach_it_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.targets.karta.find_program", lambda: str(stand_in(tmp_path, ANNOUNCEMENT)))
+    monkeypatch.setenv("KARTA_DATABASE_URL", "postgresql://karta@production/karta")
+    monkeypatch.setenv("KARTA_PROVIDER_OPENAI_API_KEY", "sk-real")
+    (tmp_path / "karta.toml").write_text('stripe_api_key = "sk_live_real"\n')
+    monkeypatch.chdir(tmp_path)
+    context = TargetContext(upstream_url="http://127.0.0.1:2", directory=tmp_path)
+    async with KartaTarget().open(context):
+        pass
+    up, _, *commands = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
+    assert up["read"] == {
+        "KARTA_CONFIG": os.devnull,
+        "KARTA_PROVIDER_ANTHROPIC_BASE_URL": "http://127.0.0.1:2",
+        "KARTA_PROVIDER_OPENAI_BASE_URL": "http://127.0.0.1:2",
+    }
+    told = [(command["database_url"], command["config"]) for command in commands if "config" in command]
+    assert set(told) == {(None, os.devnull)}
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,22 @@ def test_an_export_is_told_and_proves_itself(
     code, out, _ = karta("audit", "export", "--org", org_id, "--format", "csv", *at)
     assert out.splitlines()[0].startswith("org_id,seq,created_at,event")
     assert len(out.splitlines()) == 4
+    code, out, _ = karta("audit", "export", "--org", org_id, "--format", "jsonl", "--json", *at)
+    assert (code, out.count("\n")) == (0, 1)
+    rows = json.loads(out)["rows"]
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4]
+    assert (rows[-1]["event"], rows[-1]["details"]) == ("audit:exported", {"format": "json"})
+    code, _, err = karta("audit", "export", "--org", org_id, "--json", "--format", "csv", *at)
+    assert (code, err.count("\n")) == (2, 1)
+
+
+def test_an_export_as_one_document_goes_over_batches(
+    karta: Karta, database_url: str, org_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.audit_search.BATCH_ROWS", 1)
+    code, out, _ = karta("audit", "export", "--org", org_id, "--json", "--database-url", database_url)
+    assert code == 0
+    assert [row["seq"] for row in json.loads(out)["rows"]] == [1, 2]
 
 
 def test_checkpoints_that_were_kept_show_what_is_gone(
@@ -98,9 +114,11 @@ def test_retention(karta: Karta, database_url: str, org_id: str) -> None:
 def test_what_cannot_be_read(karta: Karta, tmp_path: Path, database_url: str) -> None:
     at = ("--database-url", database_url)
     (tmp_path / "x").write_text("{}\n")
+    (tmp_path / "latin").write_bytes(b'{"org_id": "\xe9"}\n')
     for option in ("--against", "--file"):
-        assert karta("audit", "verify", option, tmp_path / "none", *at)[0] == 1
-        assert karta("audit", "verify", option, tmp_path / "x", *at)[0] == 1
+        for name in ("none", "x", "latin"):
+            code, _, err = karta("audit", "verify", option, tmp_path / name, *at)
+            assert (code, err.count("\n")) == (1, 1)
     assert karta("audit", "verify", "--org", "nobody", *at)[0] == 2
 
 

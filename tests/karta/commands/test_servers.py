@@ -11,12 +11,16 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from karta.data_dir import DataDir, write_private
+from storage.sealing import MasterKeys
 from tests.karta.conftest import Karta
+from tests.karta.test_data_dir import RUNNING
 
 PROGRAMS = ["gateway", "admin", "sim"]
 KEYS = {"gateway": "gateway_url", "admin": "admin_url", "sim": "base_url"}
@@ -122,6 +126,42 @@ def test_a_spool_that_cannot_be_made_is_one_clear_line(database_url: str, tmp_pa
         assert process.wait(30) == 1
         assert process.stderr is not None
         assert process.stderr.read() == f"karta: cannot use {tmp_path / 'spool'} (File exists)\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("gateway", ()),
+        ("gateway", ("--workers", "2")),
+        ("admin", ()),
+        ("admin", ("--processes", "2")),
+        ("webhooks", ()),
+    ],
+)
+def test_of_a_running_up_one_takes_the_master_keys_as_well(
+    name: str, arguments: tuple[str, ...], database_url: str, tmp_path: Path
+) -> None:
+    data_dir = DataDir.open(tmp_path / "data")
+    write_private(data_dir.master_keys_file, MasterKeys.generate(2).encode())
+    environment = {
+        **environment_of(name, database_url, tmp_path),
+        "KARTA_DATABASE_URL": "postgresql://another/karta",
+        "KARTA_ADMIN_URL": "https://admin.example.com",
+        # Without a master key nothing starts in production; of those of another database it is one too many.
+        "KARTA_ENV": "production",
+        "KARTA_MASTER_KEYS": "1:of another database",
+        "KARTA_TRUSTED_PROXIES": "127.0.0.1",
+    }
+    running = replace(RUNNING, database_url=database_url, master_keys_file=str(data_dir.master_keys_file))
+    with data_dir.locked():
+        data_dir.announce(running)
+        with started(name, "--data-dir", str(data_dir.path), *arguments, environment=environment) as (
+            process,
+            told,
+        ):
+            assert told, process.communicate()[1]
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
 
 
 @pytest.mark.parametrize("name", ["gateway", "admin"])
