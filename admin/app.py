@@ -167,6 +167,7 @@ def create_app(services: Services) -> QuartTrio:
     app.jinja_env.filters.update(wording.FILTERS)
     app.before_request(faults.note_begin)
     app.before_request(transport.require_transport)
+    app.before_request(web_session.read_form)
     app.before_request(web_session.load_user)
     app.before_request(web_session.require_proof)
     app.before_request(authorization.require_access)
