@@ -12,6 +12,7 @@ How to read it
     settings    where the database and the master keys come from
 
     organizations, users, passwords, sessions       who there is
+    acting                                          whether who asked may still do it
     memberships, invitations, organization_end      who is in an organization, and how it ends
     signed_in                                       what a page asks of who looks at it
     staff                                           the platform's operators, and what they do

@@ -16,6 +16,7 @@ import logging
 from uuid import UUID, uuid4
 
 from storage import audit, sealing
+from storage.acting import ADMINS, require_role
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, DatabaseUnavailable, InvalidValue, NotFound
@@ -47,8 +48,8 @@ async def set_credential(
     """Seals an organization's key of one provider, in place of the one it had. Wipes `secret` in any case.
     `verified` says that the provider has just let it in.
 
-    Raises PlanRefused where the plan lacks them, NotFound for an unknown organization, InvalidValue for a
-    secret that could not be sent in a header, CheckFailed for a malformed provider name.
+    Raises PlanRefused where the plan lacks them, NotFound for an unknown organization, NotAllowed,
+    InvalidValue for a secret that could not be sent in a header, CheckFailed for a malformed provider name.
     """
     try:
         last_four = _last_four(secret)
@@ -56,6 +57,7 @@ async def set_credential(
         async with db.transaction() as tx:
             # Locked, so that two of these do not both find nothing to replace.
             salt = await _require_byok(tx, org_id)
+            await require_role(tx, actor, org_id, ADMINS)
             version, wrapped_key, ciphertext = sealing.seal(
                 master_keys,
                 org_id=org_id,
@@ -119,7 +121,7 @@ async def rotate_credential(
     `secret`. `verified` as in `set_credential`.
 
     Raises NotFound (also when `org_id` is given and the credential is not that organization's), Conflict when
-    it was revoked, PlanRefused and InvalidValue as `set_credential`.
+    it was revoked, PlanRefused, NotAllowed and InvalidValue as `set_credential`.
     """
     try:
         last_four = _last_four(secret)
@@ -130,6 +132,7 @@ async def rotate_credential(
                     f"credential {credential_id} was revoked: set a new one instead of rotating it"
                 )
             salt = await _require_byok(tx, before.org_id)
+            await require_role(tx, actor, before.org_id, ADMINS)
             version, wrapped_key, ciphertext = sealing.seal(
                 master_keys,
                 org_id=before.org_id,
@@ -215,7 +218,8 @@ async def select_credentials(
          WHERE org_id = $1 {"AND revoked_at IS NULL" if live else ""}
            AND ($3::uuid IS NULL
                 OR (created_at, credential_id)
-                   > (SELECT created_at, credential_id FROM provider_credentials WHERE credential_id = $3))
+                   > (SELECT created_at, credential_id FROM provider_credentials
+                       WHERE credential_id = $3 AND org_id = $1))
          ORDER BY created_at, credential_id
          LIMIT $2
         """,  # noqa: S608

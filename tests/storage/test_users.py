@@ -23,7 +23,7 @@ from storage.users import (
     select_user,
     select_user_by_email,
 )
-from tests.storage.test_passkeys import HERE, LETTER, make_passkey
+from tests.storage.factor_people import HERE, LETTER, make_passkey, sign_in_here
 
 
 @pytest.fixture
@@ -116,9 +116,10 @@ async def test_a_members_organizations_are_told_how_their_account_changed(
         await create_organization(admin_db, actor, name=name, plan=Plan.PRO) for name in ("Acme", "Else")
     ]
     await add_member(admin_db, actor, joined.org_id, user.user_id, Role.OWNER)
+    await sign_in_here(admin_db, actor, user.user_id)
     passkey = make_passkey(user.user_id)
     await insert_passkey(admin_db, actor, master_keys, passkey, LETTER, keep_session=HERE)
-    await replace_recovery_codes(admin_db, actor, user.user_id)
+    await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
     [kept] = await select_passkeys(admin_db, user.user_id)
     await remove_passkey(
         admin_db, actor, master_keys, user.user_id, kept.passkey_id, LETTER, keep_session=HERE
