@@ -102,7 +102,7 @@ async def set_credential(
     finally:
         sealing.wipe(secret)
     if replaced is not None:
-        await _shred_now(db)
+        await shred_now(db)
     assert row is not None
     return _to_credential(row)
 
@@ -168,7 +168,7 @@ async def rotate_credential(
             )
     finally:
         sealing.wipe(secret)
-    await _shred_now(db)
+    await shred_now(db)
     assert row is not None
     return _to_credential(row)
 
@@ -192,9 +192,29 @@ async def revoke_credential(
         details = {"provider": before.provider, "last_four": before.last_four}
         details |= {"reason": reason} if reason else {}
         await audit.record(tx, actor, Event.CREDENTIAL_REVOKED, before.org_id, str(credential_id), details)
-    await _shred_now(db)
+    await shred_now(db)
     assert row is not None
     return _to_credential(row)
+
+
+async def forget_credentials(tx: Transaction, actor: Actor, org_id: UUID, reason: str) -> None:
+    """Ends all of an organization's, in the transaction that calls for it, with the organization locked;
+    `shred_now` is to follow its commit."""
+    rows = await tx.fetch(
+        f"""
+        UPDATE provider_credentials SET {_FORGET} WHERE org_id = $1 AND revoked_at IS NULL
+        RETURNING credential_id, provider, last_four
+        """,  # noqa: S608
+        org_id,
+    )
+    changes = [
+        (
+            str(row["credential_id"]),
+            {"provider": row["provider"], "last_four": row["last_four"], "reason": reason},
+        )
+        for row in rows
+    ]
+    await audit.record_each(tx, actor, Event.CREDENTIAL_REVOKED, org_id, changes)
 
 
 async def select_credentials(
@@ -258,7 +278,8 @@ async def shred(db: Queries) -> bool:
     return done
 
 
-async def _shred_now(db: Database) -> None:
+async def shred_now(db: Database) -> None:
+    """The same right after a change, which is in force whether it comes to it or not."""
     try:
         await shred(db)
     except DatabaseUnavailable as exc:
