@@ -23,7 +23,7 @@ from storage.model import Actor
 from storage.pending_sign_ins import spend_pending_sign_in
 from storage.queries import Queries, Record
 from storage.sign_in_places import Place, note_place
-from storage.users import require_password
+from storage.users import record_sign_in, require_password
 
 STEP_UP_SECONDS = 300
 IDLE_SECONDS = 2 * 3600
@@ -80,7 +80,7 @@ async def create_session(
     """Signing in is proof as well, so a new session is stepped up. From a new `place` it is told by mail.
 
     Somebody signs in by the password of `password_digest`, or by a second factor, which spends the pending
-    sign-in of `pending_digest`, or by neither.
+    sign-in of `pending_digest`, or by neither. The user's organizations are told that somebody signed in.
 
     Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes, NotFound when
     that password is the user's no more, or that sign-in has ended.
@@ -116,6 +116,7 @@ async def create_session(
             await note_place(tx, user_id, place)
         details = {"expires_at": expires_at.isoformat(), "method": method.value}
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
+        await record_sign_in(tx, actor, user_id, method.value)
     assert row is not None
     return to_session(row)
 

@@ -75,7 +75,7 @@ async def test_everything_moves_and_the_old_key_can_go(
     # Again there is nothing to do, and nothing is written.
     again = await rotate_master_key(owner_db, actor, BOTH)
     assert (again.credentials, again.totp_secrets, again.messages) == (0, 0, 0)
-    assert len(await select_audit_rows(admin_db, None)) == len(rows) + 3
+    assert len(await select_audit_rows(admin_db, None)) == len(rows) + 4
 
 
 async def test_what_does_not_open_is_counted_and_left(

@@ -52,6 +52,7 @@ async def test_a_session_lives_until_it_is_ended(admin_db: Database, actor: Acto
     rows = await select_audit_rows(admin_db, None, after_seq=1)
     assert [(row.event, row.subject) for row in rows] == [
         ("session:created", str(user.user_id)),
+        ("sign_in:succeeded", str(user.user_id)),
         ("session:ended", str(user.user_id)),
     ]
     assert TOKEN_DIGEST.hex() not in "".join(row.details for row in rows)

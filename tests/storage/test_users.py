@@ -19,6 +19,7 @@ from storage.users import (
     add_member,
     create_user,
     normalize_email,
+    record_failed_sign_in,
     record_sign_in,
     select_user,
     select_user_by_email,
@@ -87,8 +88,9 @@ async def test_sign_ins_are_told_to_each_organization(
     other = await create_organization(admin_db, actor, name="Other", plan=Plan.FREE)
     for one in (org, other):
         await add_member(admin_db, actor, one.org_id, user.user_id, Role.OWNER)
-    await record_sign_in(admin_db, actor, user.user_id, True)
-    await record_sign_in(admin_db, actor, user.user_id, False)
+    async with admin_db.transaction() as tx:
+        await record_sign_in(tx, actor, user.user_id, "password")
+    await record_failed_sign_in(admin_db, actor, user.user_id)
     for one in (org, other):
         rows = await select_audit_rows(admin_db, one.org_id, after_seq=2)
         assert [row.event for row in rows] == ["sign_in:succeeded", "sign_in:failed"]
@@ -98,8 +100,9 @@ async def test_sign_ins_are_told_to_each_organization(
 async def test_sign_ins_without_an_organization_go_to_the_systems_chain(
     admin_db: Database, actor: Actor, user: User
 ) -> None:
-    await record_sign_in(admin_db, actor, user.user_id, True)
-    await record_sign_in(admin_db, actor, None, False)
+    async with admin_db.transaction() as tx:
+        await record_sign_in(tx, actor, user.user_id, "password")
+    await record_failed_sign_in(admin_db, actor, None)
     rows = await select_audit_rows(admin_db, None)
     assert [(row.event, row.subject) for row in rows] == [
         ("user:created", str(user.user_id)),
@@ -129,6 +132,7 @@ async def test_a_members_organizations_are_told_how_their_account_changed(
     )
     told = [row for row in await select_audit_rows(admin_db, joined.org_id) if row.seq > 2]
     assert [(row.event, row.details) for row in told] == [
+        ("sign_in:succeeded", '{"by": "password"}'),
         ("factor:added", '{"factor": "passkey"}'),
         ("recovery_codes:made", "{}"),
         ("factor:removed", '{"factor": "passkey"}'),
