@@ -9,7 +9,7 @@ How to read it
                 clock: what time it is there)
     migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
     audit       one row for every change, in the change's own transaction, chained
-    settings    where the database and the master keys come from
+    settings    where the database and the master keys come from (core_files: and where they do not go)
 
     organizations, users, passwords, sessions       who there is
     acting                                          whether who asked may still do it
