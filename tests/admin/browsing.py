@@ -72,9 +72,8 @@ class Visitor:
 class HeldBack:
     """A request of which the last byte is still to come."""
 
-    def __init__(self, client: RawClient, url: str, last: bytes) -> None:
+    def __init__(self, client: RawClient, last: bytes) -> None:
         self._client = client
-        self._url = url
         self._last = last
 
     @classmethod
@@ -87,10 +86,13 @@ class HeldBack:
         await client.send(f"{line} HTTP/1.1\r\n{head}Expect: 100-continue\r\n\r\n".encode())
         assert (await client.read_head()).status == 100
         await client.send(body[:-1])
-        return cls(client, url, body[-1:])
+        return cls(client, body[-1:])
 
     async def finish(self) -> Answer:
         await self._client.send(self._last)
+        return await self.read_answer()
+
+    async def read_answer(self) -> Answer:
         answer = await self._client.read_answer()
         await self._client.close()
         return answer

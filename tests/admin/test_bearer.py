@@ -78,6 +78,13 @@ async def test_a_call_is_of_a_key_that_lives_when_it_is_whole(
     assert await select_keys(admin_db, org_id) == []
 
 
+async def test_nobody_waits_for_the_body_of_who_has_no_key(admin_url: str, person: Person) -> None:
+    line = f"POST {PREFIX}/organizations/{person.organization.org_id}/api-keys"
+    for headers in ({}, {"Authorization": "Bearer kt_mgmt_" + "x" * 47}):
+        held = await HeldBack.begin(admin_url, line, headers, b"{}")
+        assert (await held.read_answer()).status == 401
+
+
 async def test_the_second_factor_that_is_required_is_required_of_the_minter(
     client: httpx.AsyncClient, token: str, admin_db: Database, person: Person
 ) -> None:
