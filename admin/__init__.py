@@ -8,7 +8,8 @@ A request goes through these, in order:
 2. `app.create_app`: puts the app together: what stands before every view, the features, the error pages.
    `connection` runs a request in it, and `rendering` its templates.
 3. `transport`: HTTPS, the canonical host, and the security headers that go on every answer, errors too.
-4. `web_session`: the cookie, the session behind it, and the proof that a form was ours (`csrf`).
+4. `web_session`: the form, read whole; the cookie, the session behind it, and the proof that the form was
+   ours (`csrf`).
 5. `authorization`: one table that says of each endpoint who may use it, and whether it needs fresh proof.
 6. A feature folder's `views`: reads the form, calls one function of `storage`, renders one template.
 

@@ -53,7 +53,7 @@ from admin.usage import requests
 from admin.usage import views as usage
 from admin.webhooks import log as webhook_log
 from admin.webhooks import views as webhooks
-from storage.errors import DatabaseUnavailable, InvalidValue, PlanRefused
+from storage.errors import DatabaseUnavailable, InvalidValue, NotAllowed, PlanRefused, SessionEnded
 from storage.fault_place import describe
 from storage.plan_terms import allows as plan_allows
 
@@ -167,6 +167,7 @@ def create_app(services: Services) -> QuartTrio:
     app.jinja_env.filters.update(wording.FILTERS)
     app.before_request(faults.note_begin)
     app.before_request(transport.require_transport)
+    app.before_request(web_session.read_form)
     app.before_request(web_session.load_user)
     app.before_request(web_session.require_proof)
     app.before_request(authorization.require_access)
@@ -190,6 +191,7 @@ def _register_errors(app: QuartTrio) -> None:
     async def plain_http(_: Exception) -> ResponseReturnValue:
         return "Use HTTPS.\n", 403
 
+    @app.errorhandler(SessionEnded)
     @app.errorhandler(web_session.SignedOut)
     async def signed_out(_: Exception) -> ResponseReturnValue:
         wanted = request.full_path.rstrip("?") if request.method in csrf.SAFE_METHODS else "/"
@@ -200,6 +202,7 @@ def _register_errors(app: QuartTrio) -> None:
     async def forged(_: Exception) -> ResponseReturnValue:
         return await _render(403)
 
+    @app.errorhandler(NotAllowed)
     @app.errorhandler(authorization.Forbidden)
     async def forbidden(_: Exception) -> ResponseReturnValue:
         title, mend = "Your role does not allow that", "Ask an owner of the organization."

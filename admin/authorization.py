@@ -22,6 +22,8 @@ from quart import g, request
 from werkzeug.exceptions import NotFound
 
 from admin import bearer, web_session
+from storage.acting import ADMINS as ADMINS
+from storage.acting import DEVELOPERS as DEVELOPERS
 from storage.management_keys import Scope
 from storage.model import Organization, Role
 
@@ -45,8 +47,6 @@ class Access(NamedTuple):
 
 
 OWNERS = frozenset({Role.OWNER})
-ADMINS = frozenset({Role.OWNER, Role.ADMIN})
-DEVELOPERS = frozenset({Role.OWNER, Role.ADMIN, Role.DEVELOPER})
 BUDGETERS = frozenset({Role.OWNER, Role.ADMIN, Role.BILLING})
 ALL_ROLES = frozenset(Role)
 

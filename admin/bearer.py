@@ -1,7 +1,8 @@
 """Who calls the management API: the key in `Authorization: Bearer kt_mgmt_…`, and nothing else.
 
-Order of defence: the address is counted; the checksum (an invented key costs nothing more); the row, which
-says whether the key is alive; the secret, which costs a bcrypt unless this process has verified it lately;
+Order of defence: the address is counted; the checksum (an invented key costs nothing more); the body is read,
+so that a call is of a key that lives when the call is whole, and not when it began; the row, which says
+whether the key is alive; the secret, which costs a bcrypt unless this process has verified it lately;
 and at last the key is counted, so that nobody else uses up what is its own.
 
 One answer for unknown, wrong, revoked and expired: which it was is nobody's business.
@@ -14,7 +15,7 @@ from typing import cast
 
 from quart import g, request
 
-from admin import throttle
+from admin import csrf, throttle
 from admin.services import services
 from storage import key_format
 from storage.key_format import ParsedManagementKey
@@ -30,11 +31,13 @@ class Unauthenticated(Exception):
 
 
 async def authenticate() -> ActingKey:
-    """Raises `Unauthenticated`, `Throttled` and `TooManyChecks`."""
+    """Raises `Unauthenticated`, `Throttled`, `TooManyChecks`, and what is wrong with how the body came."""
     await throttle.count_address(throttle.API_ADDRESS)
     parsed = key_format.parse_management(_token())
     if parsed is None:
         raise Unauthenticated
+    if request.method not in csrf.SAFE_METHODS:
+        await request.get_data()
     acting = await select_acting(services().db, parsed.key_id)
     if acting is None:
         raise Unauthenticated

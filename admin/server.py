@@ -38,6 +38,7 @@ from admin.stripe_payments import StripePayments
 from admin.webhooks.standalone import make_dialer
 from admin.webhooks.worker import Worker
 from storage.bridge import open_database
+from storage.core_files import leave_no_core_file
 from storage.settings import Bind, is_loopback
 
 ROLE = "karta_admin"
@@ -62,6 +63,7 @@ def main(
     `listening` is the descriptor of a listening socket that this process shares with others, instead of one
     of its own. Raises `OSError` when the port is taken.
     """
+    leave_no_core_file()
     _calm_collector()
     shared = None if listening is None else socket.socket(fileno=listening)
     with shared or listen(settings.admin_bind, settings.admin_stalled_seconds) as listener:

@@ -2,7 +2,8 @@
 
 Counting is shared by all processes (`storage.throttles`) and comes before anything expensive. An address is
 the client's own, taken from trusted proxies only; of IPv6 it is the network of 64 bits, since that is what
-one customer of a provider has. Where the database does not answer, nothing is allowed: the page says 503.
+one customer of a provider has. Who is given 65,536 of those, a network of 48 bits, has no more than
+`SITE_CUSTOMERS` of them would. Where the database does not answer, nothing is allowed: the page says 503.
 
 A rule per account stops guessing from many addresses. It could keep the account's owner out as well, so it
 is wide, and a passkey is not subject to it.
@@ -20,6 +21,9 @@ from storage import throttles
 from storage.throttles import Rule
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
+SITE_CUSTOMERS = 16
+"""A company's offices, or a small provider's customers, that are busy at once; a rented network guesses no
+more than so many."""
 
 SIGN_IN_ADDRESS = Rule("sign_in:address", 30, 5 * MINUTE)
 """An office shares an address, and people mistype; thirty guesses in five minutes are still none."""
@@ -78,8 +82,14 @@ class Throttled(Exception):
 
 
 async def count_address(rule: Rule) -> None:
-    """Counts one use by the client's address. Raises `Throttled`."""
-    await count(rule, bucket(client_address.address(request, services().settings.trusted_proxies)))
+    """Counts one use by the client's address, and by what is around it. Raises `Throttled`."""
+    address = client_address.address(request, services().settings.trusted_proxies)
+    await count(rule, bucket(address))
+    # Behind it, since what was refused there does not count here: nobody uses up what is their neighbours'.
+    around = site(address)
+    if around is not None:
+        wide = Rule(f"{rule.name}:site", rule.uses * SITE_CUSTOMERS, rule.period_seconds)
+        await count(wide, around)
 
 
 async def count(rule: Rule, subject: str) -> None:
@@ -96,12 +106,25 @@ async def forgive(rule: Rule, subject: str) -> None:
 
 def bucket(address: str | None) -> str:
     """What is counted together with an address."""
+    parsed = _parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return "unknown" if parsed is None else str(parsed)
+
+
+def site(address: str | None) -> str | None:
+    """What an IPv6 address is in that one customer may have many of; None of IPv4."""
+    parsed = _parse(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((parsed, 48), strict=False))
+    return None
+
+
+def _parse(address: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         parsed = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:
-        return "unknown"
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))
+        return None
+    # ::ffff:192.0.2.7 is 192.0.2.7, met on a dual-stack socket.
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return mapped or parsed

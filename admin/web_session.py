@@ -17,6 +17,7 @@ from typing import cast
 from uuid import UUID
 
 from quart import Request, Response, g, request
+from werkzeug.exceptions import HTTPException
 
 from admin import api_path, client_address, csrf, throttle, wording
 from admin.services import services
@@ -66,6 +67,21 @@ class SignedOut(Exception):
 
 class Forged(Exception):
     """A change was asked for without the proof that one of our own forms did."""
+
+
+async def read_form() -> None:
+    """Before anything is asked about who is there: a form counts as sent when its last byte is. Whoever holds
+    one back, while a session ends or a member is taken out, is then asked for as who they are by that time.
+
+    Of strangers, too: how much, and for how long, is bounded for all alike.
+    """
+    if request.method in csrf.SAFE_METHODS or request.endpoint in PROGRAMS or api_path.is_api():
+        return
+    try:
+        await request.form
+    except HTTPException:
+        await load_user()  # for the page that says so
+        raise
 
 
 async def load_user() -> None:

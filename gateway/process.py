@@ -13,6 +13,8 @@ import resource
 from pathlib import Path
 from typing import Final
 
+from storage.core_files import leave_no_core_file
+
 _COLLECT_AFTER_OBJECTS: Final = 20_000
 
 DESCRIPTORS_EACH: Final = 2
@@ -27,8 +29,7 @@ def prepare_process() -> None:
     # cycles, so that it may look less often than after every 700 objects.
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
-    # A core file would hold prompts and keys.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core_file()
     resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors_max(),) * 2)
 
 

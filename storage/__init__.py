@@ -9,9 +9,11 @@ How to read it
                 clock: what time it is there)
     migrate     brings a database to this release; migrations/NNNN_name.sql is the schema, with its reasons
     audit       one row for every change, in the change's own transaction, chained
-    settings    where the database and the master keys come from (database_url: what may name the one)
+    settings    where the database and the master keys come from (database_url: what may name the one;
+                 core_files: where the others do not go)
 
     organizations, users, passwords, sessions       who there is
+    acting                                          whether who asked may still do it
     memberships, invitations, organization_end      who is in an organization, and how it ends
     signed_in                                       what a page asks of who looks at it
     staff                                           the platform's operators, and what they do

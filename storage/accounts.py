@@ -127,13 +127,12 @@ async def change_password(
 ) -> None:
     """Sets a new password and ends all other sessions.
 
-    Raises NotFound, also when the session that is kept has ended: of two who have the password, a reset by
-    the one must not be undone by a request of the other's that was under way.
+    Raises SessionEnded when the session that is kept has ended, NotFound for no user.
     """
     async with db.transaction() as tx:
-        await _set_password(tx, user_id, password_digest)
         if keep_session is not None:
             await require_session(tx, user_id, keep_session)
+        await _set_password(tx, user_id, password_digest)
         await end_sessions(tx, user_id, keep=keep_session)
         await post(tx, master_keys, letter)
         await record_account_change(tx, actor, Event.PASSWORD_CHANGED, user_id, _BY_USER, _BY_USER)
@@ -147,13 +146,16 @@ async def request_email_change(
     email: str,
     token_digest: bytes,
     letters: Letters,
+    *,
+    session: bytes,
 ) -> None:
     """Sends a link to the new address; to one that has an account already, word of that.
 
-    Raises InvalidValue when it is no address.
+    Raises InvalidValue when it is no address, SessionEnded when the session it was asked for in has ended.
     """
     email = normalize_email(email)
     async with db.transaction() as tx:
+        await require_session(tx, user_id, session)
         known = await select_user_by_email(tx, email) is not None
         await create_link(tx, LinkPurpose.CHANGE_EMAIL, email, user_id, token_digest)
         await _post(tx, master_keys, letters, known)
@@ -184,12 +186,13 @@ async def complete_email_change(
 
 
 async def delete_account(
-    db: Database, actor: Actor, master_keys: MasterKeys, user_id: UUID, letter: Letter
+    db: Database, actor: Actor, master_keys: MasterKeys, user_id: UUID, letter: Letter, *, session: bytes
 ) -> None:
     """Takes address, password, factors, memberships and sessions of a user away; the bare row stays for
     what refers to it.
 
-    Raises Conflict while the user is the only owner of an organization.
+    Raises Conflict while the user is the only owner of an organization, SessionEnded when the session it was
+    asked for in has ended.
     """
     async with db.transaction() as tx:
         # The organizations before their members, as everywhere: two owners who leave at once would wait for
@@ -209,6 +212,7 @@ async def delete_account(
         for row in rows:
             if row["role"] == Role.OWNER.value:
                 await require_other_owner(tx, row["org_id"], user_id)
+        await require_session(tx, user_id, session)
         await tx.execute("DELETE FROM memberships WHERE user_id = $1", user_id)
         await end_sessions(tx, user_id)
         await delete_links(tx, user_id)

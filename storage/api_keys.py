@@ -15,6 +15,7 @@ import trio
 from trio.lowlevel import RunVar
 
 from storage import audit, key_format
+from storage.acting import DEVELOPERS, require_role
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
@@ -68,7 +69,7 @@ async def mint_key(
     """A new key and its token, which is nowhere else and never again to be had.
 
     Raises NotFound for an unknown organization, PlanRefused where its plan has no room for another key,
-    CheckFailed for a name that is empty or over 200 characters or an empty list in the scope.
+    NotAllowed, CheckFailed for a name that is empty or over 200 characters or an empty list in the scope.
     """
     scope = KeyScope(
         models=to_tuple(allowed_models),
@@ -78,6 +79,7 @@ async def mint_key(
     minted, digest = await make_key(mode)
     async with db.transaction() as tx:
         await require_key_room(tx, org_id)
+        await require_role(tx, actor, org_id, DEVELOPERS)
         [key] = await insert_keys(
             tx, [(minted, digest)], org_id, name, mode, expires_at, scope, billed_elsewhere
         )
@@ -92,8 +94,8 @@ async def rotate_key(
     """A successor of the same name, mode, models, limits and lifetime; the old key ends after the overlap (0:
     at once).
 
-    Raises NotFound (also when `org_id` is given and the key is not that organization's), Conflict when the
-    key has ended already, and PlanRefused when too many overlap.
+    Raises NotFound (also when `org_id` is given and the key is not that organization's), NotAllowed, Conflict
+    when the key has ended already, and PlanRefused when too many overlap.
     """
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
         raise InvalidValue(f"the overlap is 0 to {OVERLAP_SECONDS_MAX} seconds")
@@ -105,22 +107,15 @@ async def rotate_key(
         if overlap_seconds:
             await require_overlap_room(tx, found["org_id"])
         old, ended = await _lock_key(tx, key_id, org_id)
+        await require_role(tx, actor, old.org_id, DEVELOPERS)
         if ended:
             raise Conflict(f"key {key_id} has ended: mint a new one instead of rotating it")
         lifetime = None if old.expires_at is None else old.expires_at - old.created_at
         expires_at = (
             None if lifetime is None else await tx.fetch_value("SELECT now() + $1::interval", lifetime)
         )
-        [new] = await insert_keys(
-            tx,
-            [(minted, digest)],
-            old.org_id,
-            old.name,
-            old.mode,
-            expires_at,
-            old.scope,
-            old.billed_elsewhere,
-        )
+        kept = (old.org_id, old.name, old.mode, expires_at, old.scope, old.billed_elsewhere)
+        [new] = await insert_keys(tx, [(minted, digest)], *kept)
         await tx.execute("SELECT inherit_limits($1, $2)", key_id, new.key_id)
         if overlap_seconds == 0:
             await tx.execute("UPDATE api_keys SET revoked_at = now() WHERE key_id = $1", key_id)
@@ -190,7 +185,8 @@ async def select_keys(
           FROM api_keys
          WHERE org_id = $1
            AND ($3::text IS NULL
-                OR (created_at, key_id) > (SELECT created_at, key_id FROM api_keys WHERE key_id = $3))
+                OR (created_at, key_id)
+                   > (SELECT created_at, key_id FROM api_keys WHERE key_id = $3 AND org_id = $1))
          ORDER BY created_at, key_id
          LIMIT $2
         """,  # noqa: S608

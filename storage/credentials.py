@@ -16,6 +16,7 @@ import logging
 from uuid import UUID, uuid4
 
 from storage import audit, sealing
+from storage.acting import ADMINS, require_role
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, DatabaseUnavailable, InvalidValue, NotFound
@@ -47,8 +48,8 @@ async def set_credential(
     """Seals an organization's key of one provider, in place of the one it had. Wipes `secret` in any case.
     `verified` says that the provider has just let it in.
 
-    Raises PlanRefused where the plan lacks them, NotFound for an unknown organization, InvalidValue for a
-    secret that could not be sent in a header, CheckFailed for a malformed provider name.
+    Raises PlanRefused where the plan lacks them, NotFound for an unknown organization, NotAllowed,
+    InvalidValue for a secret that could not be sent in a header, CheckFailed for a malformed provider name.
     """
     try:
         last_four = _last_four(secret)
@@ -56,6 +57,7 @@ async def set_credential(
         async with db.transaction() as tx:
             # Locked, so that two of these do not both find nothing to replace.
             salt = await _require_byok(tx, org_id)
+            await require_role(tx, actor, org_id, ADMINS)
             version, wrapped_key, ciphertext = sealing.seal(
                 master_keys,
                 org_id=org_id,
@@ -100,7 +102,7 @@ async def set_credential(
     finally:
         sealing.wipe(secret)
     if replaced is not None:
-        await _shred_now(db)
+        await shred_now(db)
     assert row is not None
     return _to_credential(row)
 
@@ -119,7 +121,7 @@ async def rotate_credential(
     `secret`. `verified` as in `set_credential`.
 
     Raises NotFound (also when `org_id` is given and the credential is not that organization's), Conflict when
-    it was revoked, PlanRefused and InvalidValue as `set_credential`.
+    it was revoked, PlanRefused, NotAllowed and InvalidValue as `set_credential`.
     """
     try:
         last_four = _last_four(secret)
@@ -130,6 +132,7 @@ async def rotate_credential(
                     f"credential {credential_id} was revoked: set a new one instead of rotating it"
                 )
             salt = await _require_byok(tx, before.org_id)
+            await require_role(tx, actor, before.org_id, ADMINS)
             version, wrapped_key, ciphertext = sealing.seal(
                 master_keys,
                 org_id=before.org_id,
@@ -165,7 +168,7 @@ async def rotate_credential(
             )
     finally:
         sealing.wipe(secret)
-    await _shred_now(db)
+    await shred_now(db)
     assert row is not None
     return _to_credential(row)
 
@@ -189,9 +192,29 @@ async def revoke_credential(
         details = {"provider": before.provider, "last_four": before.last_four}
         details |= {"reason": reason} if reason else {}
         await audit.record(tx, actor, Event.CREDENTIAL_REVOKED, before.org_id, str(credential_id), details)
-    await _shred_now(db)
+    await shred_now(db)
     assert row is not None
     return _to_credential(row)
+
+
+async def forget_credentials(tx: Transaction, actor: Actor, org_id: UUID, reason: str) -> None:
+    """Ends all of an organization's, in the transaction that calls for it, with the organization locked;
+    `shred_now` is to follow its commit."""
+    rows = await tx.fetch(
+        f"""
+        UPDATE provider_credentials SET {_FORGET} WHERE org_id = $1 AND revoked_at IS NULL
+        RETURNING credential_id, provider, last_four
+        """,  # noqa: S608
+        org_id,
+    )
+    changes = [
+        (
+            str(row["credential_id"]),
+            {"provider": row["provider"], "last_four": row["last_four"], "reason": reason},
+        )
+        for row in rows
+    ]
+    await audit.record_each(tx, actor, Event.CREDENTIAL_REVOKED, org_id, changes)
 
 
 async def select_credentials(
@@ -215,7 +238,8 @@ async def select_credentials(
          WHERE org_id = $1 {"AND revoked_at IS NULL" if live else ""}
            AND ($3::uuid IS NULL
                 OR (created_at, credential_id)
-                   > (SELECT created_at, credential_id FROM provider_credentials WHERE credential_id = $3))
+                   > (SELECT created_at, credential_id FROM provider_credentials
+                       WHERE credential_id = $3 AND org_id = $1))
          ORDER BY created_at, credential_id
          LIMIT $2
         """,  # noqa: S608
@@ -254,7 +278,8 @@ async def shred(db: Queries) -> bool:
     return done
 
 
-async def _shred_now(db: Database) -> None:
+async def shred_now(db: Database) -> None:
+    """The same right after a change, which is in force whether it comes to it or not."""
     try:
         await shred(db)
     except DatabaseUnavailable as exc:

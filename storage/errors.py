@@ -47,6 +47,10 @@ class NotAllowed(StorageError):
     """The one who asks has no such right in this organization."""
 
 
+class SessionEnded(StorageError):
+    """The session of the one who asks has ended meanwhile: they must sign in again."""
+
+
 class ProofRequired(StorageError):
     """The one who asks may, but must prove who they are first."""
 

@@ -9,16 +9,20 @@ from uuid import UUID
 
 import msgspec
 
-from storage.api_keys import mint_key
+from storage import audit
+from storage.api_keys import describe, insert_keys, make_key
+from storage.audit import Event
 from storage.bridge import Database
 from storage.errors import SealError
-from storage.model import Actor, Mode, Plan
+from storage.model import Actor, KeyScope, Mode, Plan
 from storage.organizations import create_organization
+from storage.plans import lock_plan, require_key_room
 from storage.queries import Queries
 from storage.sealed_box import Purpose, open_box, seal_box
 from storage.sealing import MasterKeys
 
 ORGANIZATION_NAME = "Karta health check"
+KEY_NAME = "Health check"
 _PLACE = b"health key"
 
 
@@ -31,25 +35,49 @@ class HealthKey(msgspec.Struct, frozen=True):
 
 
 async def ensure_health_key(db: Database, actor: Actor, master_keys: MasterKeys) -> HealthKey:
-    """The key; made when there is none, or when it was revoked, or does not open any more."""
+    """The key; made when there is none, or when it was revoked, or does not open any more. Whatever was made
+    before is ended then, so that one is live at a time."""
     found = await _select(db, master_keys)
     if found is not None:
         return found
     org_id = await db.fetch_value("SELECT org_id FROM health_key")
     if org_id is None:
         org_id = (await create_organization(db, actor, name=ORGANIZATION_NAME, plan=Plan.FREE)).org_id
-    key, token = await mint_key(db, actor, org_id=org_id, name="Health check", mode=Mode.TEST)
-    await db.execute(
-        """
-        INSERT INTO health_key (org_id, key_id, sealed) VALUES ($1, $2, $3)
-        ON CONFLICT (only_one) DO UPDATE
-           SET org_id = excluded.org_id, key_id = excluded.key_id, sealed = excluded.sealed
-        """,
-        org_id,
-        key.key_id,
-        seal_box(master_keys, Purpose.HEALTH_KEY, _PLACE, token.encode()),
-    )
-    return HealthKey(org_id, token)
+    minted, digest = await make_key(Mode.TEST)
+    async with db.transaction() as tx:
+        await lock_plan(tx, org_id)
+        found = await _select(tx, master_keys)
+        if found is not None:
+            return found  # another host's job was faster
+        # All of them: earlier releases left them, until the plan had no room for another.
+        ended = await tx.fetch(
+            """
+            UPDATE api_keys SET revoked_at = now()
+             WHERE org_id = $1 AND name = $2 AND mode = $3 AND revoked_at IS NULL
+            RETURNING key_id, name, last_four
+            """,
+            org_id,
+            KEY_NAME,
+            Mode.TEST.value,
+        )
+        await require_key_room(tx, org_id)
+        [key] = await insert_keys(
+            tx, [(minted, digest)], org_id, KEY_NAME, Mode.TEST, None, KeyScope(), False
+        )
+        await tx.execute(
+            """
+            INSERT INTO health_key (org_id, key_id, sealed) VALUES ($1, $2, $3)
+            ON CONFLICT (only_one) DO UPDATE
+               SET org_id = excluded.org_id, key_id = excluded.key_id, sealed = excluded.sealed
+            """,
+            org_id,
+            key.key_id,
+            seal_box(master_keys, Purpose.HEALTH_KEY, _PLACE, minted.token.encode()),
+        )
+        changes = [(row["key_id"], {"name": row["name"], "last_four": row["last_four"]}) for row in ended]
+        await audit.record_each(tx, actor, Event.KEY_REVOKED, org_id, changes)
+        await audit.record(tx, actor, Event.KEY_MINTED, org_id, key.key_id, describe(key))
+    return HealthKey(org_id, minted.token)
 
 
 async def _select(db: Queries, master_keys: MasterKeys) -> HealthKey | None:

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from storage import audit
+from storage.acting import ADMINS, require_role
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import Conflict, InvalidValue, NotFound
@@ -54,13 +55,14 @@ async def invite(
     """Sends a link, in place of an earlier one to the same address; returns the invitation's id.
 
     Raises InvalidValue for no address or the role of an owner, Conflict for somebody who is a member already
-    or when too many are open, PlanRefused where no seat is free.
+    or when too many are open, PlanRefused where no seat is free, NotAllowed.
     """
     email = normalize_email(email)
     if role is Role.OWNER:
         raise InvalidValue("invite with another role first, and make the member an owner then")
     async with db.transaction() as tx:
         await lock_plan(tx, org_id)
+        await require_role(tx, actor, org_id, ADMINS)
         member = await tx.fetch_value(
             "SELECT true FROM memberships JOIN users USING (user_id) WHERE org_id = $1 AND email = $2",
             org_id,

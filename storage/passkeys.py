@@ -22,7 +22,7 @@ from storage.outbox import Letter, post
 from storage.queries import Queries, Record
 from storage.recovery_codes import drop_idle_codes
 from storage.sealing import MasterKeys
-from storage.sessions import end_sessions
+from storage.sessions import end_sessions, require_session
 from storage.users import record_account_change
 
 PASSKEYS_MAX = 20
@@ -130,10 +130,11 @@ async def insert_passkey(
 ) -> None:
     """Adds a passkey that was verified; other sessions end. Its id and times are the database's.
 
-    Raises Conflict when it is somebody's already or the user has `PASSKEYS_MAX`.
+    Raises Conflict when it is somebody's already or the user has `PASSKEYS_MAX`, SessionEnded when the
+    session that is kept has ended.
     """
     async with db.transaction() as tx:
-        await tx.execute("SELECT FROM users WHERE user_id = $1 FOR NO KEY UPDATE", passkey.user_id)
+        await require_session(tx, passkey.user_id, keep_session)
         count = await tx.fetch_value("SELECT count(*) FROM passkeys WHERE user_id = $1", passkey.user_id)
         if count >= PASSKEYS_MAX:
             raise Conflict(f"there are {PASSKEYS_MAX} passkeys already: remove one first")
@@ -206,8 +207,10 @@ async def remove_passkey(
     *,
     keep_session: bytes,
 ) -> None:
-    """Forgets one of the user's passkeys; other sessions end. Raises NotFound."""
+    """Forgets one of the user's passkeys; other sessions end. Raises NotFound, and SessionEnded when the
+    session that is kept has ended."""
     async with db.transaction() as tx:
+        await require_session(tx, user_id, keep_session)
         name = await tx.fetch_value(
             "DELETE FROM passkeys WHERE passkey_id = $1 AND user_id = $2 RETURNING name", passkey_id, user_id
         )

@@ -16,6 +16,7 @@ from storage.model import Actor
 from storage.outbox import Letter, post
 from storage.queries import Queries
 from storage.sealing import MasterKeys
+from storage.sessions import require_session
 from storage.users import record_account_change
 
 CODES = 10
@@ -23,10 +24,12 @@ _CODE_BYTES = 15
 _GROUP_CHARS = 6
 
 
-async def replace_recovery_codes(db: Database, actor: Actor, user_id: UUID) -> list[str]:
-    """New codes, in place of all older ones. They are nowhere else and never again to be had."""
+async def replace_recovery_codes(db: Database, actor: Actor, user_id: UUID, *, session: bytes) -> list[str]:
+    """New codes, in place of all older ones. They are nowhere else and never again to be had. Raises
+    SessionEnded when the session they were asked for in has ended."""
     codes = [_make() for _ in range(CODES)]
     async with db.transaction() as tx:
+        await require_session(tx, user_id, session)
         await tx.execute("DELETE FROM recovery_codes WHERE user_id = $1", user_id)
         await tx.execute(
             "INSERT INTO recovery_codes (user_id, code_digest) SELECT $1, unnest($2::bytea[])",

@@ -18,12 +18,12 @@ import msgspec
 from storage import audit
 from storage.audit import ADDRESS_CHARS_MAX, USER_AGENT_CHARS_MAX, Event
 from storage.bridge import Database, Transaction
-from storage.errors import NotFound
+from storage.errors import NotFound, SessionEnded
 from storage.model import Actor
 from storage.pending_sign_ins import spend_pending_sign_in
 from storage.queries import Queries, Record
 from storage.sign_in_places import Place, note_place
-from storage.users import require_password
+from storage.users import record_sign_in, require_password
 
 STEP_UP_SECONDS = 300
 IDLE_SECONDS = 2 * 3600
@@ -80,7 +80,7 @@ async def create_session(
     """Signing in is proof as well, so a new session is stepped up. From a new `place` it is told by mail.
 
     Somebody signs in by the password of `password_digest`, or by a second factor, which spends the pending
-    sign-in of `pending_digest`, or by neither.
+    sign-in of `pending_digest`, or by neither. The user's organizations are told that somebody signed in.
 
     Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes, NotFound when
     that password is the user's no more, or that sign-in has ended.
@@ -116,20 +116,27 @@ async def create_session(
             await note_place(tx, user_id, place)
         details = {"expires_at": expires_at.isoformat(), "method": method.value}
         await audit.record(tx, actor, Event.SESSION_CREATED, None, str(user_id), details)
+        await record_sign_in(tx, actor, user_id, method.value)
     assert row is not None
     return to_session(row)
 
 
 async def require_session(tx: Transaction, user_id: UUID, token_digest: bytes) -> None:
-    """Raises NotFound unless the user's session lives. The user's row must be locked already: then it is not
-    ended by a new password before the transaction ends."""
+    """Raises SessionEnded unless the user's session lives. It does until the transaction ends: a new
+    password, or whatever else ends sessions, waits.
+
+    What gives somebody a way in, or takes one away, asks first: of two who share a session or a password,
+    what the one has ended must not be undone by a request of the other's that was under way.
+    """
+    # The user before the sessions, as a new password has it.
+    await tx.execute("SELECT FROM users WHERE user_id = $1 FOR NO KEY UPDATE", user_id)
     found = await tx.fetch_value(
-        "SELECT true FROM sessions WHERE token_digest = $1 AND user_id = $2 AND expires_at > now()",
+        "SELECT true FROM sessions WHERE token_digest = $1 AND user_id = $2 AND expires_at > now() FOR SHARE",
         token_digest,
         user_id,
     )
     if not found:
-        raise NotFound("this session has ended")
+        raise SessionEnded("this session has ended: sign in again")
 
 
 async def touch_session(db: Queries, token_digest: bytes) -> None:
@@ -138,7 +145,8 @@ async def touch_session(db: Queries, token_digest: bytes) -> None:
 
 
 async def step_up(db: Database, actor: Actor, user_id: UUID, old_digest: bytes, new_digest: bytes) -> None:
-    """Notes that the person has proved who they are, and gives the session a new token. Raises NotFound."""
+    """Notes that the person has proved who they are, and gives the session a new token. Raises
+    SessionEnded."""
     async with db.transaction() as tx:
         done = await tx.fetch_value(
             """
@@ -151,7 +159,7 @@ async def step_up(db: Database, actor: Actor, user_id: UUID, old_digest: bytes, 
             user_id,
         )
         if not done:
-            raise NotFound("this session has ended: sign in again")
+            raise SessionEnded("this session has ended: sign in again")
         await audit.record(tx, actor, Event.SESSION_STEPPED_UP, None, str(user_id), {})
 
 
@@ -227,8 +235,10 @@ async def end_sessions(tx: Transaction, user_id: UUID, *, keep: bytes | None = N
 
 
 async def end_other_sessions(db: Database, actor: Actor, user_id: UUID, keep: bytes) -> int:
-    """Ends all of a user's sessions but one. Returns how many."""
+    """Ends all of a user's sessions but one. Returns how many. Raises SessionEnded when that one has
+    ended."""
     async with db.transaction() as tx:
+        await require_session(tx, user_id, keep)
         ended = await end_sessions(tx, user_id, keep=keep)
         await audit.record(tx, actor, Event.SESSION_ENDED, None, str(user_id), {"sessions": ended})
     return ended

@@ -26,7 +26,7 @@ from storage.queries import Queries
 from storage.recovery_codes import drop_idle_codes
 from storage.sealed_box import Purpose, open_box, seal_box
 from storage.sealing import MasterKeys
-from storage.sessions import end_sessions
+from storage.sessions import end_sessions, require_session
 from storage.users import record_account_change
 
 STEP_SECONDS = 30
@@ -78,12 +78,14 @@ async def confirm_totp(
     keep_session: bytes,
     at: float | None = None,
 ) -> bool:
-    """Makes the begun secret count, if the code is right; other sessions end then. Raises NotFound."""
+    """Makes the begun secret count, if the code is right; other sessions end then. Raises NotFound, and
+    SessionEnded when the session that is kept has ended."""
     secret = await select_begun_secret(db, master_keys, user_id)
     step = matching_step(secret, code, await _tell(db, at))
     if step is None:
         return False
     async with db.transaction() as tx:
+        await require_session(tx, user_id, keep_session)
         done = await tx.fetch_value(
             """
             UPDATE totp_factors SET confirmed_at = now(), last_step = $2
@@ -126,8 +128,10 @@ async def use_totp(
 async def remove_totp(
     db: Database, actor: Actor, master_keys: MasterKeys, user_id: UUID, letter: Letter, *, keep_session: bytes
 ) -> None:
-    """Forgets the secret; other sessions end. Raises NotFound."""
+    """Forgets the secret; other sessions end. Raises NotFound, and SessionEnded when the session that is kept
+    has ended."""
     async with db.transaction() as tx:
+        await require_session(tx, user_id, keep_session)
         removed = await tx.fetch_value("DELETE FROM totp_factors WHERE user_id = $1 RETURNING true", user_id)
         if not removed:
             raise NotFound("no authenticator app is set up")

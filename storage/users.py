@@ -97,19 +97,27 @@ async def insert_member(tx: Transaction, actor: Actor, org_id: UUID, user_id: UU
     return Membership(org_id=org_id, user_id=user_id, role=role)
 
 
-async def record_sign_in(
-    db: Database, actor: Actor, user_id: UUID | None, ok: bool, by: str = "password"
+async def record_sign_in(tx: Transaction, actor: Actor, user_id: UUID, by: str) -> None:
+    """Tells the audit log of each of the user's organizations that they have signed in; the system's when
+    there is none. As with `audit.record`: at the transaction's end."""
+    await _tell_sign_in(tx, actor, Event.SIGN_IN_SUCCEEDED, user_id, by)
+
+
+async def record_failed_sign_in(
+    db: Database, actor: Actor, user_id: UUID | None, by: str = "password"
 ) -> None:
-    """Tells the audit log of each of the user's organizations; the system's when there is none, or no such
-    user.
+    """The same of one that was refused; the system's log also when there is no such user.
 
     Never give what was typed as an address as the actor's id: people type passwords there.
     """
-    event = Event.SIGN_IN_SUCCEEDED if ok else Event.SIGN_IN_FAILED
     async with db.transaction() as tx:
-        told: list[UUID | None] = [*await _select_told(tx, user_id)]
-        for org_id in told or [None]:
-            await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {"by": by})
+        await _tell_sign_in(tx, actor, Event.SIGN_IN_FAILED, user_id, by)
+
+
+async def _tell_sign_in(tx: Transaction, actor: Actor, event: Event, user_id: UUID | None, by: str) -> None:
+    told: list[UUID | None] = [*await _select_told(tx, user_id)]
+    for org_id in told or [None]:
+        await audit.record(tx, actor, event, org_id, str(user_id or "unknown"), {"by": by})
 
 
 async def record_account_change(

@@ -21,6 +21,7 @@ from uuid import UUID, uuid4
 import msgspec
 
 from storage import audit, sealing
+from storage.acting import ADMINS, require_role
 from storage.audit import Event
 from storage.bridge import Database, Transaction
 from storage.errors import InvalidValue, NotFound
@@ -83,7 +84,8 @@ async def create_endpoint(
     """A new endpoint and its secret, which is never again to be had.
 
     Raises NotFound for an unknown organization, InvalidValue for events that there are not or a description
-    that cannot be kept, CheckFailed for a URL that is not https, PlanRefused when the plan allows no more.
+    that cannot be kept, CheckFailed for a URL that is not https, PlanRefused when the plan allows no more,
+    NotAllowed.
     """
     events = _require(chosen)
     endpoint_id = uuid4()
@@ -94,6 +96,7 @@ async def create_endpoint(
         )
         if row is None:
             raise NotFound(f"there is no organization {org_id}")
+        await require_role(tx, actor, org_id, ADMINS)
         count = await tx.fetch_value(
             "SELECT count(*) FROM webhook_endpoints WHERE org_id = $1 AND deleted_at IS NULL", org_id
         )
@@ -123,6 +126,7 @@ async def change_endpoint(
     events = _require(chosen)
     async with db.transaction() as tx:
         before = await _lock(tx, org_id, endpoint_id)
+        await require_role(tx, actor, org_id, ADMINS)
         row = await tx.fetch_row(
             f"""
             UPDATE webhook_endpoints SET url = $2, description = $3, events = $4, ordered = $5
@@ -153,11 +157,12 @@ async def rotate_secret(
     overlap_seconds: int = OVERLAP_SECONDS,
 ) -> tuple[Endpoint, str]:
     """Another secret, shown this once. The one before signs as well until the overlap ends; one from an
-    earlier rotation ends now. Raises NotFound, InvalidValue for an overlap out of bounds."""
+    earlier rotation ends now. Raises NotFound, NotAllowed, InvalidValue for an overlap out of bounds."""
     if not 0 <= overlap_seconds <= OVERLAP_SECONDS_MAX:
         raise InvalidValue(f"an overlap is 0 to {OVERLAP_SECONDS_MAX} seconds")
     async with db.transaction() as tx:
         endpoint = await _lock(tx, org_id, endpoint_id)
+        await require_role(tx, actor, org_id, ADMINS)
         salt = await tx.fetch_value("SELECT salt FROM organizations WHERE org_id = $1", org_id)
         await tx.execute(
             "DELETE FROM webhook_secrets WHERE endpoint_id = $1 AND (ends_at IS NOT NULL OR $2 = 0)",

@@ -63,18 +63,15 @@ async def change_password() -> ResponseReturnValue:
         return await render_template("accounts/change_password.html", problems=problems), 422
     digest = await services().passwords.digest(password)
     told = Letter(kind=LetterKind.PASSWORD_CHANGED, recipient=user.email)
-    try:
-        await accounts.change_password(
-            services().db,
-            web_session.actor(user.user_id),
-            services().master_keys,
-            user.user_id,
-            digest,
-            told,
-            keep_session=web_session.session_digest(),
-        )
-    except NotFound:
-        raise web_session.SignedOut from None
+    await accounts.change_password(
+        services().db,
+        web_session.actor(user.user_id),
+        services().master_keys,
+        user.user_id,
+        digest,
+        told,
+        keep_session=web_session.session_digest(),
+    )
     response = see(url_for("profile.show", done="password"))
     await web_session.prove(response)
     return response
@@ -111,6 +108,7 @@ async def change_email() -> ResponseReturnValue:
         email,
         web_session.digest(token),
         told,
+        session=web_session.session_digest(),
     )
     return see(url_for("profile.show", done="email-sent"))
 
@@ -182,6 +180,7 @@ async def delete() -> ResponseReturnValue:
             services().master_keys,
             user.user_id,
             Letter(kind=LetterKind.ACCOUNT_DELETED, recipient=user.email),
+            session=web_session.session_digest(),
         )
     except Conflict:
         return await render_template("accounts/delete.html", user=user, only_owner=True), 409

@@ -16,7 +16,7 @@ from storage.errors import NotFound
 from storage.factors import has_factor
 from storage.passwords import PASSWORD_CHARS_MAX
 from storage.sessions import Method
-from storage.users import EMAIL_CHARS_MAX, record_sign_in, select_user_by_email
+from storage.users import EMAIL_CHARS_MAX, record_failed_sign_in, select_user_by_email
 
 REFUSED = "That email address and password do not match."
 REASONS = {
@@ -63,19 +63,17 @@ async def sign_in() -> ResponseReturnValue:
 
 async def _let_in(user_id: UUID, password_digest: bytes, then: str) -> Response:
     """Signs in, or on to the second factor. Raises NotFound when the password is the user's no more."""
-    db = services().db
-    if await has_factor(db, user_id):
+    if await has_factor(services().db, user_id):
         response = see(url_for("second_factor.show", next=None if then == "/" else then))
         await pending_sign_in.begin(response, user_id, password_digest)
         return response
     response = see(then)
     await web_session.sign_in(response, user_id, Method.PASSWORD, password_digest)
-    await record_sign_in(db, web_session.actor(user_id), user_id, True)
     return response
 
 
 async def _refuse(email: str, then: str, user_id: UUID | None) -> ResponseReturnValue:
-    await record_sign_in(services().db, web_session.actor(None), user_id, False)
+    await record_failed_sign_in(services().db, web_session.actor(None), user_id)
     # The address goes back into the form, the password does not.
     shown = email[:EMAIL_CHARS_MAX] if email.isprintable() else ""
     page = render_template("accounts/sign_in.html", problem=REFUSED, email=shown, then=then)

@@ -15,12 +15,12 @@ from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, throttle, web_session
-from admin.authorization import ADMINS, TABLE, Audience, Forbidden
+from admin.authorization import ADMINS, TABLE, Audience
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
 from storage import throttles
-from storage.errors import Conflict, NotAllowed, NotFound
+from storage.errors import Conflict, NotFound
 from storage.management_keys import (
     ManagementKey,
     Scope,
@@ -128,8 +128,6 @@ async def revoke(org_id: UUID, key_id: str) -> ResponseReturnValue:
         )
     except NotFound:
         abort(404)
-    except NotAllowed:
-        raise Forbidden from None
     return see(url_for("management_keys.show", org_id=org_id, done="revoked"))
 
 

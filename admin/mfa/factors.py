@@ -158,7 +158,12 @@ async def make_codes() -> ResponseReturnValue:
     user = web_session.require_user()
     if not (await select_factors(services().db, user.user_id)).any:
         abort(404)
-    codes = await replace_recovery_codes(services().db, web_session.actor(user.user_id), user.user_id)
+    codes = await replace_recovery_codes(
+        services().db,
+        web_session.actor(user.user_id),
+        user.user_id,
+        session=web_session.session_digest(),
+    )
     return await render_template("mfa/codes_once.html", codes=codes)
 
 

@@ -21,7 +21,7 @@ from storage.passkeys import ChallengePurpose
 from storage.recovery_codes import use_recovery_code
 from storage.sessions import Method
 from storage.totp import use_totp
-from storage.users import record_sign_in
+from storage.users import record_failed_sign_in
 
 WRONG_CODE = "That is not the code. Each works once: wait for the next one."
 WRONG_RECOVERY_CODE = "That is none of your recovery codes, or it was used."
@@ -40,7 +40,7 @@ async def by_code() -> ResponseReturnValue:
     user = await _count()
     code = (await request.form).get("code", "").replace(" ", "")
     if not await use_totp(services().db, services().master_keys, user.user_id, code):
-        await _note(user.user_id, False, "totp")
+        await _note_failure(user.user_id, "totp")
         return await _render(user, problem=WRONG_CODE), 422
     return await _complete(user, Method.PASSWORD_TOTP)
 
@@ -52,7 +52,7 @@ async def by_passkey() -> ResponseReturnValue:
     try:
         await passkey_ceremony.verify_signature(ChallengePurpose.SECOND_FACTOR, user.user_id, response)
     except CeremonyFailed:
-        await _note(user.user_id, False, "passkey")
+        await _note_failure(user.user_id, "passkey")
         return await _render(user, passkey_problem=WRONG_PASSKEY), 422
     return await _complete(user, Method.PASSWORD_PASSKEY)
 
@@ -72,7 +72,7 @@ async def by_recovery_code() -> ResponseReturnValue:
         services().db, web_session.actor(user.user_id), services().master_keys, user.user_id, code, told
     )
     if not used:
-        await _note(user.user_id, False, "recovery code")
+        await _note_failure(user.user_id, "recovery code")
         return await render_template("mfa/recovery.html", problem=WRONG_RECOVERY_CODE, then=_then()), 422
     return await _complete(user, Method.PASSWORD_RECOVERY_CODE)
 
@@ -90,11 +90,9 @@ async def by_passkey_alone() -> ResponseReturnValue:
     try:
         user_id = await passkey_ceremony.verify_signature(ChallengePurpose.SIGN_IN, None, response)
     except CeremonyFailed:
-        await _note(None, False, "passkey")
+        await _note_failure(None, "passkey")
         return await _render_passkey(WRONG_PASSKEY), 422
-    await _note(user_id, True, "passkey")
-    then = await _posted_then()
-    answer = see(then)
+    answer = see(await _posted_then())
     await web_session.sign_in(answer, user_id, Method.PASSKEY)
     return answer
 
@@ -110,13 +108,12 @@ async def _count() -> User:
 async def _complete(user: User, method: Method) -> ResponseReturnValue:
     response = see(await _posted_then())
     await pending_sign_in.complete(response, user.user_id, method)
-    await _note(user.user_id, True, method.value)
     await throttle.forgive(throttle.PROOF_ACCOUNT, str(user.user_id))
     return response
 
 
-async def _note(user_id: UUID | None, ok: bool, by: str) -> None:
-    await record_sign_in(services().db, web_session.actor(user_id if ok else None), user_id, ok, by)
+async def _note_failure(user_id: UUID | None, by: str) -> None:
+    await record_failed_sign_in(services().db, web_session.actor(None), user_id, by)
 
 
 async def _render(user: User, problem: str | None = None, passkey_problem: str | None = None) -> str:

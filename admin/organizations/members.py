@@ -11,12 +11,12 @@ from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, inviting, password_rules, throttle, web_session
-from admin.authorization import Forbidden, ProofNeeded
+from admin.authorization import ProofNeeded
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.roles import WHAT_ROLES_DO
 from admin.services import services
-from storage.errors import Conflict, InvalidValue, NotAllowed, NotFound, PlanRefused, ProofRequired
+from storage.errors import Conflict, InvalidValue, NotFound, PlanRefused, ProofRequired
 from storage.invitations import (
     Invitation,
     accept_invitation,
@@ -113,8 +113,6 @@ def _refusing() -> Iterator[None]:
         abort(404)
     except ProofRequired:
         raise ProofNeeded from None
-    except NotAllowed:
-        raise Forbidden from None
 
 
 @blueprint.get("/invitation/<token>")

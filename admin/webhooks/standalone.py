@@ -15,6 +15,7 @@ from admin.webhooks.dialing import Dialer
 from admin.webhooks.safe_address import Rules
 from admin.webhooks.worker import Worker
 from storage.bridge import open_database
+from storage.core_files import leave_no_core_file
 from storage.errors import SealError
 from storage.migrate import check_schema
 
@@ -43,6 +44,7 @@ async def _run(settings: AdminSettings, on_ready: Callable[[], None]) -> None:
     master_keys = settings.load_master_keys()
     if master_keys is None:
         raise SealError("no master key: set KARTA_MASTER_KEYS or KARTA_MASTER_KEYS_FILE")
+    leave_no_core_file()
     url = settings.database_url.get_secret_value()
     origin = settings.admin_url or f"http://localhost:{settings.admin_bind.port}"
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import inspect
 
+import httpx
 import pytest
+import trio
 
-from admin import web_session
+from admin import csrf, web_session
 from admin.accounts.password_check import PasswordCheck, TooManyChecks
 from admin.app import ERRORS, FORM_BYTES_MAX, _describe_wait, create_app
 from admin.services import Services
 from admin.settings import AdminSettings
-from storage.bridge import open_database
+from storage.bridge import Database, open_database
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import Person, running_admin
+from tests.storage.lock_waits import until_waiting
 
 
 @pytest.mark.parametrize(
@@ -108,3 +111,42 @@ async def test_nothing_around_a_view_runs_in_a_thread(database_url: str) -> None
     around = [*app.before_request_funcs[None], *app.after_request_funcs[None]]
     assert len(around) >= 6
     assert [one for one in around if not inspect.iscoroutinefunction(one)] == []
+
+
+async def test_a_session_that_ends_in_the_middle_is_no_fault_of_ours(
+    signed_in: Visitor, person: Person, owner_db: Database
+) -> None:
+    form = {csrf.FIELD: await signed_in.token("/account/email"), "email": "new@example.com"}
+    answers: list[httpx.Response] = []
+
+    async def post() -> None:
+        answers.append(await signed_in.post("/account/email", form))
+
+    async with trio.open_nursery() as nursery, owner_db.transaction() as tx:
+        await tx.execute("UPDATE users SET password_digest = password_digest")
+        nursery.start_soon(post)
+        await until_waiting(owner_db)
+        await tx.execute("DELETE FROM sessions WHERE user_id = $1", person.user.user_id)
+    assert answers[0].status_code == 303
+    assert answers[0].headers["location"] == "/sign-in"
+    assert await owner_db.fetch_value("SELECT count(*) FROM email_links") == 0
+
+
+async def test_a_member_who_is_taken_out_in_the_middle_mints_nothing(
+    signed_in: Visitor, person: Person, owner_db: Database
+) -> None:
+    page = f"/organizations/{person.organization.org_id}/keys/new"
+    form = {csrf.FIELD: await signed_in.token(page), "name": "mine", "mode": "test", "once": "x" * 22}
+    answers: list[httpx.Response] = []
+
+    async def post() -> None:
+        answers.append(await signed_in.post(page, form))
+
+    async with trio.open_nursery() as nursery, owner_db.transaction() as tx:
+        await tx.execute("SELECT FROM organizations FOR NO KEY UPDATE")
+        nursery.start_soon(post)
+        await until_waiting(owner_db)
+        await tx.execute("DELETE FROM memberships WHERE user_id = $1", person.user.user_id)
+    assert answers[0].status_code == 403
+    assert "role does not allow" in answers[0].text
+    assert await owner_db.fetch_value("SELECT count(*) FROM api_keys") == 0

@@ -8,13 +8,15 @@ import httpx
 import pytest
 
 from admin import throttle
+from admin.api_path import PREFIX
+from storage.api_keys import select_keys
 from storage.bridge import Database
 from storage.key_format import mint_management
 from storage.management_keys import revoke_management_key, select_management_keys
 from storage.model import Mode
 from storage.organizations import require_mfa
 from storage.throttles import Rule
-from tests.admin.browsing import Visitor
+from tests.admin.browsing import HeldBack, Visitor
 from tests.admin.conftest import ACTOR, Person
 from tests.admin.management_api.client import plant
 
@@ -58,6 +60,29 @@ async def test_a_key_ends_with_its_time_and_its_minter(
     assert await who(client, token) == 200
     await owner_db.execute("DELETE FROM memberships")
     assert await who(client, token) == 401
+
+
+async def test_a_call_is_of_a_key_that_lives_when_it_is_whole(
+    client: httpx.AsyncClient, token: str, admin_db: Database, person: Person, admin_url: str
+) -> None:
+    org_id = person.organization.org_id
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    body = b'{"name": "mine", "mode": "test"}'
+    held = await HeldBack.begin(admin_url, f"POST {PREFIX}/organizations/{org_id}/api-keys", headers, body)
+    for _ in range(5):
+        # What is asked before a body is whole was asked by then.
+        assert await who(client, token) == 200
+    [key] = await select_management_keys(admin_db, org_id)
+    await revoke_management_key(admin_db, ACTOR, org_id, key.key_id)
+    assert (await held.finish()).status == 401
+    assert await select_keys(admin_db, org_id) == []
+
+
+async def test_nobody_waits_for_the_body_of_who_has_no_key(admin_url: str, person: Person) -> None:
+    line = f"POST {PREFIX}/organizations/{person.organization.org_id}/api-keys"
+    for headers in ({}, {"Authorization": "Bearer kt_mgmt_" + "x" * 47}):
+        held = await HeldBack.begin(admin_url, line, headers, b"{}")
+        assert (await held.read_answer()).status == 401
 
 
 async def test_the_second_factor_that_is_required_is_required_of_the_minter(

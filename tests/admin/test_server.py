@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -56,15 +57,31 @@ def test_a_taken_port_is_an_os_error() -> None:
         listen(Bind("127.0.0.1", listener.getsockname()[1]))
 
 
-def test_a_client_that_does_not_read_cannot_keep_it_alive(database_url: str) -> None:
-    assert GRACE_SECONDS < STOP_SECONDS_MAX
+def start(database_url: str) -> subprocess.Popen[str]:
+    """A `karta admin`; its first line is its URL."""
     environment = {**os.environ, "KARTA_DATABASE_URL": database_url, "KARTA_ADMIN_BIND": "127.0.0.1:0"}
-    with subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "karta", "admin", "--json"],
         stdout=subprocess.PIPE,
         env=environment,
         text=True,
-    ) as process:
+    )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another process's limits are told by Linux alone")
+def test_it_leaves_no_core_file(database_url: str) -> None:
+    with start(database_url) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        try:
+            assert resource.prlimit(process.pid, resource.RLIMIT_CORE) == (0, 0)
+        finally:
+            process.terminate()
+
+
+def test_a_client_that_does_not_read_cannot_keep_it_alive(database_url: str) -> None:
+    assert GRACE_SECONDS < STOP_SECONDS_MAX
+    with start(database_url) as process:
         assert process.stdout is not None
         url = httpx.URL(process.stdout.readline().split('"')[3])
         with socket.socket() as stalled:

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 
 from admin import csrf, web_session
+from admin.app import FORM_BYTES_MAX
 from storage.bridge import Database
+from storage.memberships import remove_member
+from storage.model import Role
+from storage.sessions import end_sessions
+from storage.users import add_member
 from tests.admin.browsing import Visitor
-from tests.admin.conftest import Person
+from tests.admin.conftest import ACTOR, Person, make_person
 from tests.admin.mailbox import mails
 
 
@@ -120,3 +125,47 @@ async def test_a_sign_in_from_elsewhere_is_told(admin_url: str, person: Person, 
     assert [len(found) for found in told] == [0, 0, 1], "a newer Firefox is the same browser"
     assert "Safari on iOS" in told[-1][0].text
     assert told[-1][0].recipient == person.email
+
+
+PAGES = 5
+"""Read whole while a form is held back: whatever is asked before a form is whole was asked by then."""
+
+
+async def test_a_form_is_of_who_is_signed_in_when_it_is_whole(
+    signed_in: Visitor, person: Person, admin_db: Database
+) -> None:
+    # A thief holds one back while a new password ends every session.
+    form = {csrf.FIELD: await signed_in.token("/account/email"), "email": "thief@example.com"}
+    held = await signed_in.hold_back("/account/email", form)
+    for _ in range(PAGES):
+        assert (await signed_in.get("/account")).status_code == 200
+    async with admin_db.transaction() as tx:
+        await end_sessions(tx, person.user.user_id)
+    answer = await held.finish()
+    assert answer.status == 403
+    assert await admin_db.fetch_value("SELECT count(*) FROM email_links") == 0
+
+
+async def test_a_form_is_of_a_member_when_it_is_whole(
+    visitor: Visitor, person: Person, admin_db: Database
+) -> None:
+    org_id = person.organization.org_id
+    eve = await make_person(admin_db, "eve@example.com")
+    await add_member(admin_db, ACTOR, org_id, eve.user.user_id, Role.ADMIN)
+    await visitor.sign_in(eve.email, eve.password)
+    page = f"/organizations/{org_id}/members"
+    form = {csrf.FIELD: await visitor.token(page), "email": "friend@example.com", "role": "admin"}
+    held = await visitor.hold_back(f"/organizations/{org_id}/invitations", form)
+    for _ in range(PAGES):
+        assert (await visitor.get(page)).status_code == 200
+    await remove_member(admin_db, ACTOR, org_id, person.user.user_id, eve.user.user_id)
+    answer = await held.finish()
+    assert answer.status == 404
+    assert await admin_db.fetch_value("SELECT count(*) FROM invitations") == 0
+
+
+async def test_a_form_that_is_too_large_signs_nobody_out(signed_in: Visitor) -> None:
+    form = {csrf.FIELD: await signed_in.token("/account/email"), "email": "a" * (FORM_BYTES_MAX + 1)}
+    response = await signed_in.post("/account/email", form)
+    assert response.status_code == 413
+    assert 'action="/sign-out"' in response.text

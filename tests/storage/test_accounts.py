@@ -10,7 +10,7 @@ from storage.accounts import Letters
 from storage.audit import select_audit_rows
 from storage.bridge import Database
 from storage.email_links import LinkPurpose, create_link
-from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound
+from storage.errors import CheckFailed, Conflict, InvalidValue, NotFound, SessionEnded
 from storage.letter_kinds import LetterKind
 from storage.management_keys import Scope, mint_management_key, select_management_keys
 from storage.model import Actor, Organization, Plan, Role, User
@@ -118,7 +118,7 @@ async def test_a_session_that_has_ended_meanwhile_changes_no_password(
 ) -> None:
     # Such as by a reset, while the password that a thief wants was looked at.
     await create_session(admin_db, actor, user.user_id, DIGEST, later(hours=1))
-    with pytest.raises(NotFound):
+    with pytest.raises(SessionEnded):
         await accounts.change_password(
             admin_db,
             actor,
@@ -132,11 +132,26 @@ async def test_a_session_that_has_ended_meanwhile_changes_no_password(
     assert await select_signed_in(admin_db, DIGEST) is not None
 
 
+async def test_a_session_that_has_ended_meanwhile_changes_no_address_and_deletes_nothing(
+    admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
+) -> None:
+    await create_session(admin_db, actor, user.user_id, DIGEST, later(hours=1))
+    given = (admin_db, actor, master_keys, user.user_id)
+    with pytest.raises(SessionEnded):
+        await accounts.request_email_change(*given, "new@example.com", DIGEST, LETTERS, session=OTHER)
+    assert await admin_db.fetch_value("SELECT count(*) FROM email_links") == 0
+    with pytest.raises(SessionEnded):
+        await accounts.delete_account(*given, letter(DELETED), session=OTHER)
+    assert await kinds(admin_db, master_keys) == []
+    assert await select_signed_in(admin_db, DIGEST) is not None
+
+
 async def test_an_address_changes_when_the_new_one_is_confirmed(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
+    await create_session(admin_db, actor, user.user_id, OTHER, later(hours=1))
     arguments = (user.user_id, "new@example.com", DIGEST, LETTERS)
-    await accounts.request_email_change(admin_db, actor, master_keys, *arguments)
+    await accounts.request_email_change(admin_db, actor, master_keys, *arguments, session=OTHER)
     assert (await select_user(admin_db, user.user_id)).email == user.email
     changed = await accounts.complete_email_change(
         admin_db, actor, master_keys, DIGEST, letter(CHANGED, "x@y")
@@ -152,8 +167,9 @@ async def test_an_address_changes_when_the_new_one_is_confirmed(
 async def test_an_address_that_is_taken_meanwhile_stays_theirs(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
+    await create_session(admin_db, actor, user.user_id, OTHER, later(hours=1))
     arguments = (user.user_id, "eve@example.com", DIGEST, LETTERS)
-    await accounts.request_email_change(admin_db, actor, master_keys, *arguments)
+    await accounts.request_email_change(admin_db, actor, master_keys, *arguments, session=OTHER)
     await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
     with pytest.raises(Conflict):
         await accounts.complete_email_change(admin_db, actor, master_keys, DIGEST, letter(CHANGED))
@@ -166,13 +182,14 @@ async def test_who_leaves_leaves_nothing_to_sign_in_with(
     other = await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
     await add_member(admin_db, actor, org.org_id, user.user_id, Role.OWNER)
     await create_session(admin_db, actor, user.user_id, DIGEST, later(hours=1))
+    leaving = (admin_db, actor, master_keys, user.user_id, letter(DELETED))
     with pytest.raises(Conflict, match="owner"):
-        await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter(DELETED))
+        await accounts.delete_account(*leaving, session=DIGEST)
     await add_member(admin_db, actor, org.org_id, other.user_id, Role.OWNER)
     key, _ = await mint_management_key(
         admin_db, actor, org_id=org.org_id, user_id=user.user_id, name="CI", scopes=list(Scope), days=1
     )
-    await accounts.delete_account(admin_db, actor, master_keys, user.user_id, letter(DELETED))
+    await accounts.delete_account(*leaving, session=DIGEST)
     [ended] = await select_management_keys(admin_db, org.org_id)
     assert ended.key_id == key.key_id
     assert ended.revoked_at is not None
@@ -211,10 +228,12 @@ async def test_two_owners_cannot_both_leave(
         refused: list[User] = []
         for one in pair:
             await add_member(admin_db, actor, org.org_id, one.user_id, Role.OWNER)
+            await create_session(admin_db, actor, one.user_id, one.user_id.bytes * 2, later(hours=1))
 
         async def leave(one: User, refused: list[User] = refused) -> None:
             try:
-                await accounts.delete_account(admin_db, actor, master_keys, one.user_id, letter(DELETED))
+                leaving = (admin_db, actor, master_keys, one.user_id, letter(DELETED))
+                await accounts.delete_account(*leaving, session=one.user_id.bytes * 2)
             except Conflict:
                 refused.append(one)
 

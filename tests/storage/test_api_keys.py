@@ -217,3 +217,14 @@ async def test_one_key_is_found_in_its_organization_alone(
     for org_id, key_id in ((uuid4(), key.key_id), (org.org_id, "nonsense")):
         with pytest.raises(NotFound):
             await select_key(admin_db, org_id, key_id)
+
+
+async def test_a_cursor_of_another_organization_is_an_unknown_one(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    other = await create_organization(admin_db, actor, name="Other", plan=Plan.PRO)
+    theirs, _ = await mint_key(admin_db, actor, org_id=other.org_id, name="k", mode=Mode.LIVE)
+    # Made after theirs, so that their time would let it through.
+    await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    unknown = await select_keys(admin_db, org.org_id, after="aaaaaaaaaaaa")
+    assert await select_keys(admin_db, org.org_id, after=theirs.key_id) == unknown == []

@@ -302,3 +302,16 @@ async def test_what_is_suspended_is_kept_for_a_while_and_then_shredded(
     row = (await select_audit_rows(keeper.db, keeper.org_id))[-2]
     assert (row.event, row.subject) == ("credential:revoked", str(credential.credential_id))
     assert "suspended for 30 days" in row.details
+
+
+async def test_a_cursor_of_another_organization_is_an_unknown_one(
+    keeper: Keeper, admin_db: Database, actor: Actor
+) -> None:
+    other = await create_organization(admin_db, actor, name="Other", plan=Plan.PRO)
+    theirs = await set_credential(
+        admin_db, actor, keeper.keys, org_id=other.org_id, provider="openai", secret=bytearray(SECRET)
+    )
+    # Set after theirs, so that their time would let it through.
+    await keeper.set()
+    unknown = await select_credentials(admin_db, keeper.org_id, after=uuid4())
+    assert await select_credentials(admin_db, keeper.org_id, after=theirs.credential_id) == unknown == []

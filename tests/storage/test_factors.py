@@ -11,7 +11,7 @@ from storage.passkeys import insert_passkey
 from storage.recovery_codes import replace_recovery_codes
 from storage.sealing import MasterKeys
 from storage.totp import begin_totp, confirm_totp, remove_totp, select_begun_secret
-from tests.storage.factor_people import HERE, LETTER, make_passkey
+from tests.storage.factor_people import HERE, LETTER, make_passkey, sign_in_here
 from tests.storage.test_sessions import user
 
 __all__ = ["user"]
@@ -22,7 +22,8 @@ async def test_what_counts_and_what_does_not(
 ) -> None:
     arguments = (admin_db, actor, master_keys)
     await begin_totp(admin_db, master_keys, user.user_id)
-    await replace_recovery_codes(admin_db, actor, user.user_id)
+    await sign_in_here(admin_db, actor, user.user_id)
+    await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
     assert not (await select_factors(admin_db, user.user_id)).any
     assert not await has_factor(admin_db, user.user_id)
     code = pyotp.TOTP(await select_begun_secret(admin_db, master_keys, user.user_id)).at(

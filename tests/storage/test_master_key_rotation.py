@@ -14,19 +14,18 @@ from storage.audit import select_audit_rows
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
 from storage.credentials import revoke_credential, set_credential
-from storage.letter_kinds import LetterKind
 from storage.master_key_rotation import rotate_master_key
 from storage.model import Actor, Mode, Organization
-from storage.outbox import Letter, select_waiting
+from storage.outbox import select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys, open_sealed
 from storage.totp import begin_totp, confirm_totp, select_begun_secret, use_totp
 from storage.users import create_user
 from storage.webhooks import NewEndpoint, create_endpoint, select_secrets
+from tests.storage.factor_people import HERE, LETTER, sign_in_here
 
 FIRST, SECOND = bytes(range(32)), bytes(range(1, 33))
 OLD, BOTH, NEW = MasterKeys({1: FIRST}), MasterKeys({1: FIRST, 2: SECOND}), MasterKeys({2: SECOND})
-LETTER = Letter(kind=LetterKind.FACTOR_ADDED, recipient="ada@example.com", facts={"what": "x"})
 SECRET = b"sk-ant-api03-0123456789"
 
 
@@ -35,10 +34,11 @@ async def seal_all(db: Database, actor: Actor, org: Organization) -> tuple[UUID,
     for provider in ("anthropic", "openai"):
         await set_credential(db, actor, OLD, org_id=org.org_id, provider=provider, secret=bytearray(SECRET))
     user = await create_user(db, actor, email="ada@example.com", password_digest=REFERENCE_DIGEST)
+    await sign_in_here(db, actor, user.user_id)
     await begin_totp(db, OLD, user.user_id)
     secret = await select_begun_secret(db, OLD, user.user_id)
     code = pyotp.TOTP(secret).at(1_000_000)
-    await confirm_totp(db, actor, OLD, user.user_id, code, LETTER, keep_session=bytes(32), at=1_000_000)
+    await confirm_totp(db, actor, OLD, user.user_id, code, LETTER, keep_session=HERE, at=1_000_000)
     return user.user_id, secret
 
 
@@ -75,7 +75,7 @@ async def test_everything_moves_and_the_old_key_can_go(
     # Again there is nothing to do, and nothing is written.
     again = await rotate_master_key(owner_db, actor, BOTH)
     assert (again.credentials, again.totp_secrets, again.messages) == (0, 0, 0)
-    assert len(await select_audit_rows(admin_db, None)) == len(rows) + 2
+    assert len(await select_audit_rows(admin_db, None)) == len(rows) + 4
 
 
 async def test_what_does_not_open_is_counted_and_left(

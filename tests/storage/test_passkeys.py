@@ -7,7 +7,7 @@ import trio
 
 from storage import passkeys
 from storage.bridge import Database
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, NotFound, SessionEnded
 from storage.model import Actor, User
 from storage.passkeys import (
     CHALLENGES_MAX,
@@ -23,11 +23,10 @@ from storage.passkeys import (
 )
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
-from storage.sessions import create_session
 from storage.signed_in import select_signed_in
 from storage.users import create_user
-from tests.storage.factor_people import ELSEWHERE, HERE, LETTER, make_passkey
-from tests.storage.test_sessions import later, user
+from tests.storage.factor_people import ELSEWHERE, HERE, LETTER, make_passkey, sign_in_here
+from tests.storage.test_sessions import user
 
 __all__ = ["user"]
 SIGN_IN, PROOF = ChallengePurpose.SIGN_IN, ChallengePurpose.PROOF
@@ -81,7 +80,7 @@ async def test_passkeys_are_kept_and_removed(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
     for digest in (HERE, ELSEWHERE):
-        await create_session(admin_db, actor, user.user_id, digest, later(hours=1))
+        await sign_in_here(admin_db, actor, user.user_id, digest)
     handle = await ensure_handle(admin_db, user.user_id)
     given = make_passkey(user.user_id)
     await insert_passkey(admin_db, actor, master_keys, given, LETTER, keep_session=HERE)
@@ -92,14 +91,32 @@ async def test_passkeys_are_kept_and_removed(
     with pytest.raises(NotFound):
         await select_passkey(admin_db, b"two")
     eve = await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
+    await sign_in_here(admin_db, actor, eve.user_id, ELSEWHERE)
     with pytest.raises(Conflict):
         stolen = make_passkey(eve.user_id)
-        await insert_passkey(admin_db, actor, master_keys, stolen, LETTER, keep_session=HERE)
+        await insert_passkey(admin_db, actor, master_keys, stolen, LETTER, keep_session=ELSEWHERE)
     arguments = (admin_db, actor, master_keys)
     with pytest.raises(NotFound):
-        await remove_passkey(*arguments, eve.user_id, kept.passkey_id, LETTER, keep_session=HERE)
+        await remove_passkey(*arguments, eve.user_id, kept.passkey_id, LETTER, keep_session=ELSEWHERE)
     await remove_passkey(*arguments, user.user_id, kept.passkey_id, LETTER, keep_session=HERE)
     assert await select_passkeys(admin_db, user.user_id) == []
+
+
+async def test_a_session_that_has_ended_meanwhile_changes_no_passkey(
+    admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
+) -> None:
+    # Such as by a reset, while a thief's request was under way.
+    await sign_in_here(admin_db, actor, user.user_id)
+    given = make_passkey(user.user_id)
+    arguments = (admin_db, actor, master_keys)
+    with pytest.raises(SessionEnded):
+        await insert_passkey(*arguments, given, LETTER, keep_session=ELSEWHERE)
+    assert await select_passkeys(admin_db, user.user_id) == []
+    await insert_passkey(*arguments, given, LETTER, keep_session=HERE)
+    [kept] = await select_passkeys(admin_db, user.user_id)
+    with pytest.raises(SessionEnded):
+        await remove_passkey(*arguments, user.user_id, kept.passkey_id, LETTER, keep_session=ELSEWHERE)
+    assert await select_passkeys(admin_db, user.user_id) == [kept]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +132,7 @@ async def test_a_counter_grows_or_was_never_there(
     after: int,
     taken: bool,
 ) -> None:
+    await sign_in_here(admin_db, actor, user.user_id)
     given = make_passkey(user.user_id, sign_count=before)
     await insert_passkey(admin_db, actor, master_keys, given, LETTER, keep_session=HERE)
     assert await note_passkey_used(admin_db, b"one", after, True) is taken
@@ -127,6 +145,7 @@ async def test_nobody_has_too_many(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passkeys, "PASSKEYS_MAX", 2)
+    await sign_in_here(admin_db, actor, user.user_id)
     refused = []
 
     async def add(number: int) -> None:

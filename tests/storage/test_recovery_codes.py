@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import trio
 
 from storage.bridge import Database
+from storage.errors import SessionEnded
 from storage.model import Actor, User
 from storage.outbox import select_waiting
 from storage.recovery_codes import (
@@ -13,7 +15,7 @@ from storage.recovery_codes import (
     use_recovery_code,
 )
 from storage.sealing import MasterKeys
-from tests.storage.factor_people import LETTER
+from tests.storage.factor_people import ELSEWHERE, HERE, LETTER, sign_in_here
 from tests.storage.test_sessions import user
 
 __all__ = ["user"]
@@ -22,7 +24,8 @@ __all__ = ["user"]
 async def test_each_works_once_in_any_spelling(
     admin_db: Database, owner_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
-    codes = await replace_recovery_codes(admin_db, actor, user.user_id)
+    await sign_in_here(admin_db, actor, user.user_id)
+    codes = await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
     assert len(set(codes)) == CODES
 
     async def use(code: str) -> bool:
@@ -41,7 +44,8 @@ async def test_each_works_once_in_any_spelling(
 async def test_of_many_at_once_one_wins(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
-    code = (await replace_recovery_codes(admin_db, actor, user.user_id))[0]
+    await sign_in_here(admin_db, actor, user.user_id)
+    code = (await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE))[0]
     used = []
 
     async def use() -> None:
@@ -56,14 +60,26 @@ async def test_of_many_at_once_one_wins(
 async def test_new_ones_end_the_old(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
 ) -> None:
-    old = await replace_recovery_codes(admin_db, actor, user.user_id)
-    await replace_recovery_codes(admin_db, actor, user.user_id)
+    await sign_in_here(admin_db, actor, user.user_id)
+    old = await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
+    await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
     assert not await use_recovery_code(admin_db, actor, master_keys, user.user_id, old[0], LETTER)
     assert await count_recovery_codes(admin_db, user.user_id) == CODES
 
 
 async def test_with_nothing_to_stand_in_for_they_go(admin_db: Database, actor: Actor, user: User) -> None:
-    await replace_recovery_codes(admin_db, actor, user.user_id)
+    await sign_in_here(admin_db, actor, user.user_id)
+    await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
     async with admin_db.transaction() as tx:
         await drop_idle_codes(tx, user.user_id)
     assert await count_recovery_codes(admin_db, user.user_id) == 0
+
+
+async def test_a_session_that_has_ended_meanwhile_makes_none(
+    admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
+) -> None:
+    await sign_in_here(admin_db, actor, user.user_id)
+    old = await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
+    with pytest.raises(SessionEnded):
+        await replace_recovery_codes(admin_db, actor, user.user_id, session=ELSEWHERE)
+    assert await use_recovery_code(admin_db, actor, master_keys, user.user_id, old[0], LETTER)

@@ -9,7 +9,7 @@ import trio
 
 from storage.audit import select_audit_rows
 from storage.bridge import Database
-from storage.errors import CheckFailed, Conflict, InvalidReference, NotFound
+from storage.errors import CheckFailed, Conflict, InvalidReference, NotFound, SessionEnded
 from storage.model import Actor, User
 from storage.passwords import REFERENCE_DIGEST
 from storage.sessions import (
@@ -18,6 +18,7 @@ from storage.sessions import (
     end_other_sessions,
     end_session,
     keep_interrupted,
+    require_session,
     select_interrupted,
     select_sessions,
     step_up,
@@ -51,6 +52,7 @@ async def test_a_session_lives_until_it_is_ended(admin_db: Database, actor: Acto
     rows = await select_audit_rows(admin_db, None, after_seq=1)
     assert [(row.event, row.subject) for row in rows] == [
         ("session:created", str(user.user_id)),
+        ("sign_in:succeeded", str(user.user_id)),
         ("session:ended", str(user.user_id)),
     ]
     assert TOKEN_DIGEST.hex() not in "".join(row.details for row in rows)
@@ -107,7 +109,7 @@ async def test_proof_is_fresh_for_five_minutes(
 async def test_proof_gives_the_session_a_new_token(admin_db: Database, actor: Actor, user: User) -> None:
     await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
     await admin_db.execute("UPDATE sessions SET stepped_up_at = NULL")
-    with pytest.raises(NotFound):
+    with pytest.raises(SessionEnded):
         await step_up(admin_db, actor, uuid4(), TOKEN_DIGEST, bytes(32))
     await step_up(admin_db, actor, user.user_id, TOKEN_DIGEST, bytes(32))
     assert await select_signed_in(admin_db, TOKEN_DIGEST) is None
@@ -162,3 +164,24 @@ async def test_no_session_begins_by_a_password_that_is_being_changed(
         await until_waiting(owner_db)
         assert not refused
     assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 0
+
+
+async def test_who_ends_a_session_waits_for_what_is_done_in_it(
+    admin_db: Database, owner_db: Database, actor: Actor, user: User
+) -> None:
+    session = await create_session(admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1))
+    ended = False
+
+    async def end() -> None:
+        nonlocal ended
+        await end_session(admin_db, actor, user.user_id, session.session_id)
+        ended = True
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await require_session(tx, user.user_id, TOKEN_DIGEST)
+        nursery.start_soon(end)
+        await until_waiting(owner_db)
+        assert not ended
+    assert ended
+    with pytest.raises(SessionEnded):
+        await end_other_sessions(admin_db, actor, user.user_id, TOKEN_DIGEST)

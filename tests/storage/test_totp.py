@@ -11,7 +11,7 @@ import trio
 
 from storage.audit import select_audit_rows
 from storage.bridge import Database, open_database
-from storage.errors import Conflict, NotFound
+from storage.errors import Conflict, NotFound, SessionEnded
 from storage.model import Actor, User
 from storage.sealing import MasterKeys
 from storage.sessions import create_session
@@ -26,7 +26,7 @@ from storage.totp import (
     select_totp_since,
     use_totp,
 )
-from tests.storage.factor_people import ELSEWHERE, HERE, LETTER
+from tests.storage.factor_people import ELSEWHERE, HERE, LETTER, sign_in_here
 from tests.storage.test_sessions import later, user
 
 __all__ = ["user"]
@@ -64,6 +64,7 @@ def test_only_six_digits_are_a_code(code: str) -> None:
 
 async def set_up(db: Database, actor: Actor, master_keys: MasterKeys, user: User) -> str:
     """An app that counts since a minute before `AT`; returns its secret."""
+    await sign_in_here(db, actor, user.user_id)
     await begin_totp(db, master_keys, user.user_id)
     secret = await select_begun_secret(db, master_keys, user.user_id)
     code = pyotp.TOTP(secret).at(int(AT) - 60)
@@ -163,6 +164,23 @@ async def test_an_app_is_removed(
     assert not await use_totp(admin_db, master_keys, user.user_id, code, at=AT)
     with pytest.raises(NotFound):
         await remove_totp(admin_db, actor, master_keys, user.user_id, LETTER, keep_session=HERE)
+
+
+async def test_a_session_that_has_ended_meanwhile_changes_no_app(
+    admin_db: Database, actor: Actor, master_keys: MasterKeys, user: User
+) -> None:
+    await sign_in_here(admin_db, actor, user.user_id)
+    await begin_totp(admin_db, master_keys, user.user_id)
+    secret = await select_begun_secret(admin_db, master_keys, user.user_id)
+    code = pyotp.TOTP(secret).at(int(AT))
+    given = (admin_db, actor, master_keys, user.user_id)
+    with pytest.raises(SessionEnded):
+        await confirm_totp(*given, code, LETTER, keep_session=ELSEWHERE, at=AT)
+    assert await select_totp_since(admin_db, user.user_id) is None
+    assert await confirm_totp(*given, code, LETTER, keep_session=HERE, at=AT)
+    with pytest.raises(SessionEnded):
+        await remove_totp(*given, LETTER, keep_session=ELSEWHERE)
+    assert await select_totp_since(admin_db, user.user_id) is not None
 
 
 def test_what_the_qr_code_says() -> None:

@@ -19,11 +19,12 @@ from storage.users import (
     add_member,
     create_user,
     normalize_email,
+    record_failed_sign_in,
     record_sign_in,
     select_user,
     select_user_by_email,
 )
-from tests.storage.test_passkeys import HERE, LETTER, make_passkey
+from tests.storage.factor_people import HERE, LETTER, make_passkey, sign_in_here
 
 
 @pytest.fixture
@@ -87,8 +88,9 @@ async def test_sign_ins_are_told_to_each_organization(
     other = await create_organization(admin_db, actor, name="Other", plan=Plan.FREE)
     for one in (org, other):
         await add_member(admin_db, actor, one.org_id, user.user_id, Role.OWNER)
-    await record_sign_in(admin_db, actor, user.user_id, True)
-    await record_sign_in(admin_db, actor, user.user_id, False)
+    async with admin_db.transaction() as tx:
+        await record_sign_in(tx, actor, user.user_id, "password")
+    await record_failed_sign_in(admin_db, actor, user.user_id)
     for one in (org, other):
         rows = await select_audit_rows(admin_db, one.org_id, after_seq=2)
         assert [row.event for row in rows] == ["sign_in:succeeded", "sign_in:failed"]
@@ -98,8 +100,9 @@ async def test_sign_ins_are_told_to_each_organization(
 async def test_sign_ins_without_an_organization_go_to_the_systems_chain(
     admin_db: Database, actor: Actor, user: User
 ) -> None:
-    await record_sign_in(admin_db, actor, user.user_id, True)
-    await record_sign_in(admin_db, actor, None, False)
+    async with admin_db.transaction() as tx:
+        await record_sign_in(tx, actor, user.user_id, "password")
+    await record_failed_sign_in(admin_db, actor, None)
     rows = await select_audit_rows(admin_db, None)
     assert [(row.event, row.subject) for row in rows] == [
         ("user:created", str(user.user_id)),
@@ -116,9 +119,10 @@ async def test_a_members_organizations_are_told_how_their_account_changed(
         await create_organization(admin_db, actor, name=name, plan=Plan.PRO) for name in ("Acme", "Else")
     ]
     await add_member(admin_db, actor, joined.org_id, user.user_id, Role.OWNER)
+    await sign_in_here(admin_db, actor, user.user_id)
     passkey = make_passkey(user.user_id)
     await insert_passkey(admin_db, actor, master_keys, passkey, LETTER, keep_session=HERE)
-    await replace_recovery_codes(admin_db, actor, user.user_id)
+    await replace_recovery_codes(admin_db, actor, user.user_id, session=HERE)
     [kept] = await select_passkeys(admin_db, user.user_id)
     await remove_passkey(
         admin_db, actor, master_keys, user.user_id, kept.passkey_id, LETTER, keep_session=HERE
@@ -128,6 +132,7 @@ async def test_a_members_organizations_are_told_how_their_account_changed(
     )
     told = [row for row in await select_audit_rows(admin_db, joined.org_id) if row.seq > 2]
     assert [(row.event, row.details) for row in told] == [
+        ("sign_in:succeeded", '{"by": "password"}'),
         ("factor:added", '{"factor": "passkey"}'),
         ("recovery_codes:made", "{}"),
         ("factor:removed", '{"factor": "passkey"}'),

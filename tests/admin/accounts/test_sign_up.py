@@ -7,6 +7,7 @@ import trio
 
 from admin import web_session
 from admin.accounts import links, steady_time
+from storage.audit import select_audit_rows
 from storage.bridge import Database
 from tests.admin.browsing import Visitor
 from tests.admin.conftest import PASSWORD, Person
@@ -32,6 +33,9 @@ async def test_from_an_address_to_a_first_page(visitor: Visitor, admin_db: Datab
     done = await visitor.submit("/sign-up/confirm", FORM)
     assert (done.status_code, done.headers["location"]) == (303, "/")
     assert links.COOKIE not in visitor.cookies
+    [org_id] = [row["org_id"] for row in await admin_db.fetch("SELECT org_id FROM organizations")]
+    newest = (await select_audit_rows(admin_db, org_id))[-1]
+    assert (newest.event, newest.details) == ("sign_in:succeeded", '{"by": "password"}')
     home = await visitor.get((await visitor.get("/")).headers["location"])
     assert "Acme" in home.text
     assert "Free plan" in home.text

@@ -8,6 +8,7 @@ import pytest
 
 from admin import csrf, throttle, web_session
 from admin.organizations import members
+from storage.audit import select_audit_rows
 from storage.bridge import Database
 from storage.memberships import select_members
 from storage.model import Role
@@ -54,6 +55,9 @@ async def test_who_has_no_account_makes_one_and_is_in(
         joined = await invited.submit("/invitation", {"password": PASSWORD}, "/invitation/sign-up")
         assert joined.headers["location"] == f"/organizations/{person.organization.org_id}"
         assert members.COOKIE not in invited.cookies
+        newest = (await select_audit_rows(admin_db, person.organization.org_id))[-2:]
+        assert [row.event for row in newest] == ["member:added", "sign_in:succeeded"]
+        assert {row.subject for row in newest} == {newest[0].subject}
         assert (await invited.get(joined.headers["location"])).status_code == 200
         assert (await invited.get("/invitation")).status_code == 410
     assert await roles(admin_db, person) == {person.email: "owner", "new@example.com": "developer"}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,24 @@ def test_authorities_of_a_file_are_trusted(tmp_path: Path) -> None:
 def test_without_a_master_key_it_says_so() -> None:
     with pytest.raises(SealError, match="KARTA_MASTER_KEYS"):
         main(AdminSettings.load(database_url=URL), on_ready=lambda: None)
+
+
+_PROGRAM = """
+import resource
+from admin.settings import AdminSettings
+from admin.webhooks.standalone import main
+from storage.errors import StorageError
+from storage.sealing import MasterKeys
+settings = AdminSettings.load(
+    database_url="postgresql://karta@127.0.0.1:1/karta", master_keys=MasterKeys.generate()
+)
+try:
+    main(settings, on_ready=lambda: None)
+except* StorageError:
+    print(*resource.getrlimit(resource.RLIMIT_CORE))
+"""
+
+
+def test_it_leaves_no_core_file() -> None:
+    told = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, check=True, text=True)
+    assert told.stdout.split() == ["0", "0"]
