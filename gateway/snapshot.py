@@ -71,8 +71,9 @@ class KeyRecord:
         self.key = key
         self.confirmed_at = confirmed_at
         """When the reading began: every change committed before is in it."""
-        self.valid_until = min(_seconds(key.expires_at), _seconds(key.revoked_at))
-        """Seconds since the epoch: expiry or revocation, whichever is first."""
+        self.valid_until = _seconds(key.expires_at) if key.revoked_at is None else 0.0
+        """Seconds since the epoch. What was revoked has ended, whatever time it is here: when that was, the
+        database's clock says."""
         self.active = key.org_status is OrgStatus.ACTIVE
         self.ended = key.revoked_at is not None or not self.active
         """Not by its time: what runs for it is to be cut."""
