@@ -17,6 +17,7 @@ from gateway.authenticate import Caller, unauthenticated
 from gateway.breaker import Key
 from gateway.named_once import refuse_second_model
 from gateway.operations import OperationKind
+from gateway.other_models import refuse_other_models
 from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
 from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
@@ -25,6 +26,8 @@ from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
 _BYOK: Final = CredentialKind.BYOK
 _PLATFORM: Final = CredentialKind.PLATFORM
 _ELSEWHERE: Final = OperationKind.ELSEWHERE
+# The members of a body that may name further models (`other_models`).
+_MORE_MODELS: Final = (b'"fallbacks"', b'"models"', b'"tools"')
 
 
 class Grant:
@@ -255,11 +258,25 @@ def _check_billing(caller: Caller, request: APIRequest) -> None:
 
 
 def _check_model(caller: Caller, request: APIRequest) -> None:
+    """Of a key whose scope names models: each that the request would run is among them."""
     allowed = caller.key.allowed_models
-    if allowed is None or not request.operation.metered:
+    if allowed is None:
+        return
+    operation = request.operation
+    if operation.runs_unnamed:
+        raise Refusal(
+            Kind.MODEL_FORBIDDEN,
+            "This key's scope names models, and this operation runs ones that Karta does not read of its "
+            "request: use a key whose scope names none.",
+        )
+    if not operation.metered:
         return
     model = request.model
     if model is None or model not in allowed:
         raise Refusal(Kind.MODEL_FORBIDDEN, "This key may not use that model; its scope names others.")
-    if request.body.count(b'"model"') > 1 or b"\\u00" in request.body:
-        refuse_second_model(request.body)
+    body = request.body
+    disguised = body.find(b"\\u00") >= 0
+    if disguised or body.count(b'"model"') > 1:
+        refuse_second_model(body)
+    if disguised or any(body.find(member) >= 0 for member in _MORE_MODELS):
+        refuse_other_models(body, allowed)

@@ -33,6 +33,8 @@ class BodyFields(msgspec.Struct, gc=False):
     conversation: str | Other | None = None
     container: str | Other | None = None
     background: bool | Other | None = None
+    fallbacks: str | Other | None = None
+    """Their models, if somebody has to know them, `other_models` finds."""
 
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)

@@ -22,6 +22,7 @@ USUAL = {
     "conversation": TEXT,
     "container": TEXT,
     "background": SWITCH,
+    "fallbacks": TEXT,
 }
 
 
