@@ -156,9 +156,11 @@ class APIRequest:
 
     @property
     def by_reference(self) -> bool:
-        """It names things kept at the provider, which become part of its input."""
+        """It goes on from what is kept at the provider, which becomes part of its input."""
         fields = self.fields
-        return not (fields.previous_response_id is fields.conversation is fields.container is None)
+        return not (
+            fields.previous_response_id is fields.conversation is fields.container is fields.thread is None
+        )
 
     def __repr__(self) -> str:
         return f"APIRequest({self.operation.method} {self.operation.path})"

@@ -26,6 +26,8 @@ from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
 _BYOK: Final = CredentialKind.BYOK
 _PLATFORM: Final = CredentialKind.PLATFORM
 _ELSEWHERE: Final = OperationKind.ELSEWHERE
+# Where a body may go on from what is kept: it is read for that, unless it says that it is something else.
+_KEEPING: Final = ("/v1/messages", "/v1/responses")
 # The members of a body that may name further models (`other_models`).
 _MORE_MODELS: Final = (b'"fallbacks"', b'"models"', b'"tools"')
 
@@ -144,6 +146,8 @@ def authorize_on(opened: Grant, request: APIRequest, upstreams: Upstreams, now: 
     """The same for what is asked on a connection that is open, as a socket is: it goes where that goes, with
     the same key. Raises `Refusal`, also for a model that leads to another provider."""
     caller, model = opened.caller, request.model
+    if opened.hides_account:
+        _refuse_kept(request)
     if opened.routed and model == opened.request.model:
         # The target it was opened for, even if the route has changed since.
         check_standing(caller, now)
@@ -231,15 +235,30 @@ def _choose_at(
             Kind.FORBIDDEN,
             f"No provider key for {provider.name}: set the organization's own with `karta byok set`.",
         )
-    if upstreams.shared_account and not request.operation.stateless:
-        raise Refusal(
-            Kind.FORBIDDEN,
-            "This operation reads or writes the provider's account, which the platform's key shares between "
-            "organizations: set the organization's own key with `karta byok set`.",
-        )
+    if upstreams.shared_account:
+        if not request.operation.stateless:
+            raise Refusal(
+                Kind.FORBIDDEN,
+                "This operation reads or writes the provider's account, which the platform's key shares "
+                "between organizations: set the organization's own key with `karta byok set`.",
+            )
+        _refuse_kept(request)
     if caller.has_credit:
         _check_billing(caller, request)
     return Grant(caller, request, provider, _PLATFORM, None, target, hides_account=upstreams.shared_account)
+
+
+def _refuse_kept(request: APIRequest) -> None:
+    """On an account that several organizations share: what it goes on from may be anybody's."""
+    if request.by_reference:
+        raise Refusal(
+            Kind.FORBIDDEN,
+            "This request goes on from what is kept in the provider's account (an earlier response, a "
+            "conversation, a thread or a container), which the platform's key shares between organizations: "
+            "send what is in it, or set the organization's own key with `karta byok set`.",
+        )
+    if not (request.json or request.buffered) and request.operation.path.startswith(_KEEPING):
+        raise Refusal(Kind.FORBIDDEN, "Send this body with `content-type: application/json`.")
 
 
 def _check_billing(caller: Caller, request: APIRequest) -> None:

@@ -249,3 +249,59 @@ async def test_a_shared_account_is_not_for_everybodys_files(stage: Stage, own_te
         await set_byok(gateway.db, own_tenant, OWN_KEY)
         await until_key(gateway, provider, own_tenant.token, OWN_KEY)
         assert (await gateway.ask(get(own_tenant.token, "/v1/files"))).status == 200
+
+
+# Bodies that go on from what an earlier request left in the account.
+KEPT = {
+    "a response": (chat, "/v1/responses", b'{"model":"m","previous_response_id":"resp_1"}'),
+    "a conversation": (chat, "/v1/responses", b'{"model":"m","conversation":{"id":"conv_1"}}'),
+    "a response in disguise": (
+        chat,
+        "/v1/responses",
+        rb'{"model":"m","previous_respons\u0065_id":"resp_1"}',
+    ),
+    "a response to compact": (
+        chat,
+        "/v1/responses/compact",
+        b'{"model":"m","previous_response_id":"resp_1"}',
+    ),
+    "a response to count": (chat, "/v1/responses/input_tokens", b'{"previous_response_id":"resp_1"}'),
+    "a container": (post, "/v1/messages", b'{"model":"m","container":"container_1"}'),
+    "a thread": (
+        post,
+        "/v1/messages",
+        b'{"model":"m","thread":{"type":"continue","previous_message_id":"msg_1"}}',
+    ),
+}
+
+
+async def test_a_shared_account_is_not_for_what_others_left_there(stage: Stage, own_tenant: Tenant) -> None:
+    token = own_tenant.token
+    async with stage(answering(ANSWER), of=own_tenant, platform_account_shared=True) as (gateway, provider):
+        await poll(lambda: gateway.worker.snapshot.listening)
+        # The second is known by its head, as all that follow are.
+        for ask, path, body in (*KEPT.values(), *KEPT.values()):
+            assert (await gateway.ask(ask(token, b'{"model":"m"}', path=path))).status == 200
+            refused = await gateway.ask(ask(token, body, path=path))
+            assert refused.status == 403, path
+            message = json.loads(refused.body)["error"]["message"]
+            assert "karta byok set" in message
+            assert "send what is in it" in message
+        # Nothing of a body that is not looked at goes up, either.
+        streamed = chat(token, b'{"previous_response_id":"resp_1"}', path="/v1/responses")
+        head, _, body = streamed.replace(b"application/json", b"text/plain").partition(b"\r\n\r\n")
+        async with gateway.client() as client:
+            await client.send(head + b"\r\n\r\n")
+            assert (await client.read_answer()).status == 403
+        assert b"resp_1" not in provider.received
+        # An own account has nothing of others.
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await until_key(gateway, provider, token, OWN_KEY)
+        ask, path, body = KEPT["a container"]
+        assert (await gateway.ask(ask(token, body, path=path))).status == 200
+
+
+async def test_an_account_of_one_s_own_is_for_all_that_is_kept(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(ANSWER)) as (gateway, _):
+        for ask, path, body in KEPT.values():
+            assert (await gateway.ask(ask(tenant.token, body, path=path))).status == 200

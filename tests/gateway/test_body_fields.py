@@ -21,6 +21,7 @@ USUAL = {
     "previous_response_id": TEXT,
     "conversation": TEXT,
     "container": TEXT,
+    "thread": TEXT,
     "background": SWITCH,
     "fallbacks": TEXT,
 }
