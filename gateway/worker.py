@@ -328,7 +328,7 @@ class Worker:
             simulated=settings.simulated(),
             shared_account=settings.shared_account,
         )
-        master_keys = settings.load_master_keys()
+        master_keys = self.snapshot.master_keys = settings.load_master_keys()
         heads = KnownHeads(authenticator.mac)
         admission = Admission(self.refill, self.prices, settings.output_tokens_default)
         pipeline = self.pipeline = Pipeline(
