@@ -158,6 +158,11 @@ class APIRequest:
         return self.fields.stream is True
 
     @property
+    def repeatable(self) -> bool:
+        """It makes nothing at the provider: it may be sent again when nobody knows what became of it."""
+        return self.operation.stateless or self.inbound.method in (b"GET", b"HEAD")
+
+    @property
     def told_plain(self) -> bool:
         """Proxies say that the client spoke HTTP without TLS, and none of them that it spoke it with."""
         return bool(self.schemes) and b"http" in self.schemes and b"https" not in self.schemes

@@ -307,8 +307,8 @@ class Pipeline:
                 grant = choose_credential(Caller(flight.candidate), request, self._upstreams)
                 opened = decrypt(grant, self._master_keys)
                 pool = self._pools.of(grant.provider.origin)
-                # As in `tries`: a body that streams needs a connection that cannot be stale.
-                upstream = pool.take() if request.buffered else None
+                # As in `tries`: what cannot be sent twice needs a connection that cannot be stale.
+                upstream = pool.take() if request.buffered and request.repeatable else None
                 if upstream is None:
                     if pool.full:
                         # Strangers take nobody's place, nor one in the queue.
