@@ -106,15 +106,15 @@ class Admission:
         if request.json and request.buffered:
             several = fields.fallbacks is not None
             given = estimate_input(request.body, by_reference=request.by_reference or several)
-            if several or given.advised:
-                return self._need_of_several(grant, given, started_us)
             path = request.operation.path
-            if path == _COMPLETIONS and request.body:
+            if path == _COMPLETIONS:
                 prompts, best_of = prompts_and_best_of(request.body)
                 choices = prompts * max(choices, best_of)
                 given.in_parts = prompts > 1
             elif path == _EMBEDDINGS:
                 given.in_parts = True
+            if several or given.advised:
+                return self._need_of_several(grant, given, choices, started_us)
         else:
             told = request.content_length
             given = estimate_upload(told if told >= 0 else _UPLOAD_BYTES_UNTOLD)
@@ -145,7 +145,9 @@ class Admission:
         )
         return tokens, picodollars
 
-    def _need_of_several(self, grant: Grant, given: InputEstimate, started_us: int) -> tuple[int, int]:
+    def _need_of_several(
+        self, grant: Grant, given: InputEstimate, choices: int, started_us: int
+    ) -> tuple[int, int]:
         """Of a request that names further models: as if the dearest of them read and said it all."""
         most = self._output_tokens_max(grant)
         models = [grant.model]
@@ -162,7 +164,7 @@ class Admission:
         if given.advised:
             # It says as much as it likes, unless each is told otherwise.
             most = max(most, self._output_tokens_default)
-        needs = [self._need_of_model(grant, model, given, most, 1, started_us) for model in models]
+        needs = [self._need_of_model(grant, model, given, most, choices, started_us) for model in models]
         return max(tokens for tokens, _ in needs), max(picodollars for _, picodollars in needs)
 
     def _output_tokens_max(self, grant: Grant) -> int:

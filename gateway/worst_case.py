@@ -45,7 +45,8 @@ ANSWERS_MAX: Final = 128
 _TYPE: Final = b'"type"'
 _KINDS: Final = re.compile(
     rb'\s*+:\s*+"(?:(?P<image>image|image_url|input_image)'
-    rb"|(?P<advisor>advisor_\d++)|(?P<window>document|file|input_file|container_upload|computer|mcp|code_interpreter|code_execution_\d++"
+    rb"|(?P<advisor>advisor_\d++)"
+    rb"|(?P<window>document|file|input_file|container_upload|computer|mcp|code_interpreter|code_execution_\d++"
     rb'|tool_search\w*+|web_fetch\w*+)|(?P<search>web_search\w*+|file_search))"'
 )
 _STORED_PROMPT: Final = re.compile(rb'"prompt"\s*+:\s*+\{')
@@ -84,8 +85,8 @@ class InputEstimate:
 
 
 def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
-    """An upper estimate of the input of a JSON request. `by_reference`: it names an earlier response, a
-    conversation or a container, as its fields tell (`APIRequest.by_reference`)."""
+    """An upper estimate of the input of a JSON request. `by_reference`: more than is in it is read, as its
+    fields tell (`APIRequest.by_reference`, or fallbacks)."""
     images, searches, fills, advised = 0, 0, by_reference, False
     # `find`, since `in` takes its left side for a number first, and an error to learn that it is none.
     if body.find(b'"prompt"') >= 0 and _STORED_PROMPT.search(body) is not None:

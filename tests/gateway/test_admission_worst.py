@@ -120,6 +120,7 @@ SEVERAL = {
     ),
     "the provider's choice": ('"fallbacks":"default"', "claude-haiku-4-5", 10),
     "no fallbacks": ('"fallbacks":[]', "claude-haiku-4-5", 10),
+    "several answers": ('"fallbacks":[],"n":3', "claude-haiku-4-5", 30),
     "unreadable": ('"fallbacks":[7]', "claude-haiku-4-5", 10),
     "an advisor": (
         '"tools":[{"type":"advisor_20260301","name":"advisor","model":"claude-opus-5-5","max_tokens":50}]',
