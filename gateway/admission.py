@@ -17,13 +17,22 @@ from datetime import UTC, datetime
 from typing import Final
 
 from gateway.authorize import Grant
+from gateway.other_models import Unreadable, other_models
 from gateway.price_table import tier_of
 from gateway.prices import Prices
 from gateway.quota import Reason, Shortage
 from gateway.refill import Refill
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.reservation import Reservation
-from gateway.worst_case import estimate_input, estimate_upload, worst_case
+from gateway.usage_figures import RUNS_MAX
+from gateway.worst_case import (
+    InputEstimate,
+    answers,
+    estimate_input,
+    estimate_upload,
+    prompts_and_best_of,
+    worst_case,
+)
 from storage.model import CredentialKind, Limit, LimitKind, Period
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
@@ -32,7 +41,8 @@ _PLATFORM: Final = CredentialKind.PLATFORM
 _RETRY_AFTER_SECONDS_MAX: Final = 120
 # A form whose length is not told is taken for the largest recording either API accepts.
 _UPLOAD_BYTES_UNTOLD: Final = 25 * 1024 * 1024
-_CHOICES_MAX: Final = 128
+_COMPLETIONS: Final = "/v1/completions"
+_EMBEDDINGS: Final = "/v1/embeddings"
 # More is refused by every provider.
 _OUTPUT_TOKENS_MAX: Final = 10**9
 _PICODOLLARS: Final = 10**12
@@ -92,27 +102,70 @@ class Admission:
         if not grant.caller.limits_use or not request.operation.metered:
             return 0, 0
         fields = request.fields
-        table = self._prices.table(
-            grant.caller.key.org_id,
-            grant.provider.name,
-            grant.model,
-            None,
-            tier_of(fields.service_tier if isinstance(fields.service_tier, str) else None),
-            started_us / 1_000_000,
-        )
+        choices = 1 if fields.n is None else answers(fields.n)
         if request.json and request.buffered:
-            given = estimate_input(request.body, by_reference=request.by_reference)
+            several = fields.fallbacks is not None
+            given = estimate_input(request.body, by_reference=request.by_reference or several)
+            path = request.operation.path
+            if path == _COMPLETIONS:
+                prompts, best_of = prompts_and_best_of(request.body)
+                choices = prompts * max(choices, best_of)
+                given.in_parts = prompts > 1
+            elif path == _EMBEDDINGS:
+                given.in_parts = True
+            if several or given.advised:
+                return self._need_of_several(grant, given, choices, started_us)
         else:
             told = request.content_length
             given = estimate_upload(told if told >= 0 else _UPLOAD_BYTES_UNTOLD)
+        most = self._output_tokens_max(grant)
+        return self._need_of_model(grant, grant.model, given, most, choices, started_us)
+
+    def _need_of_model(
+        self,
+        grant: Grant,
+        model: str | None,
+        given: InputEstimate,
+        output_tokens_max: int,
+        choices: int,
+        started_us: int,
+    ) -> tuple[int, int]:
+        """The same of what one model may read and say; None is one that nobody knows."""
+        tier = grant.request.fields.service_tier
+        table = self._prices.table(
+            grant.caller.key.org_id,
+            grant.provider.name,
+            model,
+            None,
+            tier_of(tier if isinstance(tier, str) else None),
+            started_us / 1_000_000,
+        )
         picodollars, tokens = worst_case(
-            table,
-            given,
-            self._output_tokens_max(grant),
-            unknown_rate=self._prices.unknown_rate,
-            choices=min(fields.n, _CHOICES_MAX) if isinstance(fields.n, int) else 1,
+            table, given, output_tokens_max, unknown_rate=self._prices.unknown_rate, choices=choices
         )
         return tokens, picodollars
+
+    def _need_of_several(
+        self, grant: Grant, given: InputEstimate, choices: int, started_us: int
+    ) -> tuple[int, int]:
+        """Of a request that names further models: as if the dearest of them read and said it all."""
+        most = self._output_tokens_max(grant)
+        models = [grant.model]
+        try:
+            found = other_models(grant.request.body)
+        except Unreadable:
+            # So will the provider find it.
+            pass
+        else:
+            models += list(found.names)[:RUNS_MAX]
+            if len(found.names) > RUNS_MAX:
+                models.append(None)
+            most = max(most, math.ceil(min(found.output_tokens_max, _OUTPUT_TOKENS_MAX)))
+        if given.advised:
+            # It says as much as it likes, unless each is told otherwise.
+            most = max(most, self._output_tokens_default)
+        needs = [self._need_of_model(grant, model, given, most, choices, started_us) for model in models]
+        return max(tokens for tokens, _ in needs), max(picodollars for _, picodollars in needs)
 
     def _output_tokens_max(self, grant: Grant) -> int:
         """The largest that is told: which of them a provider heeds, it alone knows."""

@@ -64,6 +64,7 @@ class APIRequest:
         "lines",
         "names_account",
         "operation",
+        "schemes",
         "target",
         "token",
         "usage_added",
@@ -79,6 +80,8 @@ class APIRequest:
         self.names_account = False
         """Some of them tell which part of the provider's account is meant."""
         self.host = b""
+        self.schemes = b""
+        """What proxies say the client spoke, in small letters."""
         self.token = b""
         self.bearer = False
         """The token came as `Authorization: Bearer`; the provider's goes up in the same style."""
@@ -155,10 +158,22 @@ class APIRequest:
         return self.fields.stream is True
 
     @property
+    def repeatable(self) -> bool:
+        """It makes nothing at the provider: it may be sent again when nobody knows what became of it."""
+        return self.operation.stateless or self.inbound.method in (b"GET", b"HEAD")
+
+    @property
+    def told_plain(self) -> bool:
+        """Proxies say that the client spoke HTTP without TLS, and none of them that it spoke it with."""
+        return bool(self.schemes) and b"http" in self.schemes and b"https" not in self.schemes
+
+    @property
     def by_reference(self) -> bool:
-        """It names things kept at the provider, which become part of its input."""
+        """It goes on from what is kept at the provider, which becomes part of its input."""
         fields = self.fields
-        return not (fields.previous_response_id is fields.conversation is fields.container is None)
+        return not (
+            fields.previous_response_id is fields.conversation is fields.container is fields.thread is None
+        )
 
     def __repr__(self) -> str:
         return f"APIRequest({self.operation.method} {self.operation.path})"
@@ -316,8 +331,10 @@ def _only(earlier: bytes, value: bytes) -> bytes:
 
 
 def _read_rare(request: APIRequest, field: Field, value: bytes) -> None:
-    """Transfer-Encoding and Expect."""
-    if field is Field.EXPECT:
+    """Transfer-Encoding, Expect and X-Forwarded-Proto."""
+    if field is Field.FORWARDED_PROTO:
+        request.schemes += value.lower() + b","
+    elif field is Field.EXPECT:
         if value.strip().lower() != b"100-continue":
             raise Refusal(
                 Kind.EXPECTATION_FAILED, "The only expectation met here is 100-continue.", close=True

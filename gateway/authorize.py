@@ -17,6 +17,7 @@ from gateway.authenticate import Caller, unauthenticated
 from gateway.breaker import Key
 from gateway.named_once import refuse_second_model
 from gateway.operations import OperationKind
+from gateway.other_models import refuse_other_models
 from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
 from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
@@ -25,6 +26,10 @@ from storage.model import CredentialKind, Route, RouteTarget, SealedCredential
 _BYOK: Final = CredentialKind.BYOK
 _PLATFORM: Final = CredentialKind.PLATFORM
 _ELSEWHERE: Final = OperationKind.ELSEWHERE
+# Where a body may go on from what is kept: it is read for that, unless it says that it is something else.
+_KEEPING: Final = ("/v1/messages", "/v1/responses")
+# The members of a body that may name further models (`other_models`).
+_MORE_MODELS: Final = (b'"fallbacks"', b'"models"', b'"tools"')
 
 
 class Grant:
@@ -141,6 +146,8 @@ def authorize_on(opened: Grant, request: APIRequest, upstreams: Upstreams, now: 
     """The same for what is asked on a connection that is open, as a socket is: it goes where that goes, with
     the same key. Raises `Refusal`, also for a model that leads to another provider."""
     caller, model = opened.caller, request.model
+    if opened.hides_account:
+        _refuse_kept(request)
     if opened.routed and model == opened.request.model:
         # The target it was opened for, even if the route has changed since.
         check_standing(caller, now)
@@ -228,15 +235,30 @@ def _choose_at(
             Kind.FORBIDDEN,
             f"No provider key for {provider.name}: set the organization's own with `karta byok set`.",
         )
-    if upstreams.shared_account and not request.operation.stateless:
-        raise Refusal(
-            Kind.FORBIDDEN,
-            "This operation reads or writes the provider's account, which the platform's key shares between "
-            "organizations: set the organization's own key with `karta byok set`.",
-        )
+    if upstreams.shared_account:
+        if not request.operation.stateless:
+            raise Refusal(
+                Kind.FORBIDDEN,
+                "This operation reads or writes the provider's account, which the platform's key shares "
+                "between organizations: set the organization's own key with `karta byok set`.",
+            )
+        _refuse_kept(request)
     if caller.has_credit:
         _check_billing(caller, request)
     return Grant(caller, request, provider, _PLATFORM, None, target, hides_account=upstreams.shared_account)
+
+
+def _refuse_kept(request: APIRequest) -> None:
+    """On an account that several organizations share: what it goes on from may be anybody's."""
+    if request.by_reference:
+        raise Refusal(
+            Kind.FORBIDDEN,
+            "This request goes on from what is kept in the provider's account (an earlier response, a "
+            "conversation, a thread or a container), which the platform's key shares between organizations: "
+            "send what is in it, or set the organization's own key with `karta byok set`.",
+        )
+    if not (request.json or request.buffered) and request.operation.path.startswith(_KEEPING):
+        raise Refusal(Kind.FORBIDDEN, "Send this body with `content-type: application/json`.")
 
 
 def _check_billing(caller: Caller, request: APIRequest) -> None:
@@ -255,11 +277,25 @@ def _check_billing(caller: Caller, request: APIRequest) -> None:
 
 
 def _check_model(caller: Caller, request: APIRequest) -> None:
+    """Of a key whose scope names models: each that the request would run is among them."""
     allowed = caller.key.allowed_models
-    if allowed is None or not request.operation.metered:
+    if allowed is None:
+        return
+    operation = request.operation
+    if operation.runs_unnamed:
+        raise Refusal(
+            Kind.MODEL_FORBIDDEN,
+            "This key's scope names models, and this operation runs ones that Karta does not read of its "
+            "request: use a key whose scope names none.",
+        )
+    if not operation.metered:
         return
     model = request.model
     if model is None or model not in allowed:
         raise Refusal(Kind.MODEL_FORBIDDEN, "This key may not use that model; its scope names others.")
-    if request.body.count(b'"model"') > 1 or b"\\u00" in request.body:
-        refuse_second_model(request.body)
+    body = request.body
+    disguised = body.find(b"\\u00") >= 0
+    if disguised or body.count(b'"model"') > 1:
+        refuse_second_model(body)
+    if disguised or any(body.find(member) >= 0 for member in _MORE_MODELS):
+        refuse_other_models(body, allowed)

@@ -32,7 +32,10 @@ class BodyFields(msgspec.Struct, gc=False):
     previous_response_id: str | Other | None = None
     conversation: str | Other | None = None
     container: str | Other | None = None
+    thread: str | Other | None = None
     background: bool | Other | None = None
+    fallbacks: str | Other | None = None
+    """Their models, if somebody has to know them, `other_models` finds."""
 
 
 Fields = TypeVar("Fields", bound=msgspec.Struct)

@@ -7,7 +7,8 @@ KARTA_TRUSTED_PROXIES names, and of it only the last entry that is no such proxy
 left is whatever a client wrote. An IPv6 client is counted by its /64: every household has one and can use all
 of its addresses.
 
-Asked on a key's first use, and for keys that may be used from some networks only.
+Asked on a key's first use, and for keys that may be used from some networks only. By the same rule a proxy is
+believed that a client did not speak TLS.
 """
 
 from __future__ import annotations
@@ -15,10 +16,16 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 
+from gateway.refusal import Kind, Refusal
 from gateway.request_reader import Inbound
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_PLAIN = (
+    "This came over plain HTTP, and so did its key: use an https:// URL, and replace the key, which others "
+    "may have read on the way."
+)
 
 HOPS_MAX = 16
 """More entries than any chain of real proxies adds; the rest is noise."""
@@ -47,6 +54,14 @@ def client_network(peer: str, inbound: Inbound, trusted: Sequence[Network]) -> s
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((address, _V6_PREFIX), strict=False))
     return str(address)
+
+
+def refuse_plain(peer: str, trusted: Sequence[Network]) -> None:
+    """Of a request about which a proxy says that it came without TLS. Raises `Refusal` if that proxy is to be
+    believed; there is no redirect, since the key has been sent by then."""
+    address = parse_address(peer)
+    if address is not None and is_trusted(address, trusted):
+        raise Refusal(Kind.FORBIDDEN, _PLAIN)
 
 
 def _hops(inbound: Inbound) -> list[str]:

@@ -236,6 +236,8 @@ def _is_plain(request: APIRequest) -> bool:
         # A body without a length came in chunks, whose framing is not looked at here.
         and (request.content_length >= 0 or not inbound.body_bytes)
         and not request.operation.path.startswith("/v1/messages/batches")
+        # Who knows it sends it on an idle connection, and once more on a new one when that was dead.
+        and request.repeatable
     )
 
 

@@ -23,6 +23,15 @@ from gateway.refusal import Dialect
 _DISGUISE = re.compile(rb"[%;\\]|/\.")
 # Free, and yet for a model: they count what a request would come to.
 _COUNTING = ("/v1/messages/count_tokens", "/v1/responses/input_tokens")
+# Billed elsewhere, but for storage or machines, whatever model uses them later.
+_WITHOUT_MODELS = (
+    "/v1/agents/environments",
+    "/v1/audio/voice_consents",
+    "/v1/containers",
+    "/v1/content_provenance_checks",
+    "/v1/environments",
+    "/v1/vector_stores",
+)
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 # As it is written, decoded, and decoded once more, as chains of servers do.
 _READINGS = 3
@@ -45,6 +54,8 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     metered: bool
     names_model: bool = False
     """Its body says for which model it is, and is read for that."""
+    runs_unnamed: bool = False
+    """It has models run that Karta does not read of it: a batch's, an agent's, a session's."""
 
 
 class PathOperations:
@@ -148,6 +159,7 @@ def load() -> Operations:
                         kind=OperationKind(kind),
                         metered=kind == OperationKind.METERED,
                         names_model=kind == OperationKind.METERED or path in _COUNTING,
+                        runs_unnamed=kind == OperationKind.ELSEWHERE and not path.startswith(_WITHOUT_MODELS),
                         stateless={"stateless": True, "account": False}[reach],
                         method=method,
                         path=path,

@@ -31,7 +31,7 @@ from gateway.authorize import (
     choose_credential,
 )
 from gateway.bodies import Bodies
-from gateway.client_address import Network, client_network
+from gateway.client_address import Network, client_network, refuse_plain
 from gateway.connection import Connection
 from gateway.decrypt import OpenedCredential, decrypt
 from gateway.dial import Pools, Upstream
@@ -84,6 +84,7 @@ class Pipeline:
         observe: Observer | None = None,
         public_url: str | None = None,
         trusted_proxies: Sequence[Network] = (),
+        https_only: bool = False,
     ) -> None:
         self._limits = limits
         self._operations = operations
@@ -98,6 +99,7 @@ class Pipeline:
         self._public_url = public_url
         self.bodies = Bodies(limits.bodies_bytes_max)
         self._trusted_proxies = trusted_proxies
+        self._https_only = https_only
         self.websockets = WebSockets(
             limits=limits,
             authenticator=authenticator,
@@ -152,6 +154,8 @@ class Pipeline:
                 request = recognise_socket(inbound, self._limits)
             else:
                 request = recognise(inbound, self._operations, self._limits)
+            if self._https_only and request.told_plain:
+                refuse_plain(connection.address, self._trusted_proxies)
             if self._traces:
                 inbound.trace = trace_parent(inbound.lines)
             with trio.CancelScope() as connection.running:
@@ -252,6 +256,9 @@ class Pipeline:
     def _learn(self, connection: Connection, request: APIRequest) -> None:
         """It has been admitted: the next request with the same head need not come here."""
         raw, request.inbound.raw = request.inbound.raw, b""
+        if self._https_only and request.told_plain:
+            # From another peer the same head is refused.
+            return
         connection.news += 1
         if is_kept(connection.news) and not (self._traces and tells_trace(request.inbound.lines)):
             self.heads.remember(raw, request)
@@ -300,8 +307,8 @@ class Pipeline:
                 grant = choose_credential(Caller(flight.candidate), request, self._upstreams)
                 opened = decrypt(grant, self._master_keys)
                 pool = self._pools.of(grant.provider.origin)
-                # As in `tries`: a body that streams needs a connection that cannot be stale.
-                upstream = pool.take() if request.buffered else None
+                # As in `tries`: what cannot be sent twice needs a connection that cannot be stale.
+                upstream = pool.take() if request.buffered and request.repeatable else None
                 if upstream is None:
                     if pool.full:
                         # Strangers take nobody's place, nor one in the queue.

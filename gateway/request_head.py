@@ -30,6 +30,8 @@ class Field(IntEnum):
     ACCOUNT = 11
     """Which part of the provider's account is meant: goes up, unless that account is the platform's and
     shared (docs/decisions/0005)."""
+    FORWARDED_PROTO = 12
+    """What a proxy says the client spoke: never goes up."""
 
 
 _SPECIAL: Final = {
@@ -42,6 +44,7 @@ _SPECIAL: Final = {
     b"host": Field.HOST,
     b"connection": Field.CONNECTION,
     b"anthropic-version": Field.ANTHROPIC_VERSION,
+    b"x-forwarded-proto": Field.FORWARDED_PROTO,
     **dict.fromkeys(
         (b"anthropic-organization-id", b"anthropic-workspace-id", b"openai-organization", b"openai-project"),
         Field.ACCOUNT,

@@ -12,7 +12,7 @@ Bound: only records of verified keys are kept, and `authenticate` bounds those.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Final
 from uuid import UUID
@@ -27,9 +27,10 @@ from storage.api_keys import select_gateway_key, select_gateway_keys
 from storage.bridge import Database
 from storage.changes import CHANNEL, Change, decode_change
 from storage.errors import StorageError
-from storage.model import GatewayKey, LimitKind, Mode, OrgStatus
+from storage.model import GatewayKey, LimitKind, Mode, OrgStatus, SealedCredential
 from storage.plan_terms import Feature, allows
 from storage.prices import PriceOverride, select_price_overrides
+from storage.sealing import MasterKeys
 
 _REFRESH_SECONDS: Final = 20.0
 _REFRESH_SECONDS_UNHEARD: Final = 2.0
@@ -71,8 +72,9 @@ class KeyRecord:
         self.key = key
         self.confirmed_at = confirmed_at
         """When the reading began: every change committed before is in it."""
-        self.valid_until = min(_seconds(key.expires_at), _seconds(key.revoked_at))
-        """Seconds since the epoch: expiry or revocation, whichever is first."""
+        self.valid_until = _seconds(key.expires_at) if key.revoked_at is None else 0.0
+        """Seconds since the epoch. What was revoked has ended, whatever time it is here: when that was, the
+        database's clock says."""
         self.active = key.org_status is OrgStatus.ACTIVE
         self.ended = key.revoked_at is not None or not self.active
         """Not by its time: what runs for it is to be cut."""
@@ -119,6 +121,8 @@ class Snapshot:
         self._watchdog = watchdog
         self._records: dict[str, KeyRecord] = {}
         self._overrides: list[PriceOverride] = []
+        self.master_keys: MasterKeys | None = None
+        """By which the credentials of the records are opened, and what is kept ready for that."""
         self.listening = False
         self._unheard = trio.Event()
         """Fires when listening ends."""
@@ -175,6 +179,7 @@ class Snapshot:
             try:
                 await self.refresh(list(self._records))
                 await self._refresh_prices()
+                await self._sweep_credentials()
                 if not self._records:
                     await self._db.fetch_value("SELECT 1")
                     self._seen()
@@ -242,17 +247,41 @@ class Snapshot:
                 if record is None or record.confirmed_at > read_at:
                     # Another reading overtook this one, and knows better.
                     continue
-                before = record.ended
+                before, credentials = record.ended, record.key.credentials
                 if key_id in found:
                     record.set(found[key_id], read_at)
+                    self._forget_credentials(credentials, record.key.credentials)
                 else:
                     record.valid_until = 0.0
                     record.confirmed_at = read_at
                     record.ended = True
+                    self._forget_credentials(credentials, ())
                 if record.ended and not before:
                     ended.append(record)
             if ended:
                 self.on_ended(ended)
+
+    def _forget_credentials(
+        self, before: Sequence[SealedCredential], now: Sequence[SealedCredential]
+    ) -> None:
+        """What was revoked, rotated or suspended is not kept ready to be opened."""
+        if self.master_keys is None or before == now:
+            return
+        for credential in before:
+            if credential not in now:
+                self.master_keys.forget(credential.credential_id)
+
+    async def _sweep_credentials(self) -> None:
+        """The same of those that no kept key has: it was pushed out, or never verified, or a request that had
+        begun opened one once more. What is dropped too soon is prepared again by the next request."""
+        if self.master_keys is None or not self.master_keys.openers:
+            return
+        known: set[int] = set()
+        for at, record in enumerate(list(self._records.values()), 1):
+            known.update(one.credential_id.int for one in record.key.credentials)
+            if at % _BATCH_MAX == 0:
+                await trio.lowlevel.checkpoint()
+        self.master_keys.forget_but(known)
 
     async def _refresh_prices(self) -> None:
         """Read the price overrides of everybody again: there are few."""

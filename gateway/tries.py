@@ -170,15 +170,13 @@ class Trier:
 
     def _next(self, connection: Connection, tries: Tries, pool: Pool, failure: Failure) -> float | None:
         """Seconds until the next try, `tries` being set on its target; None when there is to be none."""
-        request = tries.request
         if not tries.whole:
             return None
         if tries.advance(self._pools, failure):
             self.failovers += 1
             return 0.0
         # What a broken connection did with it nobody knows: only what makes nothing is asked again.
-        repeatable = request.operation.stateless or request.inbound.method in (b"GET", b"HEAD")
-        return tries.repeat(pool, failure, repeatable=repeatable and not connection.tried)
+        return tries.repeat(pool, failure, repeatable=tries.request.repeatable and not connection.tried)
 
     async def _turn(
         self,
@@ -241,8 +239,8 @@ class Trier:
         for attempt in range(_STALE_RETRIES + 1):
             if not used:
                 began = time.perf_counter()
-                # A body that streams cannot be sent twice, so it goes on a connection that cannot be stale.
-                fresh = connection.tried or not request.inbound.complete
+                # What must not be sent twice, or cannot be, goes on a connection that cannot be stale.
+                fresh = connection.tried or not (request.inbound.complete and request.repeatable)
                 used.append(await pool.acquire(fresh=fresh))
                 metering.dial_us = int((time.perf_counter() - began) * 1_000_000)
             upstream = used[0]
@@ -264,7 +262,7 @@ class Trier:
             try:
                 return await receive_head(connection, upstream, grant, limits)
             except NothingReceived:
-                if not upstream.reused or attempt == _STALE_RETRIES:
+                if not upstream.reused or attempt == _STALE_RETRIES or not request.repeatable:
                     raise
                 used.clear()
                 pool.discard(upstream)

@@ -328,7 +328,7 @@ class Worker:
             simulated=settings.simulated(),
             shared_account=settings.shared_account,
         )
-        master_keys = settings.load_master_keys()
+        master_keys = self.snapshot.master_keys = settings.load_master_keys()
         heads = KnownHeads(authenticator.mac)
         admission = Admission(self.refill, self.prices, settings.output_tokens_default)
         pipeline = self.pipeline = Pipeline(
@@ -344,6 +344,7 @@ class Worker:
             observe=self.observe,
             public_url=settings.public_url,
             trusted_proxies=settings.trusted_proxies,
+            https_only=settings.env == "production",
         )
         pipeline.watch = self.watch
         lane = self.lane = Lane(
@@ -361,8 +362,7 @@ class Worker:
 
     def _entrance(self, pipeline: Pipeline) -> Entrance | None:
         """What stands before the first request of a connection, where anything does."""
-        settings = self.settings
-        proxies = settings.trusted_proxies if settings.proxy_protocol else ()
+        proxies = self.settings.trusted_proxies if self.settings.proxy_protocol else ()
         if self.certificates is None and not proxies:
             return None
         return Entrance(self.limits, self.certificates, proxies, pipeline.new_request_id)

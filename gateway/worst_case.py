@@ -7,7 +7,8 @@ may let one request past a limit. Rules, argued in docs/decisions/0030-unknown-p
 - Text: two bytes a token.
 - A picture: `IMAGE_TOKENS_MAX`, however many bytes it has or wherever it lies.
 - What is named but not here (files, documents, an earlier response), and what a provider's own tools may
-  fetch: the model's whole context window.
+  fetch: the model's whole context window. So too where several models may run: what each of them reads, and
+  how often, nobody knows.
 
 Strategy: a few searches of the body for the words that such parts begin with, at the speed of memory; the
 contents of strings are escaped, so a quoted word in text is not taken for one. A false alarm reserves too
@@ -16,9 +17,14 @@ much, never too little.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Final
 
+import msgspec
+
+from gateway.body_fields import Other
+from gateway.members import TooManySteps, members
 from gateway.price_table import PriceTable
 
 BYTES_PER_TOKEN_MIN: Final = 2
@@ -34,13 +40,18 @@ _ENCODED_BYTES_MIN: Final = 1_024
 
 # Parts that are looked at: a stranger's body full of the word must not cost more than milliseconds.
 _PARTS_MAX: Final = 10_000
+# More answers to one prompt are refused by every provider.
+ANSWERS_MAX: Final = 128
 _TYPE: Final = b'"type"'
 _KINDS: Final = re.compile(
     rb'\s*+:\s*+"(?:(?P<image>image|image_url|input_image)'
+    rb"|(?P<advisor>advisor_\d++)"
     rb"|(?P<window>document|file|input_file|container_upload|computer|mcp|code_interpreter|code_execution_\d++"
     rb'|tool_search\w*+|web_fetch\w*+)|(?P<search>web_search\w*+|file_search))"'
 )
 _STORED_PROMPT: Final = re.compile(rb'"prompt"\s*+:\s*+\{')
+# A text, or the beginning of a list.
+_PART: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|\[', re.DOTALL)
 _ENCODED: Final = re.compile(rb"[A-Za-z0-9+/_=-]{%d,}+" % _ENCODED_BYTES_MIN)
 # How base64 begins: of PNG, JPEG, GIF, WebP, BMP and TIFF; of PDF, of zipped and of older documents.
 _PICTURES: Final = (b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR", b"Qk", b"SUkqA", b"TU0AK")
@@ -50,10 +61,16 @@ _DOCUMENTS: Final = (b"JVBERi", b"UEsDB", b"0M8R4")
 class InputEstimate:
     """What a request's body may come to."""
 
-    __slots__ = ("fills_window", "hour_cache", "searches", "tokens")
+    __slots__ = ("advised", "fills_window", "hour_cache", "in_parts", "searches", "tokens")
 
     def __init__(
-        self, tokens: int, *, fills_window: bool = False, searches: int = 0, hour_cache: bool = False
+        self,
+        tokens: int,
+        *,
+        fills_window: bool = False,
+        searches: int = 0,
+        hour_cache: bool = False,
+        advised: bool = False,
     ) -> None:
         self.tokens = tokens
         self.fills_window = fills_window
@@ -61,12 +78,16 @@ class InputEstimate:
         self.searches = searches
         self.hour_cache = hour_cache
         """It chooses how long its cache is kept: writes may be of the dearer class."""
+        self.advised = advised
+        """Another model may be asked for its advice, which the body names."""
+        self.in_parts = False
+        """It is several inputs, each of which may be as long as the window."""
 
 
 def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
-    """An upper estimate of the input of a JSON request. `by_reference`: it names an earlier response, a
-    conversation or a container, as its fields tell (`APIRequest.by_reference`)."""
-    images, searches, fills = 0, 0, by_reference
+    """An upper estimate of the input of a JSON request. `by_reference`: more than is in it is read, as its
+    fields tell (`APIRequest.by_reference`, or fallbacks)."""
+    images, searches, fills, advised = 0, 0, by_reference, False
     # `find`, since `in` takes its left side for a number first, and an error to learn that it is none.
     if body.find(b'"prompt"') >= 0 and _STORED_PROMPT.search(body) is not None:
         fills = True
@@ -82,6 +103,7 @@ def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
         else:
             fills = True
             searches = SEARCHES_MAX if part.lastgroup == "search" else searches
+            advised = advised or part.lastgroup == "advisor"
         at = body.find(_TYPE, at + len(_TYPE))
     else:
         # Nobody has looked at the rest.
@@ -99,7 +121,58 @@ def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
         fills_window=fills,
         searches=searches,
         hour_cache=body.find(b'"ttl"') >= 0,
+        advised=advised,
     )
+
+
+def prompts_and_best_of(body: bytes) -> tuple[int, int]:
+    """Of a request for completions: how many prompts it has, and how many answers to each are made for the
+    best of them to be given. The most that may be meant, by whoever reads it."""
+    prompts = best_of = 1
+    start = body.find(b"{")
+    if start < 0:
+        return prompts, best_of
+    try:
+        for name, begin, end in members(body, start):
+            if name == "prompt":
+                prompts = max(prompts, _parts_of(body, begin, end))
+            elif name == "best_of":
+                best_of = max(best_of, _count_of(body[begin:end]))
+    except TooManySteps:
+        return _PARTS_MAX, ANSWERS_MAX
+    return prompts, best_of
+
+
+def _parts_of(body: bytes, begin: int, end: int) -> int:
+    """How many texts, or lists of tokens, a list holds. What is no list, or holds tokens, is one prompt."""
+    at = begin
+    # Its own bracket is not one of them.
+    parts = -1
+    while parts < _PARTS_MAX:
+        part = _PART.search(body, at, end)
+        if part is None:
+            break
+        parts += 1
+        at = part.end()
+    return max(1, parts)
+
+
+def _count_of(number: bytes) -> int:
+    """As `answers`, of what may be anything."""
+    try:
+        told = msgspec.json.decode(number, type=int | float | None)
+    except msgspec.DecodeError:
+        return ANSWERS_MAX
+    return answers(told)
+
+
+def answers(told: int | float | Other | None) -> int:
+    """How many answers a number asks for at most; what is none may be read as any."""
+    if told is None:
+        return 1
+    if isinstance(told, Other):
+        return ANSWERS_MAX
+    return max(1, math.ceil(min(told, ANSWERS_MAX)))
 
 
 def estimate_upload(body_bytes: int) -> InputEstimate:
@@ -121,7 +194,7 @@ def worst_case(
     tokens_in = given.tokens
     if given.fills_window:
         tokens_in = max(window, tokens_in) if table.context_tokens is None else window
-    elif table.context_tokens is not None:
+    elif table.context_tokens is not None and not given.in_parts:
         # More is refused by the provider.
         tokens_in = min(tokens_in, window)
     rates = table.rates_for(tokens_in)

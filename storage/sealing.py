@@ -26,7 +26,7 @@ import binascii
 import os
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -130,6 +130,15 @@ class MasterKeys:
     def versions(self) -> tuple[int, ...]:
         """All versions that can be opened, lowest first."""
         return tuple(sorted(self._keys))
+
+    def forget(self, credential_id: UUID) -> None:
+        """Of a credential that is gone, or is another now, nothing stays prepared."""
+        self.openers.pop(credential_id.int, None)
+
+    def forget_but(self, known: Collection[int]) -> None:
+        """The same of all whose numbers are not among these."""
+        for number in [one for one in self.openers if one not in known]:
+            del self.openers[number]
 
     def org_key(self, version: int, org_id: UUID, org_salt: bytes) -> bytes:
         """The organization's key under one master key. Internal to sealing."""

@@ -115,6 +115,25 @@ def test_under_compose_caddy_s_address_is_nobody_else_s() -> None:
         assert compose()["services"][name]["environment"]["KARTA_TRUSTED_PROXIES"] == str(address)
 
 
+def test_under_compose_only_the_pages_have_a_redirect_from_plain_http() -> None:
+    """Caddy gives one to every name by itself, unless it is told not to."""
+    text = (DEPLOY / "compose" / "Caddyfile").read_text()
+    options, *sites = re.findall(r"^(?:(\S+) )?\{\n(.*?)^\}", text, re.DOTALL | re.MULTILINE)
+    assert options[0] == ""
+    assert "\tauto_https disable_redirects\n" in options[1]
+    found = dict(sites)
+    assert list(found) == [
+        "{$GATEWAY_HOST}",
+        "{$ADMIN_HOST}",
+        "http://{$ADMIN_HOST}",
+        "http://{$GATEWAY_HOST}",
+    ]
+    assert [name for name in found if "redir" in found[name]] == ["http://{$ADMIN_HOST}"]
+    assert found["http://{$ADMIN_HOST}"].split() == ["redir", "https://{host}{uri}", "308"]
+    # It says so, and Caddy tells it what its client spoke.
+    assert found["http://{$GATEWAY_HOST}"].split() == ["reverse_proxy", "gateway:8080"]
+
+
 def test_under_compose_no_container_of_ours_may_do_more() -> None:
     for name, service in compose()["services"].items():
         if service.get("image", "").startswith("karta"):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from storage.api_keys import mint_key
+from storage.api_keys import mint_key, revoke_key
 from storage.bridge import open_database
 from storage.limits import LimitScope, set_limit
 from storage.model import LimitKind, Mode, Period
@@ -19,6 +19,7 @@ from tests.faults.arena import Arena, arena, only_in_full, scaled
 from tests.faults.conftest import Table
 from tests.faults.wall_clock import Clock, make_clock
 from tests.gateway.conftest import ACTOR, Tenant
+from tests.support.gateway import PATIENCE_SECONDS
 
 HOUR = 3600.0
 JUMPS = scaled((HOUR, -HOUR, 30.0, -30.0, -1.0, 0.0), (HOUR, -HOUR, 0.0))
@@ -73,6 +74,30 @@ async def over_a_jump(stand: Arena, clock: Clock, jump: float, late: list[float]
         clock.set(jump)
         for gateway in range(2):
             assert (await stand.ask("tokens=1", gateway=gateway)).status == 200
+
+
+async def test_a_revoked_key_is_refused_by_a_clock_that_is_behind(
+    own_tenant: Tenant, tmp_path: Path, table: Table
+) -> None:
+    """When it was revoked is the database's word, and still to come for that gateway."""
+    clock = make_clock(tmp_path)
+    clock.set(-HOUR)
+    async with (
+        open_database(own_tenant.database_url, role="karta_admin") as admin,
+        arena(own_tenant, tmp_path, **clock.variables) as stand,
+    ):
+        key, token = await mint_key(admin, ACTOR, org_id=own_tenant.org_id, name="revoked", mode=Mode.LIVE)
+        before = await stand.ask("tokens=1", token=token)
+        assert before.status == 200
+        behind = time.time() - (await stand.row(before))["started_at"].timestamp()
+        assert behind > HOUR / 2, "the clock is not behind"
+        began = trio.current_time()
+        await revoke_key(admin, ACTOR, key.key_id)
+        with trio.fail_after(PATIENCE_SECONDS):
+            while (await stand.ask("tokens=1", token=token)).status != 401:
+                await trio.sleep(0.02)
+        took = trio.current_time() - began
+    table.add(16, "key revoked, clock an hour behind", f"refused after {took:.2f} s")
 
 
 async def test_a_limit_is_not_opened_by_the_clock(own_tenant: Tenant, tmp_path: Path, table: Table) -> None:

@@ -21,12 +21,11 @@ from tests.gateway.limiting import (
     ask_until_refused,
     limit_tenant,
     sums_of,
-    until_agreed,
 )
 from tests.support.gateway import PATIENCE_SECONDS
 from tests.support.raw_client import Answer
 from tests.support.requests import ANSWER, BODY, chat, get, post
-from tests.support.scripted_provider import Line, answering, silent
+from tests.support.scripted_provider import Line, answering
 
 CHAT = b'{"model":"gpt-test","max_tokens":10,"messages":[]}'
 ASKS = {"anthropic": post, "openai": lambda token: chat(token, CHAT)}
@@ -278,31 +277,6 @@ async def test_a_request_larger_than_the_limit_is_told_so_and_not_to_come_again(
         "or raise it with `karta limits set`."
     )
     assert error["type"] == ("rate_limit_error" if dialect == "anthropic" else "tokens")
-
-
-@pytest.mark.parametrize(
-    ("told", "tokens"),
-    [
-        ('"max_tokens":10', 10),
-        ('"max_tokens":10.5', 11),
-        ('"max_output_tokens":1,"max_completion_tokens":300,"max_tokens":20', 300),
-        ('"max_tokens":1,"max_output_tokens":400', 400),
-        ('"max_tokens":10,"n":3', 30),
-        ('"max_tokens":10,"n":100000', 1280),
-        ('"max_tokens":-1', 32_000),
-        ('"max_tokens":null', 32_000),
-        ('"max_tokens":"10"', 32_000),
-        ('"max_tokens":1e300', 10**9),
-    ],
-)
-async def test_what_is_set_apart_is_the_most_it_may_say(
-    told: str, tokens: int, stage: Stage, own_tenant: Tenant, admin: Database
-) -> None:
-    limit = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**12)
-    body = f'{{"model":"gpt-test",{told},"messages":[]}}'.encode()
-    async with stage(silent, of=own_tenant) as (gateway, _), gateway.client() as client:
-        await client.send(chat(own_tenant.token, body))
-        await until_agreed(gateway, limit, settled=0, reserved=1_000 + len(body) // 2 + tokens)
 
 
 async def test_a_limit_for_one_model_leaves_the_others_alone(

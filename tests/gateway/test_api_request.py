@@ -319,6 +319,7 @@ def test_what_is_read_of_a_body(body: bytes, model: str | None, streaming: bool)
         b'{"conversation":{"id":"c"}}',
         b'{"container":"c"}',
         b'{"container":{}}',
+        b'{"thread":{"type":"continue","previous_message_id":"m"}}',
     ],
 )
 def test_what_is_kept_at_the_provider_is_told(body: bytes) -> None:

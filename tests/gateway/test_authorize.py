@@ -163,7 +163,52 @@ SCOPED = {
     "within something else": (b'{"model":"claude-test","metadata":{"model":"x"}}', 200),
     "in a text": (rb'{"model":"claude-test","messages":[{"content":"\"model\":\"x\""}]}', 200),
     "broken": (b'{"model":"claude-test"', 400),
+    "a fallback": (b'{"model":"claude-test","fallbacks":[{"model":"claude-other"}]}', 403),
+    "a fallback in disguise": (
+        rb'{"model":"claude-test","fall\u0062acks":[{"mod\u0065l":"claude-other"}]}',
+        403,
+    ),
+    "fallbacks twice": (
+        b'{"model":"claude-test","fallbacks":[{"model":"claude-other"}],"fallbacks":null}',
+        403,
+    ),
+    "a fallback's model twice": (
+        b'{"model":"claude-test","fallbacks":[{"model":"claude-other","model":"claude-test"}]}',
+        403,
+    ),
+    "fallbacks of the provider's": (b'{"model":"claude-test","fallbacks":"default"}', 403),
+    "a fallback that is allowed": (b'{"model":"claude-test","fallbacks":[{"model":"claude-test"}]}', 200),
+    "no fallbacks": (b'{"model":"claude-test","fallbacks":null}', 200),
+    "fallbacks of another form": (b'{"model":"claude-test","fallbacks":["claude-other"]}', 400),
+    "an advisor": (
+        b'{"model":"claude-test","tools":[{"type":"advisor_20260301","name":"advisor","model":"claude-other"}]}',
+        403,
+    ),
+    "an advisor that is allowed": (
+        b'{"model":"claude-test","tools":[{"type":"advisor_20260301","name":"advisor","model":"claude-test"}]}',
+        200,
+    ),
+    "tools without models": (
+        b'{"model":"claude-test","tools":[{"name":"car","input_schema":{"properties":{"model":{"type":"string"}}}}]}',
+        200,
+    ),
+    "a list of models": (b'{"model":"claude-test","models":["claude-test","claude-other"]}', 403),
 }
+
+# What has models run that its own request does not say, or that Karta does not read of it.
+UNNAMED = (
+    (post, "/v1/messages/batches"),
+    (post, "/v1/sessions"),
+    (post, "/v1/deployments"),
+    (chat, "/v1/batches"),
+    (chat, "/v1/threads/runs"),
+    (chat, "/v1/threads/thread_1/runs"),
+    (chat, "/v1/agents/sessions"),
+    (chat, "/v1/evals/eval_1/runs"),
+    (chat, "/v1/fine_tuning/jobs"),
+    (chat, "/v1/realtime/client_secrets"),
+    (chat, "/v1/videos"),
+)
 
 
 async def test_a_scope_of_models_cannot_be_got_round(stage: Stage, own_tenant: Tenant) -> None:
@@ -181,8 +226,13 @@ async def test_a_scope_of_models_cannot_be_got_round(stage: Stage, own_tenant: T
             answer = await gateway.ask(post(token, body))
             assert answer.status == status, name
         assert b"claude-other" not in provider.received
+        for ask, path in UNNAMED:
+            refused = await gateway.ask(ask(token, BODY, path=path))
+            assert refused.status == 403, path
+            assert "use a key whose scope names none" in json.loads(refused.body)["error"]["message"], path
         # What is not a question to a model is not in question.
         assert (await gateway.ask(get(token))).status == 200
+        assert (await gateway.ask(chat(token, b"{}", path="/v1/vector_stores"))).status == 200
         refused = json.loads((await gateway.ask(chat(token, b'{"model":"gpt"}'))).body)
         assert refused["error"]["code"] == "model_not_allowed"
 
@@ -199,3 +249,59 @@ async def test_a_shared_account_is_not_for_everybodys_files(stage: Stage, own_te
         await set_byok(gateway.db, own_tenant, OWN_KEY)
         await until_key(gateway, provider, own_tenant.token, OWN_KEY)
         assert (await gateway.ask(get(own_tenant.token, "/v1/files"))).status == 200
+
+
+# Bodies that go on from what an earlier request left in the account.
+KEPT = {
+    "a response": (chat, "/v1/responses", b'{"model":"m","previous_response_id":"resp_1"}'),
+    "a conversation": (chat, "/v1/responses", b'{"model":"m","conversation":{"id":"conv_1"}}'),
+    "a response in disguise": (
+        chat,
+        "/v1/responses",
+        rb'{"model":"m","previous_respons\u0065_id":"resp_1"}',
+    ),
+    "a response to compact": (
+        chat,
+        "/v1/responses/compact",
+        b'{"model":"m","previous_response_id":"resp_1"}',
+    ),
+    "a response to count": (chat, "/v1/responses/input_tokens", b'{"previous_response_id":"resp_1"}'),
+    "a container": (post, "/v1/messages", b'{"model":"m","container":"container_1"}'),
+    "a thread": (
+        post,
+        "/v1/messages",
+        b'{"model":"m","thread":{"type":"continue","previous_message_id":"msg_1"}}',
+    ),
+}
+
+
+async def test_a_shared_account_is_not_for_what_others_left_there(stage: Stage, own_tenant: Tenant) -> None:
+    token = own_tenant.token
+    async with stage(answering(ANSWER), of=own_tenant, platform_account_shared=True) as (gateway, provider):
+        await poll(lambda: gateway.worker.snapshot.listening)
+        # The second is known by its head, as all that follow are.
+        for ask, path, body in (*KEPT.values(), *KEPT.values()):
+            assert (await gateway.ask(ask(token, b'{"model":"m"}', path=path))).status == 200
+            refused = await gateway.ask(ask(token, body, path=path))
+            assert refused.status == 403, path
+            message = json.loads(refused.body)["error"]["message"]
+            assert "karta byok set" in message
+            assert "send what is in it" in message
+        # Nothing of a body that is not looked at goes up, either.
+        streamed = chat(token, b'{"previous_response_id":"resp_1"}', path="/v1/responses")
+        head, _, body = streamed.replace(b"application/json", b"text/plain").partition(b"\r\n\r\n")
+        async with gateway.client() as client:
+            await client.send(head + b"\r\n\r\n")
+            assert (await client.read_answer()).status == 403
+        assert b"resp_1" not in provider.received
+        # An own account has nothing of others.
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        await until_key(gateway, provider, token, OWN_KEY)
+        ask, path, body = KEPT["a container"]
+        assert (await gateway.ask(ask(token, body, path=path))).status == 200
+
+
+async def test_an_account_of_one_s_own_is_for_all_that_is_kept(stage: Stage, tenant: Tenant) -> None:
+    async with stage(answering(ANSWER)) as (gateway, _):
+        for ask, path, body in KEPT.values():
+            assert (await gateway.ask(ask(tenant.token, body, path=path))).status == 200

@@ -21,7 +21,9 @@ USUAL = {
     "previous_response_id": TEXT,
     "conversation": TEXT,
     "container": TEXT,
+    "thread": TEXT,
     "background": SWITCH,
+    "fallbacks": TEXT,
 }
 
 

@@ -9,6 +9,7 @@ import pickle
 import secrets
 from collections.abc import Callable
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 import trio
@@ -18,14 +19,16 @@ from gateway.decrypt import OpenedCredential, request_head
 from gateway.provider import AuthStyle, Provider, make_provider
 from gateway.refusal import Dialect
 from storage.bridge import open_database
+from storage.credentials import revoke_credential, rotate_credential
 from storage.model import CredentialKind
-from tests.gateway.conftest import Stage, Tenant, set_byok
+from storage.sealing import MasterKeys
+from tests.gateway.conftest import ACTOR, Stage, Tenant, set_byok
 from tests.gateway.inbounds import request
 from tests.support.gateway import PLATFORM_KEY, poll
 from tests.support.gateway_process import gateway_process
 from tests.support.raw_client import RawClient
 from tests.support.requests import ANSWER, BODY, post
-from tests.support.scripted_provider import Line, scripted_provider, silent
+from tests.support.scripted_provider import Line, answering, scripted_provider, silent
 from tests.support.streams import ANTHROPIC, STREAM_BODY
 from tests.support.tokens import forge
 
@@ -281,3 +284,47 @@ def test_a_length_of_nothing_goes_up_where_it_was_given(extra: tuple[str, ...]) 
         grant = Grant(cast(Any, None), one, provider, CredentialKind.BYOK, None)
         with OpenedCredential(grant, bytearray(b"sk")) as held:
             assert request_head(held, 0).count(b"content-length: 0\r\n") == len(extra)
+
+
+async def test_of_a_key_that_is_gone_nothing_is_kept_to_open_it_by(stage: Stage, own_tenant: Tenant) -> None:
+    """Revoked and rotated, and of a customer's key that is no more: it waits for nobody to push it out."""
+    keys = MasterKeys.parse(own_tenant.master_keys)
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, _):
+        openers = gateway.worker.lane._master_keys.openers
+        await poll(lambda: gateway.worker.snapshot.listening)
+        (record,) = gateway.worker.snapshot._records.values()
+
+        async def opened_by(credential_id: UUID) -> object:
+            await poll(lambda: [one.credential_id for one in record.key.credentials] == [credential_id])
+            assert (await gateway.ask(post(own_tenant.token))).status == 200
+            assert list(openers) == [credential_id.int]
+            return openers[credential_id.int]
+
+        first = await set_byok(gateway.db, own_tenant, OWN_KEY)
+        before = await opened_by(first)
+        await rotate_credential(gateway.db, ACTOR, keys, first, bytearray(b"sk-ant-own-secret-0002"))
+        await poll(lambda: not openers)
+        assert await opened_by(first) is not before
+        await revoke_credential(gateway.db, ACTOR, first)
+        await poll(lambda: not openers)
+        # The customer's key is deleted.
+        await opened_by(await set_byok(gateway.db, own_tenant, OWN_KEY))
+        await gateway.db.execute("DELETE FROM api_keys WHERE key_id = $1", own_tenant.key_id)
+        await poll(lambda: not openers)
+
+
+async def test_what_no_key_has_is_swept(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, _):
+        snapshot = gateway.worker.snapshot
+        await poll(lambda: snapshot.listening)
+        await set_byok(gateway.db, own_tenant, OWN_KEY)
+        (record,) = snapshot._records.values()
+        await poll(lambda: record.key.credentials)
+        assert (await gateway.ask(post(own_tenant.token))).status == 200
+        openers = gateway.worker.lane._master_keys.openers
+        await snapshot._sweep_credentials()
+        assert len(openers) == 1
+        # As when others have pushed it out.
+        snapshot.forget(record)
+        await snapshot._sweep_credentials()
+        assert not openers

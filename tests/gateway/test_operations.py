@@ -108,6 +108,20 @@ def test_head_is_get_without_a_body() -> None:
     assert find(b"/v1/messages", Dialect.ANTHROPIC, "HEAD") is None
 
 
+def test_what_runs_models_unread_is_all_that_is_billed_elsewhere_but_for_storage() -> None:
+    unread = {one.path for one in OPERATIONS.all if one.runs_unnamed}
+    assert {"/v1/messages/batches", "/v1/batches", "/v1/threads/runs", "/v1/realtime/sessions"} <= unread
+    left = {one.path for one in OPERATIONS.all if one.kind is OperationKind.ELSEWHERE} - unread
+    assert {path.split("/")[2] for path in left} == {
+        "agents",
+        "audio",
+        "containers",
+        "content_provenance_checks",
+        "environments",
+        "vector_stores",
+    }
+
+
 def test_a_literal_wins_over_a_parameter_and_gives_way_where_it_leads_nowhere() -> None:
     def operation(path: str) -> Operation:
         return Operation(Dialect.OPENAI, OperationKind.FREE, False, "GET", path, False)

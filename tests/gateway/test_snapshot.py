@@ -39,6 +39,12 @@ async def revoke(db: Database, tenant: Tenant) -> None:
     await revoke_key(db, ACTOR, tenant.key_id)
 
 
+async def revoke_by_a_clock_ahead(db: Database, tenant: Tenant) -> None:
+    """As the gateway's own clock finds it when it is an hour behind the database's."""
+    sql = "UPDATE api_keys SET revoked_at = now() + interval '1 hour' WHERE key_id = $1"
+    await db.execute(sql, tenant.key_id)
+
+
 async def rotate(db: Database, tenant: Tenant) -> None:
     await rotate_key(db, ACTOR, tenant.key_id)
 
@@ -57,7 +63,14 @@ async def suspend(db: Database, tenant: Tenant) -> None:
 
 
 Change = Callable[[Database, Tenant], Awaitable[None]]
-CHANGES: dict[Change, int] = {revoke: 401, rotate: 401, expire: 401, delete: 401, suspend: 403}
+CHANGES: dict[Change, int] = {
+    revoke: 401,
+    revoke_by_a_clock_ahead: 401,
+    rotate: 401,
+    expire: 401,
+    delete: 401,
+    suspend: 403,
+}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)

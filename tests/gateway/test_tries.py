@@ -13,6 +13,7 @@ import trio
 from gateway.breaker import State
 from gateway.decrypt import OpenedCredential
 from gateway.members import STEPS_MAX
+from gateway.refusal import Dialect
 from gateway.tries import Tries
 from storage.model import CredentialKind
 from storage.routes import remove_route, set_route
@@ -516,6 +517,41 @@ async def test_what_makes_something_is_not_sent_twice(stage: Stage, tenant: Tena
         answer = await gateway.ask(post(tenant.token, b'{"requests":[]}', path="/v1/messages/batches"))
         assert answer.status == 502
     assert asked(provider.received) == 1
+
+
+@pytest.mark.parametrize("path", ["/v1/batches", "/v1/conversations", "/v1/conversations/c/items"])
+@pytest.mark.parametrize("way", ["new", "known", "cold"])
+async def test_what_makes_something_is_not_sent_twice_over_an_idle_connection(
+    way: str, path: str, stage: Stage, tenant: Tenant
+) -> None:
+    """It may have closed before it was asked, or while it worked: so it is not asked on such a one at all."""
+    made: list[int] = []
+
+    async def provider(line: Line) -> None:
+        while head := (await line.read_request())[0]:
+            if head.startswith(b"POST"):
+                made.append(asked(line.received))
+                if len(made) > (way == "known"):
+                    await line.reset()
+                    return
+            await line.answer(ANSWER)
+
+    request = chat(tenant.token, b"{}", path=path)
+    stand = stage(provider, cold=way == "cold")
+    async with stand as (gateway, _), gateway.client() as client:
+        if way == "cold":
+            # As others leave one behind.
+            pool = gateway.worker.pools.of(gateway.worker.pipeline._upstreams.live[Dialect.OPENAI].origin)
+            pool.keep_unused(await pool.dial())
+        else:
+            before = request if way == "known" else get(tenant.token)
+            await client.send(before)
+            assert (await client.read_answer()).status == 200
+        await client.send(request)
+        assert (await client.read_answer()).status == 502
+        assert await gateway.settled(1 if way == "cold" else 2)
+    # Each was the first that its connection was asked.
+    assert made == [1] * (1 + (way == "known"))
 
 
 async def test_a_body_that_streams_is_sent_once(stage: Stage, tenant: Tenant) -> None:

@@ -11,12 +11,14 @@ import pytest
 from gateway.price_library import Library
 from gateway.price_table import FREE, PriceTable, Rates, Tier
 from gateway.worst_case import (
+    ANSWERS_MAX,
     IMAGE_TOKENS_MAX,
     SEARCHES_MAX,
     WINDOW_TOKENS_DEFAULT,
     InputEstimate,
     estimate_input,
     estimate_upload,
+    prompts_and_best_of,
     worst_case,
 )
 from tests.gateway.price_cases import DAY
@@ -83,6 +85,7 @@ def test_a_picture_counts_as_one_whatever_its_bytes(part: dict[str, Any]) -> Non
         content("x", tools=[{"type": "file_search", "vector_store_ids": ["v"]}]),
         content("x", tools=[{"type": "code_execution_20250825"}]),
         content("x", tools=[{"type": "mcp", "server_url": "https://x.example"}]),
+        content("x", tools=[{"type": "advisor_20260301", "model": "n"}]),
         b'{ "type" : "input_file" }',
         # What is no object is nobody's request, but looked at from its first byte on.
         b'"type":"input_file"',
@@ -118,6 +121,24 @@ def test_searches_and_caches_kept_for_an_hour() -> None:
     cached = content({"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}})
     assert estimate_input(cached).hour_cache
     assert estimate_input(b'"ttl":"1h"').hour_cache
+
+
+@pytest.mark.parametrize(
+    ("sent", "found"),
+    [
+        (b"", (1, 1)),
+        (b"[1]", (1, 1)),
+        (b'{"prompt":["a",["b","c"]]}', (4, 1)),
+        (b'{"prompt":["a","b"],"best_of":1e300}', (2, ANSWERS_MAX)),
+        # Nobody has looked at the rest.
+        (b'{"prompt":[' + b'"",' * 20_000 + b'""]}', (10_000, 1)),
+        (b'{"prompt":[' + b"[1]," * 300_000 + b"[1]]}", (10_000, ANSWERS_MAX)),
+        (b'{"prompt":[' + b"1," * 1_000_000 + b"1]}", (1, 1)),
+    ],
+    ids=range(7),
+)
+def test_prompts_are_counted_without_being_read(sent: bytes, found: tuple[int, int]) -> None:
+    assert prompts_and_best_of(sent) == found
 
 
 def test_an_upload_is_told_by_its_size() -> None:

@@ -96,6 +96,21 @@ def test_an_opening_is_prepared_once_for_each_row() -> None:
     assert list(keys.openers) == [credential.credential_id.int]
 
 
+def test_an_opening_is_forgotten_when_that_is_asked() -> None:
+    keys = MasterKeys({1: bytes(range(32))})
+    credentials = [sealed(keys) for _ in range(3)]
+    numbers = [one.credential_id.int for one in credentials]
+    for credential in credentials:
+        open_sealed(keys, credential)
+    for _ in range(2):
+        keys.forget(credentials[0].credential_id)
+        assert list(keys.openers) == numbers[1:]
+    keys.forget_but({numbers[0], numbers[2]})
+    assert list(keys.openers) == [numbers[2]]
+    # And prepared anew for whoever still has it.
+    assert open_sealed(keys, credentials[0]) == SECRET
+
+
 def test_the_oldest_opening_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sealing, "OPENERS_MAX", 2)
     keys = MasterKeys({1: bytes(range(32))})

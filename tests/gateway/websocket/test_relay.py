@@ -438,6 +438,24 @@ async def test_a_key_that_may_use_some_models_asks_for_no_others(
         assert (await client.next())["type"] == "response.created"
 
 
+@pytest.mark.parametrize("shared", [True, False])
+async def test_a_shared_account_is_not_for_what_others_left_there(
+    shared: bool, stage: Stage, tenant: Tenant
+) -> None:
+    stand = stage(provider(answering), platform_account_shared=shared)
+    async with stand as (gateway, _), connected(gateway, tenant.token, RESPONSES) as client:
+        for kept in ({"previous_response_id": "resp_1"}, {"conversation": {"id": "conv_1"}}):
+            await client.send({**ASK, **kept})
+            told = await client.next()
+            if shared:
+                assert "karta byok set" in told["error"]["message"]
+            else:
+                assert told["type"] == "response.created"
+                await client.until("response.done")
+        await client.send(ASK)
+        assert (await client.next())["type"] == "response.created"
+
+
 # Ends that Karta brings.
 
 

@@ -1,0 +1,156 @@
+"""What is set apart for a request: the most it may say, in all the answers that it asks for, by the dearest
+of the models that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.price_table import Tier
+from gateway.worst_case import InputEstimate, worst_case
+from storage.bridge import Database, open_database
+from storage.model import LimitKind
+from tests.gateway.conftest import Stage, Tenant
+from tests.gateway.limiting import UNKNOWN_RATE, limit_tenant, until_agreed
+from tests.support.requests import chat, post
+from tests.support.scripted_provider import silent
+
+
+@pytest.fixture
+async def admin(own_tenant: Tenant) -> AsyncIterator[Database]:
+    """The control plane's view of the tenant's own database."""
+    async with open_database(own_tenant.database_url, role="karta_admin") as db:
+        yield db
+
+
+@pytest.mark.parametrize(
+    ("told", "tokens"),
+    [
+        ('"max_tokens":10', 10),
+        ('"max_tokens":10.5', 11),
+        ('"max_output_tokens":1,"max_completion_tokens":300,"max_tokens":20', 300),
+        ('"max_tokens":1,"max_output_tokens":400', 400),
+        ('"max_tokens":10,"n":3', 30),
+        ('"max_tokens":10,"n":100000', 1280),
+        ('"max_tokens":10,"n":4.0', 40),
+        ('"max_tokens":10,"n":4.5', 50),
+        ('"max_tokens":10,"n":1e300', 1280),
+        ('"max_tokens":10,"n":"4"', 1280),
+        ('"max_tokens":10,"n":null', 10),
+        ('"max_tokens":10,"n":-4', 10),
+        # Of a chat nobody heeds it.
+        ('"max_tokens":10,"best_of":3,"prompt":["a","b"]', 10),
+        ('"max_tokens":-1', 32_000),
+        ('"max_tokens":null', 32_000),
+        ('"max_tokens":"10"', 32_000),
+        ('"max_tokens":1e300', 10**9),
+    ],
+)
+async def test_what_is_set_apart_is_the_most_it_may_say(
+    told: str, tokens: int, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    limit = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**12)
+    body = f'{{"model":"gpt-test",{told},"messages":[]}}'.encode()
+    async with stage(silent, of=own_tenant) as (gateway, _), gateway.client() as client:
+        await client.send(chat(own_tenant.token, body))
+        await until_agreed(gateway, limit, settled=0, reserved=1_000 + len(body) // 2 + tokens)
+
+
+@pytest.mark.parametrize(
+    ("told", "answers"),
+    [
+        ('"prompt":"a"', 1),
+        ('"prompt":["a"]', 1),
+        ('"prompt":["a","b","c"]', 3),
+        (r'"prompt":[ "[,\"" ,"]"]', 2),
+        ('"prompt":[1,2,3]', 1),
+        ('"prompt":[[1,2],[3],[4,5,6]]', 3),
+        ('"prompt":[]', 1),
+        ('"prompt":null', 1),
+        (r'"pr\u006fmpt":["a","b"]', 2),
+        ('"prompt":["a","b"],"prompt":"a"', 2),
+        ('"prompt":["a","b"],"n":3', 6),
+        ('"best_of":5', 5),
+        ('"best_of":5.0,"n":2', 5),
+        ('"best_of":2,"n":5,"prompt":["a","b"]', 10),
+        ('"best_of":2,"best_of":1', 2),
+        ('"best_of":[]', 128),
+        ('"best_of":1000', 128),
+        ('"best_of":null', 1),
+    ],
+)
+async def test_a_completion_may_bring_an_answer_for_each_prompt(
+    told: str, answers: int, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    limit = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**12)
+    body = f'{{"model":"gpt-test","max_tokens":10,{told}}}'.encode()
+    async with stage(silent, of=own_tenant) as (gateway, _), gateway.client() as client:
+        await client.send(chat(own_tenant.token, body, path="/v1/completions"))
+        await until_agreed(gateway, limit, settled=0, reserved=1_000 + len(body) // 2 + 10 * answers)
+
+
+async def test_each_of_several_inputs_has_a_window_of_its_own(
+    stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    limit = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**12)
+    inputs = ["x" * 10_000] * 4
+    body = json.dumps({"model": "text-embedding-3-small", "input": inputs}).encode()
+    async with stage(silent, of=own_tenant) as (gateway, _), gateway.client() as client:
+        await client.send(chat(own_tenant.token, body, path="/v1/embeddings"))
+        # The window is 8,192.
+        await until_agreed(gateway, limit, settled=0, reserved=1_000 + len(body) // 2)
+
+
+# Beside claude-haiku-4-5 (a window of 200,000 tokens): what may run, and how much that may come to.
+SEVERAL = {
+    "a fallback": ('"fallbacks":[{"model":"claude-opus-5-5"}]', "claude-opus-5-5", 10),
+    "a fallback's own length": (
+        '"fallbacks":[{"model":"claude-opus-5-5","max_tokens":70}]',
+        "claude-opus-5-5",
+        70,
+    ),
+    "one that nobody knows": ('"fallbacks":[{"model":"claude-none"}]', None, 10),
+    "more than are looked at": (
+        '"fallbacks":[' + ",".join(f'{{"model":"claude-haiku-4-5-{n}"}}' for n in range(9)) + "]",
+        None,
+        10,
+    ),
+    "the provider's choice": ('"fallbacks":"default"', "claude-haiku-4-5", 10),
+    "no fallbacks": ('"fallbacks":[]', "claude-haiku-4-5", 10),
+    "several answers": ('"fallbacks":[],"n":3', "claude-haiku-4-5", 30),
+    "unreadable": ('"fallbacks":[7]', "claude-haiku-4-5", 10),
+    "an advisor": (
+        '"tools":[{"type":"advisor_20260301","name":"advisor","model":"claude-opus-5-5","max_tokens":50}]',
+        "claude-opus-5-5",
+        32_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SEVERAL)
+async def test_of_several_models_the_dearest_is_set_apart(
+    case: str, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    told, dearest, out = SEVERAL[case]
+    tokens = await limit_tenant(admin, own_tenant, LimitKind.TOKENS, 10**12)
+    money = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10**16)
+    body = f'{{"model":"claude-haiku-4-5","max_tokens":10,{told},"messages":[]}}'.encode()
+    async with stage(silent, of=own_tenant) as (gateway, _), gateway.client() as client:
+        await client.send(post(own_tenant.token, body))
+        prices = gateway.worker.prices
+        at = datetime.now(UTC).timestamp()
+        worst = [
+            worst_case(
+                prices.table(None, "anthropic", model, None, Tier.STANDARD, at),
+                InputEstimate(0, fills_window=True),
+                out,
+                unknown_rate=UNKNOWN_RATE,
+            )
+            for model in ("claude-haiku-4-5", dearest)
+        ]
+        picodollars, most = (max(one) for one in zip(*worst, strict=True))
+        await until_agreed(gateway, tokens, settled=0, reserved=most)
+        await until_agreed(gateway, money, settled=0, reserved=picodollars)
