@@ -51,6 +51,7 @@ class APIRequest:
     """A request whose head is understood. `target` is the raw path and query as the provider shall see it."""
 
     __slots__ = (
+        "answered_here",
         "bearer",
         "body",
         "buffered",
@@ -94,6 +95,8 @@ class APIRequest:
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = NO_FIELDS
+        self.answered_here = False
+        """What it goes on from is a response that was told on the same connection."""
         self.usage_added = False
         """The body was made to ask for usage, which the answer must be freed of again (`include_usage`)."""
 

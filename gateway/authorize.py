@@ -250,7 +250,7 @@ def _choose_at(
 
 def _refuse_kept(request: APIRequest) -> None:
     """On an account that several organizations share: what it goes on from may be anybody's."""
-    if request.by_reference:
+    if request.by_reference and not request.answered_here:
         raise Refusal(
             Kind.FORBIDDEN,
             "This request goes on from what is kept in the provider's account (an earlier response, a "

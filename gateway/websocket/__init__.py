@@ -7,6 +7,7 @@ A socket is one HTTP request that never ends and many responses upon it. Order o
     handshake with one target after another, until a provider agrees           → Relay
     relay     frames both ways as they came, each direction a task, and every way it may end
     frames    sans-IO: where frames and messages end, and what a message says
+    events    what the messages say, as far as anybody looks
     turns     what each response may use, and what it used: a reservation and a usage row each
     live      the same for sessions that cost by the second
 

@@ -24,76 +24,36 @@ import msgspec
 from gateway.admission import Admission
 from gateway.api_request import APIRequest
 from gateway.authorize import Grant, Upstreams, authorize_on, check_standing
-from gateway.body_fields import BodyFields, Lenient, Other
+from gateway.body_fields import BodyFields, Other
 from gateway.members import renamed, renamed_within
 from gateway.meter import Meter, Metering
 from gateway.named_once import refuse_second
 from gateway.operations import Operation
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
+from gateway.websocket.events import (
+    TEXT_BYTES_PER_TOKEN,
+    Asked,
+    Told,
+    asked_decoder,
+    settings_of,
+    tokens_of,
+    told_decoder,
+)
 from gateway.websocket.frames import Message
 from gateway.websocket.upgrade import REALTIME, RESPONSE
 from storage.model import Outcome
 
 OPEN_MAX = 64
 """More responses at once than either API runs on one socket."""
+ANSWERED_MAX = 256
+"""Responses that a client may go on from: those told last."""
 
 _CREATE = "response.create"
 ENDS = frozenset(f"response.{word}" for word in ("done", "completed", "incomplete", "failed", "cancelled"))
 _TRANSCRIBED = "input_audio_transcription.completed"
-# The least that sound of any of the formats takes: a token is a tenth of a second, of 8 kHz in base64.
-_SOUND_BYTES_PER_TOKEN = 500
-_TEXT_BYTES_PER_TOKEN = 2
-
-
-class _Settings(msgspec.Struct, gc=False):
-    """`session` or `response` of a realtime client's event."""
-
-    model: str | Other | None = None
-    max_output_tokens: int | float | str | Other | None = None
-    max_response_output_tokens: int | float | str | Other | None = None
-
-
-class _Asked(BodyFields, gc=False):
-    """A client's event: of the Responses API, the whole request stands beside its type."""
-
-    type: str | Other | None = None
-    event_id: str | Other | None = None
-    session: msgspec.Raw = msgspec.Raw()
-    response: msgspec.Raw = msgspec.Raw()
-
-
-class _Response(msgspec.Struct, gc=False):
-    id: str | None = None
-    model: str | None = None
-    background: bool | None = None
-
-
-class _Error(msgspec.Struct, gc=False):
-    event_id: str | None = None
-
-
-class _Session(msgspec.Struct, gc=False):
-    model: str | None = None
-
-
-class _Told(msgspec.Struct, gc=False):
-    """A provider's event."""
-
-    type: str | None = None
-    session: _Session | None = None
-    response_id: str | None = None
-    response: _Response | None = None
-    error: _Error | None = None
-    status: int | None = None
-
-
 _DATED = re.compile(r"-\d{4}-\d{2}-\d{2}\Z")
 _NO_LINEENDS = bytes.maketrans(b"\r\n", b"  ")
-
-_asked_decoder = Lenient(_Asked)
-_settings_decoder = Lenient(_Settings)
-_told_decoder = msgspec.json.Decoder(_Told)
 
 
 class _Turn:
@@ -133,6 +93,8 @@ class Turns:
         self._context = 0
         """Tokens of a realtime conversation so far, at most."""
         self._open: list[_Turn] = []
+        self._answered: dict[str, None] = {}
+        """Ids of responses that were told here, which are this client's for certain."""
 
     def __len__(self) -> int:
         """Responses under way."""
@@ -147,12 +109,12 @@ class Turns:
     async def ask(self, message: bytes) -> bytes:
         """A client's message, before it goes up; what is to go up. Raises `Refusal` when it must not."""
         try:
-            asked = _asked_decoder.decode(message)
+            asked = asked_decoder.decode(message)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
         self._refuse_second_type(asked, message)
         if asked.type != _CREATE:
-            self._context += _tokens_of(asked, len(message))
+            self._context += tokens_of(asked, len(message))
             return self._take_settings(asked.session, message) if asked.type == "session.update" else message
         if len(self._open) >= OPEN_MAX:
             raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
@@ -171,7 +133,7 @@ class Turns:
         self._open.append(_Turn(grant, metering, event_id))
         return told
 
-    def _refuse_second_type(self, asked: _Asked, message: bytes) -> None:
+    def _refuse_second_type(self, asked: Asked, message: bytes) -> None:
         """Of two `type` members Karta reads the last: with the first, a response could be asked for past the
         key's scope."""
         if asked.type == _CREATE or (b"response.create" not in message and b"\\u00" not in message):
@@ -179,7 +141,7 @@ class Turns:
         refuse_second(message)
 
     def _take_settings(self, session: msgspec.Raw, message: bytes) -> bytes:
-        settings = _settings_of(session)
+        settings = settings_of(session)
         model = settings.model
         changed = message
         if isinstance(model, str):
@@ -194,13 +156,13 @@ class Turns:
             self._output_tokens_max = told
         return changed
 
-    def _fields(self, asked: _Asked) -> BodyFields:
+    def _fields(self, asked: Asked) -> BodyFields:
         if not self._realtime:
             if asked.model is None:
                 asked.model = self._model
             self._model = asked.model if isinstance(asked.model, str) else None
             return asked
-        told = _settings_of(asked.response)
+        told = settings_of(asked.response)
         output = told.max_output_tokens or told.max_response_output_tokens or self._output_tokens_max
         return BodyFields(model=self._model, max_output_tokens=output)
 
@@ -213,13 +175,24 @@ class Turns:
         request.buffered = True
         request.body = message
         request.fields = fields
+        request.answered_here = self._goes_on(fields, message)
         return authorize_on(opened, request, self._upstreams, time.time())
+
+    def _goes_on(self, fields: BodyFields, message: bytes) -> bool:
+        """From a response that was told on this socket, and from nothing else."""
+        earlier = fields.previous_response_id
+        return (
+            isinstance(earlier, str)
+            and earlier in self._answered
+            and fields.conversation is fields.container is fields.thread is None
+            and message.count(b'"previous_response_id"') == 1
+        )
 
     def _sized(self, grant: Grant) -> Grant:
         """What admission shall see: a realtime event is small, and its input is the conversation."""
         if not self._realtime:
             return grant
-        return with_length(grant, _TEXT_BYTES_PER_TOKEN * self._context + len(grant.request.body))
+        return with_length(grant, TEXT_BYTES_PER_TOKEN * self._context + len(grant.request.body))
 
     # The provider's messages.
 
@@ -227,11 +200,11 @@ class Turns:
         """A provider's message, before it goes down. Raises `Refusal` when it begins what must not be."""
         data = message.whole()
         try:
-            event = _told_decoder.decode(data)
+            event = told_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             if message.ends is None:
                 return
-            event = _Told(type="response.done" if len(self._open) == 1 else None)
+            event = Told(type="response.done" if len(self._open) == 1 else None)
         kind = event.type or ""
         if kind == "response.created":
             self._begun(event, len(data))
@@ -262,12 +235,16 @@ class Turns:
         # Of one nobody named there is no doubt.
         return self._open[0] if len(self._open) == 1 else None
 
-    def _begun(self, event: _Told, size: int) -> None:
+    def _begun(self, event: Told, size: int) -> None:
         turn = next((one for one in self._open if one.response_id is None), None)
         if turn is None:
             turn = self._admit_unasked(event)
         response_id = event.response.id if event.response is not None else None
         turn.response_id = response_id
+        if response_id is not None and not self._realtime:
+            self._answered[response_id] = None
+            if len(self._answered) > ANSWERED_MAX:
+                del self._answered[next(iter(self._answered))]
         metering = turn.metering
         metering.status = 200
         metering.first_byte_us = metering.elapsed_us()
@@ -275,7 +252,7 @@ class Turns:
         metering.tally = _new_tally(self._context)
         metering.response_bytes += size
 
-    def _admit_unasked(self, event: _Told) -> _Turn:
+    def _admit_unasked(self, event: Told) -> _Turn:
         """The provider began by itself."""
         model = self._model or (event.response.model if event.response is not None else None)
         grant = self._turn_grant(BodyFields(model=model, max_output_tokens=self._output_tokens_max), b"")
@@ -290,14 +267,14 @@ class Turns:
         self._open.append(turn)
         return turn
 
-    def _went_on(self, event: _Told, kind: str, size: int) -> None:
+    def _went_on(self, event: Told, kind: str, size: int) -> None:
         turn = self._find(event.response_id)
         if turn is not None:
             turn.metering.response_bytes += size
             if turn.metering.tally is not None and kind.endswith(".delta"):
                 turn.metering.tally.deltas += 1
 
-    def _ended(self, event: _Told, message: Message, size: int) -> None:
+    def _ended(self, event: Told, message: Message, size: int) -> None:
         turn = self._find(event.response.id if event.response is not None else None)
         if turn is None:
             return
@@ -317,7 +294,7 @@ class Turns:
         if self._realtime:
             self._context = tally.input_tokens + tally.cache_read_tokens + tally.output_tokens
 
-    def _tell_later(self, turn: _Turn, event: _Told, data: bytes) -> None:
+    def _tell_later(self, turn: _Turn, event: Told, data: bytes) -> None:
         """One in the background is counted once, by its own id, whether here or when somebody looks."""
         fields = turn.grant.request.fields
         if fields.background is True and event.response is not None and event.response.background is not True:
@@ -340,7 +317,7 @@ class Turns:
         metering.tally.feed(data)
         metering.settle(Outcome.COMPLETED)
 
-    def _failed(self, event: _Told) -> None:
+    def _failed(self, event: Told) -> None:
         """An error instead of a response, or about something else: then what it is taken for is admitted
         anew when it begins."""
         about = event.error.event_id if event.error is not None else None
@@ -374,21 +351,6 @@ def _new_tally(context: int) -> Tally:
     tally.streamed = True
     tally.input_tokens = context
     return tally
-
-
-def _settings_of(value: msgspec.Raw) -> _Settings:
-    try:
-        return _settings_decoder.decode(bytes(value))
-    except msgspec.DecodeError:
-        # None, or no object.
-        return _Settings()
-
-
-def _tokens_of(asked: _Asked, size: int) -> int:
-    """What a client's event adds to the conversation, at most."""
-    if asked.type == "input_audio_buffer.append":
-        return size // _SOUND_BYTES_PER_TOKEN
-    return size // _TEXT_BYTES_PER_TOKEN
 
 
 def with_length(grant: Grant, length: int) -> Grant:

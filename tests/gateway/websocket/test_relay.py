@@ -456,6 +456,26 @@ async def test_a_shared_account_is_not_for_what_others_left_there(
         assert (await client.next())["type"] == "response.created"
 
 
+async def test_on_a_shared_account_a_socket_goes_on_from_what_it_was_told_itself(
+    stage: Stage, tenant: Tenant
+) -> None:
+    own = {**ASK, "previous_response_id": "resp_1"}
+    twice = json.dumps(own)[:-1].replace("{", '{"previous_response_id":"resp_2",', 1).encode() + b"}"
+    async with stage(provider(answering), platform_account_shared=True) as (gateway, _):
+        async with connected(gateway, tenant.token, RESPONSES) as client:
+            await client.send(ASK)
+            await client.until("response.done")
+            for foreign in ({**own, "previous_response_id": "x"}, {**own, "conversation": "conv_1"}, twice):
+                await client.send(foreign)
+                assert "karta byok set" in (await client.next())["error"]["message"]
+            await client.send(own)
+            assert (await client.next())["type"] == "response.created"
+        # Another socket's is anybody's.
+        async with connected(gateway, tenant.token, RESPONSES) as client:
+            await client.send(own)
+            assert "karta byok set" in (await client.next())["error"]["message"]
+
+
 # Ends that Karta brings.
 
 
