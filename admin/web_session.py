@@ -22,7 +22,6 @@ from werkzeug.exceptions import HTTPException
 from admin import api_path, client_address, csrf, throttle, wording
 from admin.services import services
 from storage.clock import tell_time
-from storage.errors import NotFound
 from storage.model import Actor, ActorKind, User
 from storage.sessions import (
     Method,
@@ -227,10 +226,7 @@ async def _end_session() -> None:
     token = _cookie(request, COOKIE)
     if token is not None:
         user = current_user()
-        try:
-            await delete_session(services().db, actor(user.user_id if user else None), digest(token))
-        except NotFound:
-            return
+        await delete_session(services().db, actor(user.user_id if user else None), digest(token))
 
 
 def _secret_cookie() -> str | None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -45,6 +44,7 @@ from gateway.shared_keys import SharedKeys, Told
 from gateway.slot import Launch, Slot, WorkerFailed, WorkerProcess
 from gateway.spool import held
 from gateway.watchdog import Watchdog
+from storage.core_files import leave_no_core_file
 from storage.settings import Bind
 
 STOP_MARGIN_SECONDS = 8.0
@@ -74,8 +74,7 @@ def main(
     Raises `OSError` when the port is taken, `SpoolLocked` when the journals are, `WorkerFailed` when a worker
     does not start.
     """
-    # A core file would hold the key of the shared keys.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    leave_no_core_file()
     failure = trio.run(_supervise, settings, command, overrides, on_ready)
     if failure is not None:
         raise failure

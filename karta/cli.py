@@ -36,6 +36,7 @@ from karta.commands import (
 )
 from karta.terminal import EXIT_FAILED, CommandError, Parser, print_error
 from storage import error_reports
+from storage.core_files import leave_no_core_file
 
 EXIT_INTERRUPTED = 130
 FIRST_PROCESS = 1
@@ -70,6 +71,7 @@ finds it by itself. Every command has --help. With --json it prints exactly one 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    leave_no_core_file()
     if os.getpid() == FIRST_PROCESS:
         _heed_sigterm()
     try:

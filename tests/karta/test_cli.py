@@ -124,6 +124,18 @@ def test_a_bug_keeps_its_traceback(error: Exception) -> None:
     assert find_foreseen(error) is None
 
 
+def test_no_command_leaves_a_core_file() -> None:
+    """Nor what it starts: each may hold keys."""
+    program = (
+        "import argparse, resource, karta.cli\n"
+        "karta.cli.parse = lambda _: argparse.Namespace(\n"
+        "    run=lambda _: print(*resource.getrlimit(resource.RLIMIT_CORE)))\n"
+        "karta.cli.main([])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]
+
+
 def test_as_a_container_s_first_process_a_command_heeds_sigterm() -> None:
     """The kernel keeps the signal from process 1 unless it has a handler; elsewhere it kills."""
     program = (
