@@ -123,11 +123,13 @@ class Waiter:
     __slots__ = (
         "_descriptor",
         "_ended",
+        "_interrupted",
         "_on_gone",
         "_readiness",
         "_seen_at",
         "_task",
         "_unread",
+        "_woken",
         "listener",
         "ready",
         "sock",
@@ -143,6 +145,10 @@ class Waiter:
         self._ended = False
         """The peer has ended, so every read finds something: the end at last."""
         self._task: Task | None = None
+        self._woken = False
+        """The task has been woken and has not run yet."""
+        self._interrupted = False
+        """And shall hear that it was interrupted."""
         self._seen_at = 0
         """The pass of the set when something was last read."""
         self._unread = b""
@@ -172,6 +178,7 @@ class Waiter:
     def _wake(self) -> None:
         task, self._task = self._task, None
         if task is not None:
+            self._woken = True
             reschedule(task)
 
     def unread(self, data: bytes) -> None:
@@ -187,13 +194,19 @@ class Waiter:
         elif not self.ready:
             if self._task is not None:
                 raise trio.BusyResourceError("two tasks read from one socket")
-            self._task = current_task()
-            await wait_task_rescheduled(self._abandon)
+            await self._sleep()
 
     async def park(self) -> None:
         if not self._unread:
-            self._task = current_task()
-            await wait_task_rescheduled(self._abandon)
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        self._task = current_task()
+        await wait_task_rescheduled(self._abandon)
+        self._woken = False
+        if self._interrupted:
+            self._interrupted = False
+            raise trio.ClosedResourceError("interrupted")
 
     def _abandon(self, _raise_cancel: object) -> Abort:
         # As after `interrupt`: the task runs only later.
@@ -219,6 +232,10 @@ class Waiter:
         task, self._task = self._task, None
         if task is not None:
             reschedule(task, outcome.Error(trio.ClosedResourceError("interrupted")))
+        elif self._woken and not self._unread:
+            # A part of an answer may have woken it, or of a TLS record: it would wait for the rest without
+            # end.
+            self._interrupted = True
         interrupt_write(self.sock)
 
     def _silent(self) -> bool:

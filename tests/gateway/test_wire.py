@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -268,6 +269,43 @@ async def test_an_interrupted_socket_stays_usable(kind: str) -> None:
         ours.interrupt()
         await send_from(peer, b"still here")
         assert await ours.receive() == b"still here"
+
+
+@pytest.mark.parametrize("wait", ["receive", "park"])
+async def test_who_was_woken_in_the_same_moment_is_interrupted_all_the_same(wait: str) -> None:
+    """It may find no more than a part of a TLS record, and there is no deadline any more to end the wait for
+    the rest."""
+    with plain_pair() as (ours, peer):
+        async with watching() as readiness:
+            ours.watch(readiness)
+            await wait_all_tasks_blocked(0.02)
+
+            async def interrupted() -> None:
+                with pytest.raises(trio.ClosedResourceError):
+                    await getattr(ours, wait)()
+
+            with trio.fail_after(PATIENCE_SECONDS):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(interrupted)
+                    await wait_all_tasks_blocked()
+                    ours._on_event(select.EPOLLIN)
+                    ours.interrupt()
+                peer.send_now(b"still here")
+                assert await ours.receive() == b"still here"
+            ours.unwatch()
+
+
+async def test_what_was_put_back_for_a_task_is_read_though_it_was_interrupted() -> None:
+    with plain_pair() as (ours, _):
+        async with watching() as readiness:
+            ours.watch(readiness)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.park)
+                await wait_all_tasks_blocked(0.02)
+                ours.unread(b"one")
+                ours.interrupt()
+            assert await ours.receive() == b"one"
+            ours.unwatch()
 
 
 async def test_that_the_peer_has_gone_is_told_once() -> None:
