@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -19,6 +18,7 @@ from storage.bridge import Database
 from storage.credentials import set_credential
 from storage.sealing import MasterKeys
 from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 from tests.support.scripted_provider import Handler, ScriptedProvider, scripted_provider
 from tests.support.tenant import ACTOR as ACTOR
@@ -116,6 +116,4 @@ def sole(error: BaseException) -> BaseException:
 @pytest.fixture
 def nobody() -> str:
     """A URL at which nobody listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{sock.getsockname()[1]}"
+    return f"http://127.0.0.1:{free_port()}"

@@ -62,7 +62,7 @@ async def caught(call: Call, sdk: str) -> Any:
             CALLS[sdk](call)
         return found.value
 
-    return await trio.to_thread.run_sync(run)
+    return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
 
 
 @SDKS
@@ -121,5 +121,5 @@ async def test_an_exhausted_limit_is_tried_again_when_it_may_have_room(
             # Whenever the minute turns, one request more is let through.
             while call.statuses[-3:] != [429, 429, 429]:
                 with suppress(anthropic.RateLimitError, openai.RateLimitError):
-                    await trio.to_thread.run_sync(CALLS[sdk], call)
+                    await trio.to_thread.run_sync(CALLS[sdk], call, abandon_on_cancel=True)
     assert all(0 < wait <= 60 for wait in waits)

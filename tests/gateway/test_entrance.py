@@ -136,7 +136,10 @@ async def test_the_official_sdks_use_https(
 ) -> None:
     async with stage(answering(ANSWER), **secured(files)) as (gateway, _):
         url = f"https://127.0.0.1:{gateway.port}"
-        assert await trio.to_thread.run_sync(ask, url, tenant.token, files.client()) == "claude-test"
+        assert (
+            await trio.to_thread.run_sync(ask, url, tenant.token, files.client(), abandon_on_cancel=True)
+            == "claude-test"
+        )
 
 
 async def test_plain_http_is_told_to_use_https(stage: Stage, tenant: Tenant, files: ServerFiles) -> None:

@@ -6,7 +6,6 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -149,10 +148,3 @@ def request_stream(told: dict[str, Any], key: str) -> bytes:
     with urllib.request.urlopen(request, timeout=30) as response:
         answer: bytes = response.read()
         return answer
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

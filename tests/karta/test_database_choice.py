@@ -15,8 +15,8 @@ from karta.terminal import CommandError, Parser
 from storage.bridge import Database
 from storage.model import ActorKind
 from storage.sealing import MasterKeys
-from tests.karta.processes import free_port
 from tests.karta.test_data_dir import RUNNING
+from tests.support.ports import free_port
 
 URL = "postgresql://karta:hunter2@db/karta"
 

@@ -17,7 +17,7 @@ from karta import diagnosis
 from karta.diagnosis import Check, Diagnosis, State, diagnose, list_settings
 from storage.sealing import MasterKeys
 from storage.settings import read_variables
-from tests.karta.processes import free_port
+from tests.support.ports import free_port
 
 
 def given(url: str | None = None) -> argparse.Namespace:

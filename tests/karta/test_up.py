@@ -23,8 +23,9 @@ from karta.up import bind_from, check_port
 from storage.bridge import open_database
 from storage.settings import Bind
 from tests.karta.conftest import Karta
-from tests.karta.processes import Up, children_of, free_port, has_orphans, request_stream, wait_until
+from tests.karta.processes import Up, children_of, has_orphans, request_stream, wait_until
 from tests.support import gateway_process
+from tests.support.ports import free_port
 from tests.support.postgres import PostgresServer
 
 CHECKOUT = Path(__file__).parent.parent.parent

@@ -17,8 +17,8 @@ from bench.load.plan import Expectation, LoadPlan, Question
 from bench.load.run import LoadResult, run_load
 from storage.migrate import migrate
 from tests.bench.sim.process import SimProcess, running_sim
-from tests.karta.processes import free_port
 from tests.support.gateway_process import GatewayProcess, gateway_process
+from tests.support.ports import free_port
 from tests.support.postgres import run_in_own_trio, running_server
 from tests.support.raw_client import Answer, RawClient
 from tests.support.requests import post

@@ -29,6 +29,7 @@ from typing import Any
 import stripe
 
 from tests.support.http_server import QuietHandler, serving
+from tests.support.ports import free_port
 
 # By its own command it would listen on every interface, and keep its state in one file for all runs.
 _PROGRAM = """
@@ -50,9 +51,7 @@ Answer = tuple[int, dict[str, Any]]
 @contextmanager
 def running_localstripe(folder: Path) -> Iterator[str]:
     """Yields the origin of one that is empty but for the plan `PRICE`."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-W", "ignore", "-c", _PROGRAM, str(port)]
     with (folder / "localstripe.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.karta.processes import free_port, wait_until
+from tests.karta.processes import wait_until
+from tests.support.ports import free_port
 from tests.support.postgres import SYSTEM_USER, PostgresServer
 
 GUIDE = Path(__file__).parents[2] / "docs" / "how-to" / "pgbouncer.md"

@@ -19,7 +19,8 @@ from tests.admin.browser import Browser
 from tests.admin.mfa.test_browser import press, wait_for_text
 from tests.admin.test_browser import sign_in, wait_for_heading, wait_for_organization
 from tests.admin.webhooks.arena import NETWORKS
-from tests.karta.processes import Up, free_port, wait_until
+from tests.karta.processes import Up, wait_until
+from tests.support.ports import free_port
 
 GUIDE = Path(__file__).parents[3] / "docs" / "how-to" / "webhooks.md"
 

@@ -249,7 +249,7 @@ async def test_the_official_sdk_has_a_session(stage: Stage, own_tenant: Tenant) 
         await set_byok(admin, own_tenant, "sk-own-secret-00001", "openai")
     async with stage(telling(used(1.0), closed(2.0)), of=own_tenant) as (gateway, _):
         with trio.fail_after(60):
-            kinds = await trio.to_thread.run_sync(converse, gateway.url)
+            kinds = await trio.to_thread.run_sync(converse, gateway.url, abandon_on_cancel=True)
         assert kinds == ["session.started", "session.usage.updated", "session.closed"]
         (row,) = await gateway.settled(1)
         assert milliseconds(row) == 2000
