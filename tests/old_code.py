@@ -19,7 +19,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MIGRATIONS = "storage/migrations"
-LEFT_OUT = ("tests/storage/test_migrate.py",)
+LEFT_OUT = (
+    "tests/storage/test_migrate.py",
+    # Of the code before 0040: it takes a random id with "ada" in it for the name that must be gone.
+    "tests/storage/test_accounts.py::test_who_leaves_leaves_nothing_to_sign_in_with",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +53,8 @@ def main(arguments: list[str]) -> int:
                 "tests/storage",
                 *left_out,
             ]
-            environment = {**os.environ, "PYTHONPATH": str(old)}
+            # CI: Hypothesis makes up the same examples each time then.
+            environment = {**os.environ, "PYTHONPATH": str(old), "CI": "true"}
             return subprocess.run([*command, *options], cwd=old, env=environment).returncode
         finally:
             _git("worktree", "remove", "--force", str(old))
