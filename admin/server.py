@@ -35,6 +35,7 @@ from admin.provider_check import Endpoint
 from admin.services import Services
 from admin.settings import DATABASE_CONNECTIONS_MAX, STALLED_SECONDS, AdminSettings
 from admin.stripe_payments import StripePayments
+from admin.trust.sub_processors import SubProcessorsFile
 from admin.webhooks.standalone import make_dialer
 from admin.webhooks.worker import Worker
 from storage.bridge import open_database
@@ -113,6 +114,7 @@ async def serve(
             webhooks=dialer,
             payments=payments,
             stripe_addresses=addresses,
+            sub_processors=SubProcessorsFile(settings.sub_processors_file),
             wake_payments=events.wake,
         )
         app = create_app(services)

@@ -15,6 +15,7 @@ from admin.key_check import KeyCheck
 from admin.payments import Payments, no_payments
 from admin.provider_check import Endpoint
 from admin.settings import AdminSettings
+from admin.trust.sub_processors import SubProcessorsFile
 from admin.webhooks.dialing import Dialer
 from admin.webhooks.safe_address import Rules
 from storage.bridge import Database
@@ -43,6 +44,7 @@ class Services:
     payments: Payments = field(default_factory=no_payments)
     stripe_addresses: AllowedAddresses = field(default_factory=AllowedAddresses)
     """Where Stripe's events may come from."""
+    sub_processors: SubProcessorsFile = field(default_factory=SubProcessorsFile)
     wake_payments: Callable[[], None] = lambda: None
     """Says that an event of Stripe's was kept."""
 

@@ -12,7 +12,7 @@ from admin.mail.settings import MailSettings
 from admin.stripe_settings import StripeSettings
 from admin.trust.security_txt import NotSecurityTxt, SignedFile
 from admin.trust.security_txt import load as load_signed
-from admin.trust.sub_processors import NotSubProcessors, SubProcessors, load
+from admin.trust.sub_processors import NotSubProcessors, load
 from storage.errors import InvalidValue
 from storage.settings import Bind, BindSetting, Network, split_list
 from storage.users import normalize_email
@@ -124,7 +124,7 @@ class AdminSettings(MailSettings, StripeSettings):
         if self.webhooks_ca_file is not None and not self.webhooks_ca_file.is_file():
             problems.append("KARTA_WEBHOOKS_CA_FILE: there is no such file")
         try:
-            self.load_sub_processors()
+            load(self.sub_processors_file)
         except NotSubProcessors as error:
             problems.append(f"KARTA_SUB_PROCESSORS_FILE: {error}")
         try:
@@ -139,10 +139,6 @@ class AdminSettings(MailSettings, StripeSettings):
         if value is not None and not value.startswith(("http://", "https://")):
             raise ValueError("write it as a URL, for example https://gateway.example.com")
         return value.rstrip("/") if value else None
-
-    def load_sub_processors(self) -> SubProcessors:
-        """The list to show. Raises `NotSubProcessors`."""
-        return load(self.sub_processors_file)
 
     def load_security_txt(self) -> SignedFile | None:
         """The signed file, which may have expired: no reason not to start. Raises `NotSecurityTxt`."""

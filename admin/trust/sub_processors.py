@@ -1,8 +1,11 @@
-"""Who else processes customers' data: a file that is checked at start, shown, and told of when it changes."""
+"""Who else processes customers' data: a file that is checked at start, shown, and told of when it changes.
+
+It may be edited meanwhile: what is not sound is logged, and the list before it holds."""
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import date
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +15,7 @@ import msgspec
 FILE_BYTES_MAX = 256 * 1024
 Line = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 Https = Annotated[str, msgspec.Meta(pattern=r"^https://[^\s<>\"]+$", max_length=500)]
+_log = logging.getLogger("karta.admin")
 
 
 class SubProcessor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,3 +72,22 @@ def load(chosen: Path | None = None) -> SubProcessors:
     if dates != sorted(dates, reverse=True):
         raise NotSubProcessors(f"{path}: history is not in order, the newest first")
     return found
+
+
+class SubProcessorsFile:
+    """The file as it was last sound, while people edit it. Raises `NotSubProcessors` if it is not now."""
+
+    def __init__(self, chosen: Path | None = None) -> None:
+        self._chosen = chosen
+        self._sound = load(chosen)
+        self._problem: str | None = None
+
+    def read(self) -> SubProcessors:
+        """Reads it anew. A slip is logged once, and the list before it is returned."""
+        try:
+            self._sound, self._problem = load(self._chosen), None
+        except NotSubProcessors as error:
+            if str(error) != self._problem:
+                _log.error("the list of sub-processors is shown as it was before: %s", error)
+            self._problem = str(error)
+        return self._sound

@@ -122,7 +122,7 @@ async def end(topic: str, subscription_id: UUID) -> ResponseReturnValue:
 
 async def tell_changes(found: Services, actor: Actor) -> int:
     """Tells subscribers when the list is another than the one told last. Returns how many."""
-    current = found.settings.load_sub_processors()
+    current = found.sub_processors.read()
     changes = [f"{one.date.isoformat()}: {one.change}" for one in current.history[:CHANGES_TOLD]]
     return await announce(
         found.db,

@@ -12,7 +12,6 @@ from admin.rendering import render_template
 from admin.services import services
 from admin.trust import security_txt
 from admin.trust.promises import promises
-from admin.trust.sub_processors import SubProcessors
 from storage.audit_checkpoints import PublicKey, select_public_keys
 from storage.errors import StorageError
 
@@ -53,7 +52,7 @@ async def show_compliance() -> ResponseReturnValue:
 @blueprint.get("/subprocessors")
 async def show_sub_processors() -> ResponseReturnValue:
     transport.make_public(PAGE_SECONDS)
-    return await render_template("trust/sub_processors.html", found=sub_processors())
+    return await render_template("trust/sub_processors.html", found=services().sub_processors.read())
 
 
 @blueprint.get("/.well-known/security.txt")
@@ -80,8 +79,3 @@ def contacts() -> list[str]:
     if chosen is None:
         return [form]
     return [chosen if chosen.startswith("https://") else f"mailto:{chosen}", form]
-
-
-def sub_processors() -> SubProcessors:
-    """Checked at start, so it is sound."""
-    return services().settings.load_sub_processors()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
 
 from admin.settings import AdminSettings
-from admin.trust.sub_processors import FILE_BYTES_MAX, NotSubProcessors, load
+from admin.trust.sub_processors import FILE_BYTES_MAX, NotSubProcessors, SubProcessorsFile, load
 from storage.settings import SettingsError
 
 GOOD = """
@@ -62,3 +63,19 @@ def test_what_is_wrong_is_named_at_the_start(text: str, problem: str, tmp_path: 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(NotSubProcessors, match="cannot be read"):
         load(tmp_path / "none.yml")
+
+
+def test_a_slip_leaves_the_list_before_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "x.yml"
+    path.write_text(GOOD)
+    file = SubProcessorsFile(path)
+    first = file.read()
+    path.write_text("&")
+    with caplog.at_level(logging.ERROR):
+        assert (file.read(), file.read()) == (first, first)
+    path.unlink()
+    assert file.read() == first
+    path.write_text(GOOD.replace("Second.", "Another."))
+    assert file.read().history[0].change == "Another."
+    told = [record.getMessage() for record in caplog.records]
+    assert ["anchors" in line for line in told] == [True, False], "each slip once"

@@ -10,6 +10,7 @@ import pytest
 
 from admin.services import Services
 from admin.settings import AdminSettings
+from admin.trust.sub_processors import SubProcessorsFile
 from admin.trust.subscribe import tell_changes
 from storage.bridge import Database
 from storage.incidents import open_incident
@@ -28,7 +29,8 @@ async def link_of(db: Database) -> str:
 def services_with(db: Database, path: Path) -> Services:
     settings = AdminSettings.load(database_url="postgresql://x/y", sub_processors_file=path)
     nobody: Any = None
-    return Services(db, settings, nobody, "http://localhost:1", MASTER_KEYS)
+    kept = SubProcessorsFile(path)
+    return Services(db, settings, nobody, "http://localhost:1", MASTER_KEYS, sub_processors=kept)
 
 
 async def test_from_asking_to_ending(visitor: Visitor, admin_db: Database, tmp_path: Path) -> None:
@@ -50,6 +52,8 @@ async def test_from_asking_to_ending(visitor: Visitor, admin_db: Database, tmp_p
     assert await tell_changes(found, ACTOR) == 0
     told = (await mails(admin_db))[-1]
     assert (told.recipient, "A third." in told.text) == ("ada@example.com", True)
+    path.write_text(GOOD.replace("Second.", "R&D."))
+    assert await tell_changes(found, ACTOR) == 0, "a slip is no change"
     end = await link_of(admin_db)
     assert "You will not be told" in (await visitor.submit(end, {})).text
     path.write_text(GOOD.replace("Second.", "A fourth."))
