@@ -35,12 +35,14 @@ async def require_role(tx: Transaction, actor: Actor, org_id: UUID, roles: Colle
         )
     elif actor.kind is ActorKind.MANAGEMENT_KEY:
         # As `management_keys.select_acting` has it: the role its minter had then, and the one they have now.
+        # Rows are locked in the order in which their tables stand here: a member before their keys, as
+        # whoever takes a member out does.
         row = await tx.fetch_row(
             """
             SELECT m.role, k.role AS role_then
-              FROM management_keys k
-              JOIN memberships m ON m.org_id = k.org_id AND m.user_id = k.user_id
-                             AND m.created_at <= k.created_at
+              FROM memberships m
+              JOIN management_keys k ON k.org_id = m.org_id AND k.user_id = m.user_id
+                                    AND k.created_at >= m.created_at
              WHERE k.org_id = $1 AND k.key_id = $2 AND k.revoked_at IS NULL AND k.expires_at > now()
                FOR SHARE
             """,

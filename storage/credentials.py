@@ -126,13 +126,15 @@ async def rotate_credential(
     try:
         last_four = _last_four(secret)
         async with db.transaction() as tx:
-            before = await _lock_credential(tx, credential_id, org_id)
+            found = await _find_credential(tx, credential_id, org_id)
+            # The organization before its credential, as everywhere that locks both.
+            salt = await _require_byok(tx, found.org_id)
+            await require_role(tx, actor, found.org_id, ADMINS)
+            before = await _find_credential(tx, credential_id, org_id, lock=True)
             if before.revoked_at is not None:
                 raise Conflict(
                     f"credential {credential_id} was revoked: set a new one instead of rotating it"
                 )
-            salt = await _require_byok(tx, before.org_id)
-            await require_role(tx, actor, before.org_id, ADMINS)
             version, wrapped_key, ciphertext = sealing.seal(
                 master_keys,
                 org_id=before.org_id,
@@ -182,7 +184,7 @@ async def revoke_credential(
     Raises NotFound, also when `org_id` is given and the credential is not that organization's.
     """
     async with db.transaction() as tx:
-        before = await _lock_credential(tx, credential_id, org_id)
+        before = await _find_credential(tx, credential_id, org_id, lock=True)
         if before.revoked_at is not None:
             return before
         row = await tx.fetch_row(
@@ -295,13 +297,16 @@ async def _require_byok(tx: Transaction, org_id: UUID) -> bytes:
     return salt
 
 
-async def _lock_credential(tx: Transaction, credential_id: UUID, org_id: UUID | None) -> ProviderCredential:
+async def _find_credential(
+    tx: Transaction, credential_id: UUID, org_id: UUID | None, *, lock: bool = False
+) -> ProviderCredential:
+    """Raises NotFound, also for another organization's than the one that is given."""
     row = await tx.fetch_row(
         f"""
         SELECT {_COLUMNS}
           FROM provider_credentials
          WHERE credential_id = $1 AND ($2::uuid IS NULL OR org_id = $2)
-           FOR NO KEY UPDATE
+           {"FOR NO KEY UPDATE" if lock else ""}
         """,  # noqa: S608
         credential_id,
         org_id,

@@ -75,9 +75,18 @@ async def keep_customer(db: Database, actor: Actor, row: StripeCustomer, custome
 
 async def lock_owner(tx: Transaction, customer_id: str | None) -> UUID | None:
     """Whose customer that is, locked until the transaction ends; None for nobody's: other installations may
-    share the account at Stripe."""
+    share the account at Stripe.
+
+    The organization is locked too: whoever locks it does so before its ledger and its audit log.
+    """
     org_id: UUID | None = await tx.fetch_value(
-        "SELECT org_id FROM stripe_customers WHERE customer_id = $1 FOR UPDATE", customer_id
+        """
+        SELECT c.org_id
+          FROM stripe_customers c JOIN organizations o USING (org_id)
+         WHERE c.customer_id = $1
+           FOR UPDATE OF c FOR NO KEY UPDATE OF o
+        """,
+        customer_id,
     )
     return org_id
 

@@ -104,14 +104,17 @@ async def apply_subscription(
     if org_id is None:
         # Of a customer that was deleted since, the subscription is still known.
         org_id = await tx.fetch_value(
-            "SELECT c.org_id FROM stripe_subscriptions s JOIN stripe_customers c USING (org_id)"
-            " WHERE s.subscription_id = $1 FOR UPDATE OF c",
+            """
+            SELECT c.org_id
+              FROM stripe_subscriptions s JOIN stripe_customers c USING (org_id)
+              JOIN organizations o USING (org_id)
+             WHERE s.subscription_id = $1
+               FOR UPDATE OF c FOR NO KEY UPDATE OF o
+            """,
             reading.subscription_id,
         )
     if org_id is None:
         return None
-    # Before any row of the audit log, as everybody locks them.
-    await tx.fetch_value("SELECT org_id FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org_id)
     before = await tx.fetch_row(
         "SELECT status, plan, seats, ends_at FROM stripe_subscriptions WHERE subscription_id = $1",
         reading.subscription_id,

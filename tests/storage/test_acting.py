@@ -117,6 +117,21 @@ async def test_who_takes_a_member_out_waits_for_what_they_are_doing(
     assert removed
 
 
+async def test_a_member_is_locked_before_their_keys(
+    admin_db: Database, owner_db: Database, org: Organization, user: User, by_user: Actor
+) -> None:
+    """As by whoever takes them out: else two wait for each other."""
+    key, _ = await mint_management_key(
+        admin_db, by_user, org_id=org.org_id, user_id=user.user_id, name="CI", scopes=list(Scope), days=1
+    )
+    by_key = Actor(kind=ActorKind.MANAGEMENT_KEY, actor_id=key.key_id)
+    async with trio.open_nursery() as nursery, owner_db.transaction() as tx:
+        await tx.fetch("SELECT FROM memberships WHERE user_id = $1 FOR UPDATE", user.user_id)
+        nursery.start_soon(may, admin_db, by_key, org.org_id, DEVELOPERS)
+        await until_waiting(owner_db)
+        await tx.fetch("SELECT FROM management_keys WHERE key_id = $1 FOR UPDATE NOWAIT", key.key_id)
+
+
 async def test_who_is_out_hands_nothing_out(
     admin_db: Database, actor: Actor, org: Organization, master_keys: MasterKeys
 ) -> None:

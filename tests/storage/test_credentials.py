@@ -24,6 +24,7 @@ from storage.model import Actor, Organization, Plan, ProviderCredential, SealedC
 from storage.organizations import create_organization, set_plan
 from storage.plans import SUSPENDED_KEPT
 from storage.sealing import MasterKeys, open_sealed
+from tests.storage.lock_waits import until_waiting
 from tests.support.postgres import PostgresServer
 
 SECRET = b"sk-ant-api03-0123456789-abcdefghijklmnop-WXYZ"
@@ -161,6 +162,21 @@ async def test_rotation_keeps_the_id(keeper: Keeper) -> None:
     assert open_sealed(keeper.keys, sealed) == OTHER
     row = (await select_audit_rows(keeper.db, keeper.org_id))[-1]
     assert (row.event, row.subject) == ("credential:rotated", str(credential.credential_id))
+
+
+async def test_a_rotation_that_waits_for_its_organization_holds_nothing(keeper: Keeper) -> None:
+    """Who has the organization goes on to its credentials: a change of plan, a key that replaces another."""
+    credential = await keeper.set()
+    async with trio.open_nursery() as nursery, keeper.db.transaction() as tx:
+        await tx.fetch("SELECT FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", credential.org_id)
+        nursery.start_soon(keeper.rotate, credential.credential_id)
+        await until_waiting(keeper.db)
+        await tx.fetch(
+            "SELECT FROM provider_credentials WHERE credential_id = $1 FOR NO KEY UPDATE NOWAIT",
+            credential.credential_id,
+        )
+    [sealed] = await keeper.sealed()
+    assert open_sealed(keeper.keys, sealed) == OTHER
 
 
 async def test_revoking_is_final(keeper: Keeper, actor: Actor) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import trio
+
+from storage import audit
 from storage.audit import Event, select_audit_rows
 from storage.bridge import Database
 from storage.model import Actor, Organization
@@ -13,6 +16,7 @@ from storage.stripe_customers import (
     select_customer,
 )
 from storage.stripe_objects import CustomerReading, TaxId
+from tests.storage.lock_waits import until_waiting
 from tests.storage.stripe_readings import CUSTOMER, make_customer
 
 
@@ -47,3 +51,24 @@ async def test_tax_ids_and_a_customer_that_is_gone(
     assert (found.customer_id, found.generation) == (None, 2)
     async with admin_db.transaction() as tx:
         assert await apply_customer(tx, actor, known, 4) is None
+
+
+async def test_the_organization_comes_before_its_audit_log(
+    admin_db: Database, actor: Actor, org: Organization
+) -> None:
+    """As for everybody who locks both: else two wait for each other."""
+    await make_customer(admin_db, actor, org)
+    done = trio.Event()
+
+    async def put_in() -> None:
+        async with admin_db.transaction() as tx:
+            await lock_owner(tx, CUSTOMER)
+            await audit.record(tx, actor, Event.PAYMENT_TAX_IDS_CHANGED, org.org_id, "x", {})
+        done.set()
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await tx.fetch("SELECT FROM organizations WHERE org_id = $1 FOR NO KEY UPDATE", org.org_id)
+        nursery.start_soon(put_in)
+        await until_waiting(admin_db)
+        await audit.record(tx, actor, Event.PAYMENT_CUSTOMER_MADE, org.org_id, "x", {})
+    assert done.is_set()
