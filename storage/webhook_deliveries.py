@@ -246,6 +246,7 @@ async def settle(db: Database, worker: UUID, settlements: Sequence[Settlement]) 
 
 
 async def _insert_attempts(db: Queries, settlements: Iterable[Settlement]) -> None:
+    """Those that were kept already are left: a worker settles again what it does not know to be committed."""
     attempts = [(one.delivery_id, one.attempt) for one in settlements]
     await db.execute(
         """
@@ -257,6 +258,7 @@ async def _insert_attempts(db: Queries, settlements: Iterable[Settlement]) -> No
                       $7::text[], $8::text[])
                AS a (attempt_id, delivery_id, started_at, duration_ms, status, reason, headers, excerpt)
           JOIN webhook_deliveries d USING (delivery_id)
+            ON CONFLICT (attempt_id) DO NOTHING
         """,
         [one.attempt_id for _, one in attempts],
         [delivery_id for delivery_id, _ in attempts],

@@ -180,6 +180,22 @@ async def test_only_a_2xx_delivers_and_a_lost_lease_says_nothing(
     assert tries == 4, "each try is in the log, whoever made it"
 
 
+async def test_what_may_be_settled_already_is_settled_again(
+    admin_db: Database, actor: Actor, org: Organization, master_keys: MasterKeys
+) -> None:
+    """A worker whose connection was lost while it committed does not know."""
+    await listen(admin_db, actor, master_keys, org.org_id)
+    await emit_many(admin_db, org.org_id, 3)
+    first, second, third = await take(admin_db)
+    sent = [outcome(first, "delivered"), outcome(second, "pending", delay=60)]
+    await settle(admin_db, WORKER, sent)
+    await settle(admin_db, WORKER, [*sent, outcome(third, "delivered")])
+    assert await states(admin_db) == ["delivered", "pending", "delivered"]
+    tries = await admin_db.fetch("SELECT tries FROM webhook_deliveries ORDER BY delivery_id")
+    assert [row["tries"] for row in tries] == [1, 1, 1]
+    assert await admin_db.fetch_value("SELECT count(*) FROM webhook_attempts") == 3
+
+
 async def test_what_is_given_back_can_be_taken_at_once(
     admin_db: Database, actor: Actor, org: Organization, master_keys: MasterKeys
 ) -> None:
