@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from uuid import UUID
-
 from admin import web_session
 from admin.services import services
-from storage.invitations import invite
+from storage.invitations import Invitation, invite
 from storage.letter_kinds import LetterKind
 from storage.model import Actor, Organization, Role
 from storage.outbox import Letter
 
 
-async def send(actor: Actor, organization: Organization, email: str, role: Role) -> UUID:
-    """Sends it, in place of an earlier one to the same address; returns its id.
+async def send(actor: Actor, organization: Organization, email: str, role: Role) -> Invitation:
+    """Sends it, in place of an earlier one to the same address.
 
     Raises InvalidValue, Conflict (see `storage.invitations.invite`) and `NoMasterKey`.
     """

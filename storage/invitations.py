@@ -51,8 +51,8 @@ async def invite(
     role: Role,
     token_digest: bytes,
     letter: Letter,
-) -> UUID:
-    """Sends a link, in place of an earlier one to the same address; returns the invitation's id.
+) -> Invitation:
+    """Sends a link, in place of an earlier one to the same address.
 
     Raises InvalidValue for no address or the role of an owner, Conflict for somebody who is a member already
     or when too many are open, PlanRefused where no seat is free, NotAllowed.
@@ -96,7 +96,14 @@ async def invite(
         await post(tx, master_keys, letter)
         details = {"role": role.value}
         await audit.record(tx, actor, Event.MEMBER_INVITED, org_id, email, details)
-    return invitation_id
+        # Here and not by the caller: what goes wrong after the commit looks as if nobody had been invited.
+        row = await tx.fetch_row(
+            f"SELECT {_COLUMNS} FROM invitations i JOIN organizations o USING (org_id)"  # noqa: S608
+            " WHERE i.invitation_id = $1",
+            invitation_id,
+        )
+    assert row is not None
+    return _to_invitation(row)
 
 
 async def select_invitations(db: Queries, org_id: UUID) -> list[Invitation]:

@@ -53,9 +53,7 @@ async def create_invitation(call: Call[NewInvitation, None]) -> Invitation:
     except InvalidValue:
         raise invalid("That is not an email address.", "$.email") from None
     await throttle.count(throttle.API_INVITE_KEY, call.acting.key.key_id)
-    invitation_id = await inviting.send(call.actor, call.acting.organization, email, Role(call.body.role))
-    found = await select_invitations(call.db, call.org_id)
-    return next(one for one in found if one.invitation_id == invitation_id)
+    return await inviting.send(call.actor, call.acting.organization, email, Role(call.body.role))
 
 
 async def withdraw_invitation_by_id(call: Call[None, None]) -> Done:

@@ -61,7 +61,7 @@ async def furnish(admin_db: Database, owner_db: Database, person: Person, token:
     credential = await set_credential(
         admin_db, ACTOR, MASTER_KEYS, org_id=org_id, provider="anthropic", secret=bytearray(SECRET)
     )
-    invitation_id = await invite(
+    invitation = await invite(
         admin_db, ACTOR, MASTER_KEYS, org_id, letter.recipient, Role.VIEWER, digest(token), letter
     )
     await ensure_customer_row(admin_db, org_id)
@@ -78,7 +78,7 @@ async def furnish(admin_db: Database, owner_db: Database, person: Person, token:
         "limit_id": str(limits[0].limit_id),
         "organization_limit_id": str(limits[1].limit_id),
         "credential_id": str(credential.credential_id),
-        "invitation_id": str(invitation_id),
+        "invitation_id": str(invitation.invitation_id),
         "checkout_id": str(checkout.checkout_id),
         "request_id": request.request_id,
         **await _furnish_webhook(admin_db, owner_db, org_id),

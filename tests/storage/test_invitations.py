@@ -8,6 +8,7 @@ from storage import invitations
 from storage.bridge import Database
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.invitations import (
+    Invitation,
     accept_invitation,
     invite,
     select_invitation,
@@ -28,15 +29,16 @@ DIGEST, OTHER = bytes(32), bytes([1]) * 32
 
 async def send(
     db: Database, actor: Actor, master_keys: MasterKeys, org: Organization, email: str, digest: bytes = DIGEST
-) -> None:
-    await invite(db, actor, master_keys, org.org_id, email, Role.DEVELOPER, digest, LETTER)
+) -> Invitation:
+    return await invite(db, actor, master_keys, org.org_id, email, Role.DEVELOPER, digest, LETTER)
 
 
 async def test_an_invited_account_joins_once(
     admin_db: Database, actor: Actor, master_keys: MasterKeys, org: Organization
 ) -> None:
-    await send(admin_db, actor, master_keys, org, " ADA@example.com")
+    sent = await send(admin_db, actor, master_keys, org, " ADA@example.com")
     (shown,) = await select_invitations(admin_db, org.org_id)
+    assert sent == shown
     assert await select_invitation(admin_db, DIGEST) == shown
     assert (shown.email, shown.role, shown.organization_name) == ("ada@example.com", Role.DEVELOPER, org.name)
     assert len(await select_waiting(admin_db, master_keys)) == 1
