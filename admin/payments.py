@@ -55,6 +55,8 @@ class Visit(NamedTuple):
     """Idempotency key."""
     done_url: str
     back_url: str
+    ends_at: datetime
+    """From then on the page is of no use."""
 
 
 class Payments(Protocol):

@@ -107,6 +107,7 @@ class StripePayments:
             "client_reference_id": str(visit.checkout_id),
             "success_url": visit.done_url,
             "cancel_url": visit.back_url,
+            "expires_at": int(visit.ends_at.timestamp()),
             "tax_id_collection": {"enabled": True},
             # What Stripe asks for with tax ids: the name and address on invoices.
             "customer_update": {"name": "auto", "address": "auto"},

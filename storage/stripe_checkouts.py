@@ -29,7 +29,8 @@ from storage.stripe_objects import CheckoutReading, CheckoutState
 
 PICODOLLARS_PER_CENT: Final = 10**10
 SESSION_LIFE = timedelta(hours=23)
-"""Stripe ends an open page after a day, and forgets keys then: an older visit is begun anew."""
+"""An older visit is begun anew, and its page cannot be paid any more: of two, both could be. Less than a day,
+after which Stripe ends a page at the latest, and forgets keys."""
 KEPT = timedelta(days=90)
 CLEARED_ROWS_MAX = 1000
 LOOKED_AT_MAX = 100
@@ -56,6 +57,10 @@ class Checkout(msgspec.Struct, frozen=True, kw_only=True):
     def idempotency_key(self) -> str:
         """By which Stripe makes its page once."""
         return f"karta-checkout-{self.checkout_id}"
+
+    @property
+    def ends_at(self) -> datetime:
+        return self.created_at + SESSION_LIFE
 
 
 async def begin_checkout(

@@ -161,6 +161,7 @@ def _describe(checkout: Checkout, customer_id: str) -> Visit:
         key=checkout.idempotency_key,
         done_url=services().origin + _return_path(checkout),
         back_url=_home(checkout.org_id),
+        ends_at=checkout.ends_at,
     )
 
 

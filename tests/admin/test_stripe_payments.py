@@ -22,6 +22,7 @@ from tests.admin.conftest import stripe_settings
 from tests.support.localstripe import API_KEY, SECRET, Desk, call
 
 DATABASE = "postgresql://nobody@127.0.0.1:1/none"
+ENDS = datetime(2026, 11, 2, tzinfo=UTC)
 
 
 def settings(origin: str, **more: Any) -> AdminSettings:
@@ -34,7 +35,8 @@ def payments(desk: Desk) -> StripePayments:
 
 
 def visit(customer_id: str, key: str = "k") -> Visit:
-    return Visit(uuid4(), customer_id, key, "https://karta.example/done", "https://karta.example/back")
+    done, back = "https://karta.example/done", "https://karta.example/back"
+    return Visit(uuid4(), customer_id, key, done, back, ENDS)
 
 
 async def test_a_customer_with_a_subscription(payments: StripePayments, desk: Desk) -> None:
@@ -98,6 +100,7 @@ async def test_a_payment_page_is_made_once(payments: StripePayments, desk: Desk)
     with pytest.raises(PaymentsRefused, match="IdempotencyError"):
         await payments.open_subscription(same, 4)
     assert (session["mode"], session["quantity"]) == ("subscription", "3")
+    assert session["expires_at"] == int(ENDS.timestamp()), "not when Stripe ends it by itself"
     other = await payments.open_top_up(visit("cus_1", "k2"), 1000)
     assert desk.sessions[other.session_id]["amount_subtotal"] == 1000
 
