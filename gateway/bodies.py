@@ -32,6 +32,11 @@ class Bodies:
         """In all, at present."""
         self.refused = 0
 
+    @property
+    def holding(self) -> bool:
+        """Whether any body is held: also one of which only the framing has come."""
+        return bool(self._held)
+
     def hold(self, inbound: Inbound, *, verified: bool) -> None:
         """Some of its body has come. Raises `Refusal` when that is too much."""
         self.bytes += inbound.body_bytes - self._held.get(inbound, 0)

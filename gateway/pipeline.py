@@ -181,7 +181,7 @@ class Pipeline:
             raise
         finally:
             connection.running = connection.grant = connection.cut_for = None
-            if self.bodies.bytes:
+            if self.bodies.holding:
                 self.bodies.let_go(inbound)
 
     async def _admit_and_relay(
@@ -346,7 +346,7 @@ class Pipeline:
         try:
             response = await self.trier.ask(connection, tries)
             begun = True
-            if self.bodies.bytes:
+            if self.bodies.holding:
                 self.bodies.let_go(tries.request.inbound)
             if tries.routed:
                 tries.release()

@@ -115,6 +115,21 @@ async def test_a_body_is_held_no_longer_than_until_its_answer_begins(stage: Stag
         ended.set()
 
 
+async def test_a_client_that_leaves_before_the_first_byte_leaves_nothing(
+    stage: Stage, tenant: Tenant
+) -> None:
+    async with stage(Line.wait_closed) as (gateway, _):
+        bodies = gateway.worker.pipeline.bodies
+        async with gateway.client() as client:
+            chunked = b"transfer-encoding: chunked\r\nexpect: 100-continue"
+            await client.send(head(tenant, 0).replace(b"content-length: 0", chunked))
+            await client.read_head()
+            await client.send(b"1")
+            await poll(lambda: bodies.holding)
+            assert bodies.bytes == 0
+        await poll(lambda: not bodies.holding)
+
+
 async def test_a_client_that_leaves_lets_go_of_its_body(stage: Stage, tenant: Tenant) -> None:
     async def silent(line: Line) -> None:
         await line.wait_closed()
