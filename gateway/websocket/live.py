@@ -25,7 +25,7 @@ from gateway.named_once import refuse_second
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.tally import Tally
 from gateway.websocket.frames import Message
-from gateway.websocket.turns import ENDS, Turns, with_length
+from gateway.websocket.turns import ENDS, Turns, require_journal, with_length
 from gateway.websocket.upgrade import LIVE
 from storage.model import Outcome
 
@@ -100,13 +100,17 @@ class Live(Turns):
             asked = _asked_decoder.decode(message)
             if b"session.start" in message or b"\\u00" in message:
                 refuse_second(message)
-            if asked.type != "session.start" or self._minute is not None:
+            if asked.type != "session.start":
                 return message
+            if self._minute is not None:
+                # The provider would take the one it likes, and only the first was admitted.
+                raise Refusal(Kind.MALFORMED, "A session has been started on this socket already.")
             session = _start_decoder.decode(bytes(asked.session)) if asked.session else _Start()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Refusal(Kind.MALFORMED, "A message that is not a JSON object.") from None
         if not isinstance(session.model, str):
             raise Refusal(Kind.MALFORMED, "A session's start names its model: session.model.")
+        require_journal(self._meter)
         grant = self._grant_of(session.model, message)
         # Before anything is held for it.
         told = message
@@ -167,6 +171,7 @@ class Live(Turns):
 
     def _begin_minute(self) -> None:
         """Raises `Refusal` when nothing is left for one more."""
+        require_journal(self._meter)
         grant = self._grant_of(self._voice, b"")
         started_us = time.time_ns() // 1000
         reservation = self._admission.reserve_now(with_length(grant, _MINUTE_BYTES), started_us)

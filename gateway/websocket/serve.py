@@ -17,7 +17,6 @@ from gateway.dial import Pools
 from gateway.forward import forward
 from gateway.limits import Limits
 from gateway.meter import Meter
-from gateway.refusal import Kind, Refusal
 from gateway.response_reader import UpstreamBroken
 from gateway.targets import Targets
 from gateway.upstream_response import UpstreamResponse
@@ -26,7 +25,7 @@ from gateway.watchdog import NEVER
 from gateway.websocket.handshake import Answer, Handshakes, let_go
 from gateway.websocket.live import Live
 from gateway.websocket.relay import Relay
-from gateway.websocket.turns import Turns
+from gateway.websocket.turns import Turns, require_journal
 from gateway.websocket.upgrade import LIVE_SESSION, aim, read_handshake
 from storage.model import Outcome
 from storage.sealing import MasterKeys
@@ -71,8 +70,7 @@ class WebSockets:
         does."""
         handshake = read_handshake(request.inbound)
         caller = await self._verified(connection, request)
-        if self._meter.spool.full:
-            raise Refusal(Kind.UNAVAILABLE, "Karta cannot record usage at the moment.", retry_after=10)
+        require_journal(self._meter)
         check_standing(caller, time.time())
         if caller.scope is not None:
             peer = connection.address

@@ -116,6 +116,7 @@ class Turns:
         if asked.type != _CREATE:
             self._context += tokens_of(asked, len(message))
             return self._take_settings(asked.session, message) if asked.type == "session.update" else message
+        require_journal(self._meter)
         if len(self._open) >= OPEN_MAX:
             raise Refusal(Kind.RATE_LIMITED, f"More than {OPEN_MAX} responses at once.", retry_after=1)
         grant = self._turn_grant(self._fields(asked), message)
@@ -254,6 +255,7 @@ class Turns:
 
     def _admit_unasked(self, event: Told) -> _Turn:
         """The provider began by itself."""
+        require_journal(self._meter)
         model = self._model or (event.response.model if event.response is not None else None)
         grant = self._turn_grant(BodyFields(model=model, max_output_tokens=self._output_tokens_max), b"")
         started_us = time.time_ns() // 1000
@@ -336,6 +338,12 @@ class Turns:
         """The socket has ended: what is under way is counted as far as it came."""
         for turn in list(self._open):
             self._close(turn, outcome)
+
+
+def require_journal(meter: Meter) -> None:
+    """Raises `Refusal` while what is used cannot be recorded."""
+    if meter.spool.full:
+        raise Refusal(Kind.UNAVAILABLE, "Karta cannot record usage at the moment.", retry_after=10)
 
 
 def _aimed(message: bytes, grant: Grant) -> bytes:

@@ -233,6 +233,16 @@ async def test_a_start_without_a_model_stays_here(
     assert heard == [START]
 
 
+async def test_a_second_start_stays_here(stage: Stage, own_tenant: Tenant) -> None:
+    """The provider could refuse the first, and take the second by a model nobody has looked at."""
+    heard: list[Any] = []
+    async with session(stage, own_tenant, telling(heard=heard)) as (_, client):
+        await client.send({**START, "session": {"model": "gpt-live-dear"}})
+        error = (await client.until("error"))[-1]["error"]
+        assert "started on this socket already" in error["message"]
+    assert heard == [START]
+
+
 async def test_the_official_sdk_has_a_session(stage: Stage, own_tenant: Tenant) -> None:
     def converse(url: str) -> list[str]:
         client = openai.OpenAI(api_key=own_tenant.token, base_url=f"{url}/v1")

@@ -274,6 +274,27 @@ async def test_a_spent_limit_refuses_the_response_and_keeps_the_socket(
         assert (row["input_tokens"], row["output_tokens"]) == (8, 2)
 
 
+async def test_an_open_socket_too_waits_while_nothing_can_be_recorded(
+    stage: Stage, tenant: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def play(side: Side, line: Line) -> None:
+        while True:
+            asked.append(await side.next())
+            await side.send({**CREATED}, COMPLETED)
+
+    asked: list[object] = []
+    stand = stage(provider(play))
+    async with stand as (gateway, _), connected(gateway, tenant.token, RESPONSES) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("gateway.spool.SPOOL_BYTES_MAX", 0)
+            await client.send(ASK)
+            error = await client.next()
+        assert (error["type"], error["status"]) == ("error", 503)
+        await client.send(ASK)
+        await client.until("response.completed")
+        assert asked == [ASK]
+
+
 async def test_a_response_that_nobody_asked_for_counts_against_limits_too(
     stage: Stage, own_tenant: Tenant, admin: Database
 ) -> None:
