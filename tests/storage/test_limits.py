@@ -22,6 +22,7 @@ from storage.outbox import select_waiting
 from storage.passwords import REFERENCE_DIGEST
 from storage.sealing import MasterKeys
 from storage.users import add_member, create_user
+from tests.storage.test_webhook_events import listen
 from tests.storage.usage_records import insert_usage, usage
 
 MONTHLY = {"kind": LimitKind.MONEY, "period": Period.MONTH}
@@ -197,6 +198,54 @@ async def test_a_successor_inherits(
     new_ones = await select_limits(admin_db, org.org_id, new.key_id)
     assert [shape(told.limit) for told in new_ones] == [shape(told.limit) for told in old_ones]
     assert [told.settled for told in new_ones] == [7, 0]
+
+
+_TOLD = """
+    SELECT ARRAY(SELECT (facts ->> 'threshold')::integer FROM outbox
+                  WHERE kind = 'budget_reached' ORDER BY 1) AS letters,
+           ARRAY(SELECT (details ->> 'threshold')::integer FROM audit_log
+                  WHERE event = 'budget:threshold_reached' ORDER BY 1) AS audited,
+           ARRAY(SELECT (data #>> '{details,threshold}')::integer FROM webhook_events
+                  WHERE type = 'budget.threshold_reached' ORDER BY 1) AS webhooks
+"""
+
+
+async def test_a_successor_does_not_tell_again_what_its_key_told(
+    admin_db: Database,
+    gateway_db: Database,
+    owner_db: Database,
+    actor: Actor,
+    org: Organization,
+    master_keys: MasterKeys,
+) -> None:
+    user = await create_user(admin_db, actor, email="ada@example.com", password_digest=REFERENCE_DIGEST)
+    await add_member(admin_db, actor, org.org_id, user.user_id, Role.BILLING)
+    await listen(admin_db, actor, master_keys, org.org_id, ("budget.threshold_reached",))
+    key, _ = await mint_key(admin_db, actor, org_id=org.org_id, name="k", mode=Mode.LIVE)
+    await set_limit(admin_db, actor, LimitScope(key_id=key.key_id, **MONTHLY), 100)
+
+    async def spend(amount: int) -> list[list[int]]:
+        record = usage(
+            org_id=org.org_id,
+            key_id=key.key_id,
+            started_at=datetime.now(UTC),
+            charged_picodollars=amount,
+        )
+        await insert_usage(gateway_db, [record])
+        told = await owner_db.fetch_row(_TOLD)
+        assert told is not None
+        return [told["letters"], told["audited"], told["webhooks"]]
+
+    assert await spend(51) == [[50]] * 3
+    key, _ = await rotate_key(admin_db, actor, key.key_id)
+    assert await spend(1) == [[50]] * 3
+    assert await spend(30) == [[50, 80]] * 3, "but what the key had not told"
+    key, _ = await rotate_key(admin_db, actor, key.key_id)
+    assert await spend(1) == [[50, 80]] * 3
+    events = await admin_db.fetch("SELECT settled, created_at FROM budget_events WHERE threshold = 50")
+    assert len(events) == 3
+    assert len({event["created_at"] for event in events}) == 1
+    assert {event["settled"] for event in events} == {51}
 
 
 async def test_limits_of_keys_that_ended_count_for_nothing(
