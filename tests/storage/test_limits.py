@@ -248,6 +248,46 @@ async def test_a_successor_does_not_tell_again_what_its_key_told(
     assert {event["settled"] for event in events} == {51}
 
 
+# A request of one key, charged 7.
+_SETTLE = """
+    SELECT settle_usage(gen_random_uuid(), ARRAY[ROW(
+               $1::uuid, date_trunc('minute', now()), $2::text, 'p', 'm', 'm', 1, 0, 0,
+               1, 1, 0, 0, 0, 0, 0, 0, 0, 7, 7, now(), true)::usage_group], NULL)
+"""
+
+
+async def test_settling_reads_no_limits_of_keys_that_used_nothing(
+    admin_db: Database, owner_db: Database, actor: Actor, org: Organization
+) -> None:
+    """Keys that were rotated keep theirs, a thousand each at most."""
+    key_id = await plain_key(owner_db, org)
+    ended = await plain_key(owner_db, org, "0123456789ac")
+    await owner_db.execute("UPDATE api_keys SET revoked_at = now() WHERE key_id = $1", ended)
+    for scope in (LimitScope(org_id=org.org_id, **MONTHLY), LimitScope(key_id=key_id, **MONTHLY)):
+        await set_limit(admin_db, actor, scope, 1000)
+    await owner_db.execute(
+        """
+        INSERT INTO limits (org_id, key_id, model, kind, period, amount)
+        SELECT $1, $2, 'm' || n, 'requests', 'day', 5 FROM generate_series(1, 5000) n
+        """,
+        org.org_id,
+        ended,
+    )
+    await owner_db.execute("ANALYZE limits")
+    async with owner_db.transaction() as tx:
+        # As of a table too large to be gone through.
+        await tx.execute("SET LOCAL enable_seqscan = off")
+        await tx.execute(_SETTLE, org.org_id, key_id)
+        read = await tx.fetch_value(
+            """
+            SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables
+             WHERE relid = 'limits'::regclass
+            """
+        )
+    assert 2 <= read < 100
+    assert [told.settled for told in await select_limits(admin_db, org.org_id)] == [7, 7]
+
+
 async def test_limits_of_keys_that_ended_count_for_nothing(
     admin_db: Database, actor: Actor, org: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
