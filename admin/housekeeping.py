@@ -1,8 +1,9 @@
 """What the control plane does by itself, now and then: lets organizations go whose time has come, shreds
-provider keys that were suspended for long, deletes requests that a plan keeps no longer, brings a release's
-plans to organizations, forgets the answers that the management API kept for a day, the webhooks of a month
-ago and to whom mail was sent a month ago, makes the next months' partitions, signs where the audit chains
-end, tells subscribers of changed sub-processors, and tells those who chose it what they used yesterday.
+provider keys that were suspended for long and what is left of others, deletes requests that a plan keeps no
+longer, brings a release's plans to organizations, forgets the answers that the management API kept for a day,
+the webhooks of a month ago and to whom mail was sent a month ago, makes the next months' partitions, signs
+where the audit chains end, tells subscribers of changed sub-processors, and tells those who chose it what
+they used yesterday.
 
 Each process does it; who comes second finds nothing to do. A round that fails is told and tried again
 (`storage.rounds`).
@@ -24,7 +25,7 @@ from storage import webhook_deliveries
 from storage.audit_chain import sign_heads
 from storage.audit_checkpoints import ensure_signing_key
 from storage.bridge import Database
-from storage.credentials import shred_suspended
+from storage.credentials import shred, shred_suspended
 from storage.errors import DatabaseBusy, DatabaseUnavailable, StorageError
 from storage.idempotency import sweep
 from storage.migrate import PARTITION_MONTHS_AHEAD
@@ -70,6 +71,8 @@ async def do_round(db: Database, master_keys: MasterKeys | None = None) -> int:
     steps: list[Callable[[], Awaitable[object]]] = [
         *(partial(let_go, org_id) for org_id in await select_due(db)),
         partial(shred_suspended, db, ACTOR),
+        # What had to wait when it was due, as somebody else had the table.
+        partial(shred, db),
         partial(renew_ceilings, db, ACTOR),
         partial(expire_usage, db, ACTOR),
         partial(_sweep, db),

@@ -4,8 +4,8 @@ Shredding has two halves. In the transaction of the change the old material is s
 no query can read it. But PostgreSQL keeps old row versions in the table's file, and VACUUM frees their space
 without clearing it; so right after the commit the file is written anew (`shred_credentials` in SQL), and the
 old one is emptied. When that cannot have the table to itself within a second, it stays due (`shred_due`) and
-is tried again by the next change and by `shred`. Write-ahead log, replicas and backups hold copies until they
-are recycled; those open only with the master key.
+is tried again by the next change and by each round of housekeeping. Write-ahead log, replicas and backups
+hold copies until they are recycled; those open only with the master key.
 
 No role that writes here can read sealed material back: only the data plane can.
 """

@@ -1,4 +1,5 @@
 -- What rotating keys left behind: thresholds that were told anew, and limits of ended keys that were read for everybody.
+-- And old material of provider keys goes, though two want it gone at once.
 
 -- As in 0007; and a successor's limits have told what the key's own had told in their period: each rotation told it all
 -- anew, with the successor's next request.
@@ -141,5 +142,25 @@ BEGIN
       FROM used u
      WHERE w.limit_id = u.limit_id AND w.window_start = u.window_start;
     PERFORM tell_budgets(ids, starts);
+END
+$$;
+
+-- As in 0003, but one at a time: two who had both looked whether anything is due waited for each other, and neither had
+-- the table to itself.
+CREATE OR REPLACE FUNCTION shred_credentials() RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, public, pg_temp SET lock_timeout = '1s'
+AS $$
+BEGIN
+    -- The number is arbitrary, and only this function's.
+    PERFORM pg_advisory_xact_lock(4738126500041);
+    IF NOT EXISTS (SELECT FROM public.provider_credentials WHERE shred_due) THEN
+        RETURN false;
+    END IF;
+    LOCK TABLE public.provider_credentials IN ACCESS EXCLUSIVE MODE;
+    UPDATE public.provider_credentials SET shred_due = false WHERE shred_due;
+    -- An expression that is not the bare column forces the rewrite; only rows that live now are carried over.
+    ALTER TABLE public.provider_credentials
+        ALTER COLUMN file_generation SET DATA TYPE integer USING file_generation + 1;
+    RETURN true;
 END
 $$;

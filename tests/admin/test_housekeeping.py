@@ -16,7 +16,7 @@ from storage import error_reports, idempotency
 from storage.audit import Event
 from storage.audit_checkpoints import select_last_checkpoint
 from storage.bridge import Database
-from storage.credentials import select_credentials, set_credential
+from storage.credentials import revoke_credential, select_credentials, set_credential
 from storage.errors import DatabaseBusy, DatabaseUnavailable
 from storage.limits import select_limits
 from storage.model import Actor, Plan
@@ -115,6 +115,27 @@ async def test_suspended_provider_keys_go_and_ceilings_are_renewed(
     assert credential.revoked_at is not None
     standings = await select_limits(admin_db, org_id, of_plan=True)
     assert min(standing.limit.amount for standing in standings) > 1
+
+
+async def test_what_could_not_be_shredded_at_its_change_is_by_the_next_round(
+    admin_db: Database, owner_db: Database, person: Person
+) -> None:
+    credential = await set_credential(
+        admin_db,
+        ACTOR,
+        MASTER_KEYS,
+        org_id=person.organization.org_id,
+        provider="anthropic",
+        secret=bytearray(b"sk-ant-0123456789-abcd"),
+    )
+    due = "SELECT count(*) FROM provider_credentials WHERE shred_due"
+    async with owner_db.transaction() as tx:
+        # As a backup does: it holds the table for as long as it takes.
+        await tx.fetch("SELECT * FROM provider_credentials")
+        await revoke_credential(admin_db, ACTOR, credential.credential_id)
+    assert await admin_db.fetch_value(due) == 1
+    await do_round(admin_db)
+    assert await admin_db.fetch_value(due) == 0
 
 
 async def test_requests_that_a_plan_keeps_no_longer_go(

@@ -275,6 +275,27 @@ async def test_shredding_that_must_wait_stays_due(
     assert not await shred(keeper.db)
 
 
+async def test_two_who_shred_at_once_do_not_keep_each_other_from_it(
+    keeper: Keeper, owner_db: Database
+) -> None:
+    await keeper.set()
+    await owner_db.execute("UPDATE provider_credentials SET shred_due = true")
+    # So that the outcome does not hang on how busy this machine is.
+    await owner_db.execute("ALTER FUNCTION shred_credentials() SET lock_timeout = '60s'")
+    done: list[bool] = []
+
+    async def shred_too() -> None:
+        done.append(await shred(keeper.db))
+
+    async with trio.open_nursery() as nursery, owner_db.transaction() as tx:
+        # Until both look whether anything is due.
+        await tx.execute("LOCK TABLE provider_credentials")
+        nursery.start_soon(shred_too)
+        nursery.start_soon(shred_too)
+        await until_waiting(owner_db, 2)
+    assert done == [True, False]
+
+
 async def test_live_rows_survive_shredding(keeper: Keeper, actor: Actor) -> None:
     gone = await keeper.set()
     for number in range(20):
