@@ -85,7 +85,6 @@ async def mint(org_id: UUID) -> ResponseReturnValue:
     user = web_session.require_user()
     form = await request.form
     name = form.get("name", "").strip()
-    # A field for each, so that a prompt for proof in between keeps them all.
     scopes = {scope for scope in Scope if form.get(scope.value)}
     if form.get("lifetime") not in LIFETIMES:
         abort(400)

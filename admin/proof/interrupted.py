@@ -20,10 +20,14 @@ KEPT_BYTES_MAX = 8000
 
 
 class Interrupted(msgspec.Struct, frozen=True):
-    """Where to go on. Fields are None for a page that was only to be opened."""
+    """Where to go on. Fields are None for a page that was only to be opened.
+
+    Of a field that comes more than once there is a list. A single value stands by itself, as older code keeps
+    and reads it, which runs beside this while an upgrade is under way.
+    """
 
     path: str
-    fields: dict[str, str] | None = None
+    fields: dict[str, str | list[str]] | None = None
 
 
 async def keep() -> None:
@@ -32,7 +36,11 @@ async def keep() -> None:
         interrupted = Interrupted(local_path(request.full_path.rstrip("?")))
     else:
         form = await request.form
-        fields = {name: value for name, value in form.items() if name != csrf.FIELD}
+        fields: dict[str, str | list[str]] = {
+            name: values[0] if len(values) == 1 else values
+            for name, values in form.lists()
+            if name != csrf.FIELD
+        }
         interrupted = Interrupted(local_path(request.path), fields)
         if SECRET_FIELDS & fields.keys():
             interrupted = Interrupted(_page_of_form())

@@ -202,7 +202,6 @@ async def _read(form: Mapping[str, str]) -> tuple[NewEndpoint, dict[str, str]]:
     """What was chosen, and what is wrong with it by field."""
     chosen = NewEndpoint(
         url=form.get("url", "").strip(),
-        # A field for each, so that a prompt for proof in between keeps them all.
         events=tuple(name for name in CHOICES if form.get(name)),
         description=form.get("description", "").strip(),
         ordered=bool(form.get("ordered")),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from werkzeug.datastructures import MultiDict
+
+from admin import csrf
 from storage.bridge import Database
 from storage.health import Sample, State, insert_samples, this_minute
 from storage.incidents import select_incidents
@@ -61,3 +65,17 @@ async def test_to_tell_wants_proof(operator: Visitor, admin_db: Database) -> Non
     answer = await operator.submit(PAGE, {"title": "Slow", "message": "We look."})
     assert answer.headers["location"] == "/prove"
     assert await select_incidents(admin_db) == []
+
+
+async def test_proof_in_between_loses_no_component(operator: Visitor, admin_db: Database) -> None:
+    given = {"title": "Slow", "message": "We look.", "components": ["gateway", "webhooks"]}
+    token = await operator.token(PAGE)
+    await make_stale(admin_db)
+    asked = await operator.request("POST", PAGE, data={csrf.FIELD: token, **given})
+    assert asked.headers["location"] == "/prove"
+    await admin_db.execute("UPDATE sessions SET stepped_up_at = now()")
+    page = (await operator.get("/prove/resume")).text
+    fields = MultiDict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', page))
+    await operator.request("POST", PAGE, data=fields.to_dict(flat=False))
+    [incident] = await select_incidents(admin_db)
+    assert incident.components == ("gateway", "webhooks")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 import pytest
 
@@ -39,3 +41,15 @@ async def test_the_form_token_is_not_kept(signed_in: Visitor, admin_db: Database
     await signed_in.post("/account/delete", {csrf.FIELD: token, "email": "typed"})
     kept = msgspec.json.decode(await admin_db.fetch_value("SELECT interrupted FROM sessions"))
     assert kept == {"path": "/account/delete", "fields": {"email": "typed"}}
+
+
+async def test_a_field_that_was_filled_in_twice_has_both_values_still(
+    signed_in: Visitor, admin_db: Database
+) -> None:
+    token = await signed_in.token("/account/delete")
+    await make_stale(admin_db)
+    await signed_in.request("POST", "/account/delete", data={csrf.FIELD: token, "email": ["one", "two"]})
+    kept = msgspec.json.decode(await admin_db.fetch_value("SELECT interrupted FROM sessions"))
+    assert kept == {"path": "/account/delete", "fields": {"email": ["one", "two"]}}
+    page = (await signed_in.get("/prove/resume")).text
+    assert re.findall(r'name="email" value="([^"]*)"', page) == ["one", "two"]
