@@ -26,10 +26,11 @@ they share is beside this file: `services`, `throttle` (how often), `passkey_cer
 `inviting`, `amount`, `client_address`, `local_path`, `redirect`, `payments` (the port; `stripe_payments`
 behind it, `payment_events` and `payment_upkeep` at work on it, with `stripe_settings`, `stripe_shapes` and
 `allowed_addresses`; `payment_checks` compare), `provider_check` (is a key good), `webhook_check`,
-`settings`, `refusals` (who is refused is in the log), `faults` (what Sentry is told), `mail` (how letters
-read, and how they leave), `roles`, `wording`, `standing`, `providers` and `password_rules`; and for
-programs `api_path`, `bearer` and `key_check`. What the process does by itself is `housekeeping` and
-`bookkeeping`. There is no SQL here, and no state in the process beyond what bounds or saves work.
+`settings`, `once` (forms that do something once), `refusals` (who is refused is in the log), `faults` (what
+Sentry is told), `mail` (how letters read, and how they leave), `roles`, `wording`, `standing`, `providers`
+and `password_rules`; and for programs `api_path`, `bearer` and `key_check`. What the process does by itself
+is `housekeeping` and `bookkeeping`. There is no SQL here, and no state in the process beyond what bounds or
+saves work.
 
 Pages work without JavaScript; `static/karta.js` only adds conveniences. `templates/base.html` and
 `static/karta.css` are the whole design system: custom properties, light and dark, small screens.

@@ -1,7 +1,7 @@
 """New keys: minted, or in place of an old one. A key is shown once, in the answer that makes it.
 
-Each form carries a number of its own that is used up with it, so that a form sent twice mints once: the
-second answer says so, and shows nothing.
+Each form carries a number of its own that is used up with it (`once`), so that a form sent twice mints once:
+the second answer says so, and shows nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from quart.typing import ResponseReturnValue
 
 from admin import throttle, web_session
 from admin.keys.scope_form import FAMILIES, read_scope, show_given
+from admin.once import AlreadySent, use_up
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage import throttles
 from storage.api_keys import mint_key, rotate_key, select_key
 from storage.errors import Conflict, NotFound
 from storage.model import APIKey, Mode
@@ -52,20 +52,22 @@ async def mint(org_id: UUID) -> ResponseReturnValue:
     if problems:
         return await _render_new(show_given(form), problems), 422
     await throttle.count(throttle.MINT_ACCOUNT, str(user.user_id))
-    if not await _is_first(form.get("once", "")):
-        return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
     days = EXPIRIES[form.get("expiry", "")]
-    key, token = await mint_key(
-        services().db,
-        web_session.actor(user.user_id),
-        org_id=org_id,
-        name=name,
-        mode=Mode(form["mode"]),
-        expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
-        allowed_models=scope.models,
-        allowed_endpoints=scope.endpoints,
-        allowed_networks=scope.networks,
-    )
+    try:
+        async with use_up(ONCE, form.get("once", "")):
+            key, token = await mint_key(
+                services().db,
+                web_session.actor(user.user_id),
+                org_id=org_id,
+                name=name,
+                mode=Mode(form["mode"]),
+                expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
+                allowed_models=scope.models,
+                allowed_endpoints=scope.endpoints,
+                allowed_networks=scope.networks,
+            )
+    except AlreadySent:
+        return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
     return await _render_once(key, token)
 
 
@@ -84,20 +86,15 @@ async def rotate(org_id: UUID, key_id: str) -> ResponseReturnValue:
     if form.get("overlap") not in OVERLAPS:
         abort(400)
     await throttle.count(throttle.MINT_ACCOUNT, str(user.user_id))
-    if not await _is_first(form.get("once", "")):
-        return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
-    actor = web_session.actor(user.user_id)
+    actor, overlap = web_session.actor(user.user_id), OVERLAPS[form["overlap"]]
     try:
-        key, token = await rotate_key(services().db, actor, key_id, OVERLAPS[form["overlap"]], org_id=org_id)
+        async with use_up(ONCE, form.get("once", "")):
+            key, token = await rotate_key(services().db, actor, key_id, overlap, org_id=org_id)
+    except AlreadySent:
+        return see(url_for("keys.show_organization", org_id=org_id, done="minted"))
     except Conflict:
         return see(url_for("keys.show_key", org_id=org_id, key_id=key_id))
     return await _render_once(key, token)
-
-
-async def _is_first(once: str) -> bool:
-    if not 10 < len(once) < 100:
-        abort(400)
-    return await throttles.use(services().db, ONCE, once) is None
 
 
 async def _require(org_id: UUID, key_id: str) -> APIKey:

@@ -16,10 +16,10 @@ from quart.typing import ResponseReturnValue
 
 from admin import authorization, throttle, web_session
 from admin.authorization import ADMINS, TABLE, Audience
+from admin.once import AlreadySent, use_up
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage import throttles
 from storage.errors import Conflict, NotFound
 from storage.management_keys import (
     ManagementKey,
@@ -95,18 +95,19 @@ async def mint(org_id: UUID) -> ResponseReturnValue:
         problems["scope"] = "Choose what the key is for."
     if not problems:
         await throttle.count(throttle.MANAGEMENT_MINT_ACCOUNT, str(user.user_id))
-        if not await _is_first(form.get("once", "")):
-            return see(url_for("management_keys.show", org_id=org_id, done="minted"))
         try:
-            key, token = await mint_management_key(
-                services().db,
-                web_session.actor(user.user_id),
-                org_id=org_id,
-                user_id=user.user_id,
-                name=name,
-                scopes=scopes,
-                days=LIFETIMES[form["lifetime"]],
-            )
+            async with use_up(ONCE, form.get("once", "")):
+                key, token = await mint_management_key(
+                    services().db,
+                    web_session.actor(user.user_id),
+                    org_id=org_id,
+                    user_id=user.user_id,
+                    name=name,
+                    scopes=scopes,
+                    days=LIFETIMES[form["lifetime"]],
+                )
+        except AlreadySent:
+            return see(url_for("management_keys.show", org_id=org_id, done="minted"))
         except Conflict as error:
             problems["name"] = f"{str(error)[:1].upper()}{str(error)[1:]}."
         else:
@@ -146,12 +147,6 @@ def _state(key: ManagementKey) -> str:
 def _may_revoke(key: ManagementKey) -> bool:
     ours = key.user_id == web_session.require_user().user_id
     return _state(key) == "active" and (ours or authorization.current_membership().role in ADMINS)
-
-
-async def _is_first(once: str) -> bool:
-    if not 10 < len(once) < 100:
-        abort(400)
-    return await throttles.use(services().db, ONCE, once) is None
 
 
 async def _render_new(given: Mapping[str, str], problems: Mapping[str, str]) -> str:

@@ -14,10 +14,10 @@ from quart import Blueprint, abort, request, url_for
 from quart.typing import ResponseReturnValue
 
 from admin import authorization, throttle, web_session, webhook_check
+from admin.once import AlreadySent, use_up
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage import throttles
 from storage.errors import Conflict, InvalidValue, NotFound
 from storage.plan_terms import Allowance, limit_of
 from storage.throttles import Rule
@@ -80,13 +80,14 @@ async def create(org_id: UUID) -> ResponseReturnValue:
     form = await request.form
     chosen, problems = await _read(form)
     if not problems:
-        user = web_session.require_user()
-        if not await _is_first(form.get("once", "")):
-            return see(url_for("webhooks.show", org_id=org_id, done="created"))
+        actor = web_session.actor(web_session.require_user().user_id)
         try:
-            endpoint, secret = await create_endpoint(
-                services().db, web_session.actor(user.user_id), services().master_keys, org_id, chosen
-            )
+            async with use_up(ONCE, form.get("once", "")):
+                endpoint, secret = await create_endpoint(
+                    services().db, actor, services().master_keys, org_id, chosen
+                )
+        except AlreadySent:
+            return see(url_for("webhooks.show", org_id=org_id, done="created"))
         except (Conflict, InvalidValue) as error:
             problems["url"] = _sentence(error)
         else:
@@ -216,12 +217,6 @@ async def _read(form: Mapping[str, str]) -> tuple[NewEndpoint, dict[str, str]]:
     if problem is not None:
         problems["url"] = problem
     return chosen, problems
-
-
-async def _is_first(once: str) -> bool:
-    if not 10 < len(once) < 100:
-        abort(400)
-    return await throttles.use(services().db, ONCE, once) is None
 
 
 async def _render_form(

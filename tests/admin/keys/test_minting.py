@@ -9,11 +9,13 @@ import httpx
 import pytest
 
 from admin import csrf, throttle
-from storage.api_keys import mint_key, select_keys
+from storage.api_keys import mint_key, revoke_key, select_keys
 from storage.audit import select_audit_rows
 from storage.bridge import Database
 from storage.key_format import parse
-from storage.model import Mode
+from storage.model import Mode, Plan
+from storage.organizations import set_plan
+from storage.plan_terms import Allowance, limit_of
 from storage.throttles import Rule
 from tests.admin.browsing import Visitor, token_of
 from tests.admin.conftest import ACTOR, Person
@@ -71,6 +73,28 @@ async def test_a_form_sent_twice_mints_once(signed_in: Visitor, person: Person, 
     assert again.status_code == 303
     assert "was sent already" in (await signed_in.get(again.headers["location"])).text
     assert len(await select_keys(admin_db, person.organization.org_id)) == 1
+
+
+async def test_a_form_that_the_plan_refused_mints_once_there_is_room(
+    signed_in: Visitor, person: Person, admin_db: Database
+) -> None:
+    org_id = person.organization.org_id
+    await set_plan(admin_db, ACTOR, org_id, Plan.FREE)
+    most = limit_of(Plan.FREE, Allowance.KEYS)
+    assert most is not None
+    for _ in range(most):
+        old, _token = await mint_key(admin_db, ACTOR, org_id=org_id, name="Old", mode=Mode.LIVE)
+    page = f"/organizations/{org_id}/keys/new"
+    shown = (await signed_in.get(page)).text
+    form = {**FORM, csrf.FIELD: token_of(shown), "once": once_of(shown)}
+    for _ in range(2):
+        refused = await signed_in.post(page, form)
+        assert refused.status_code == 403
+        assert "no room" in refused.text
+    await revoke_key(admin_db, ACTOR, old.key_id)
+    made = await signed_in.post(page, form)
+    assert token_in(made.text).startswith("kt_live_")
+    assert (await signed_in.post(page, form)).status_code == 303
 
 
 async def test_a_test_key_is_one(signed_in: Visitor, person: Person) -> None:

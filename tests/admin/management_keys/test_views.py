@@ -10,10 +10,12 @@ import pytest
 
 from admin import csrf, throttle
 from admin.authorization import TABLE, Audience
+from admin.management_keys import views
 from admin.management_keys.views import WHAT_SCOPES_DO, offered_scopes
 from storage import management_keys
 from storage.audit import select_audit_rows
 from storage.bridge import Database
+from storage.errors import DatabaseBusy
 from storage.management_keys import Scope, select_management_keys
 from storage.model import Role
 from storage.throttles import Rule
@@ -93,6 +95,22 @@ async def test_what_makes_no_key(
     monkeypatch.setattr(throttle, "MANAGEMENT_MINT_ACCOUNT", Rule("management_mint:few", 1, 3600))
     assert [(await fill(signed_in, person)).status_code for _ in range(2)] == [422, 429]
     assert await select_management_keys(admin_db, person.organization.org_id) == []
+
+
+async def test_a_form_that_found_the_database_busy_mints_afterwards(
+    signed_in: Visitor, person: Person, admin_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = (await signed_in.get(f"{page_of(person)}/new")).text
+    form = {**FORM, csrf.FIELD: token_of(shown), "once": once_of(shown)}
+
+    async def fail(*_: object, **__: object) -> None:
+        raise DatabaseBusy("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "mint_management_key", fail)
+        assert (await signed_in.post(f"{page_of(person)}/new", form)).status_code == 503
+    made = await signed_in.post(f"{page_of(person)}/new", form)
+    assert token_in(made.text)
 
 
 async def test_proof_in_between_loses_no_scope(

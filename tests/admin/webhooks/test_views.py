@@ -13,8 +13,10 @@ import trio
 from standardwebhooks import Webhook
 
 from admin import csrf
+from admin.webhooks import views
 from storage.audit import select_audit_rows
 from storage.bridge import Database
+from storage.errors import DatabaseBusy
 from storage.model import Plan
 from storage.organizations import set_plan
 from storage.webhooks import Endpoint, select_endpoints
@@ -98,6 +100,24 @@ async def test_an_endpoint_is_made_told_and_looked_at(
     assert (await signed_in.get(f"{page}/deliveries/{10**30}")).status_code == 404
     assert (await signed_in.get(f"{page}?before=1")).status_code == 200
     assert (await signed_in.get(f"{page}?before=x")).status_code == 200
+
+
+async def test_a_form_that_found_the_database_busy_makes_an_endpoint_afterwards(
+    signed_in: Visitor, person: Person, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = f"{page_of(person)}/new"
+    shown = (await signed_in.get(page)).text
+    form = {csrf.FIELD: token_of(shown), "once": once_of(shown), **EVENTS}
+    form["url"] = receiver.url("/t0ken", "localhost")
+
+    async def fail(*_: object) -> None:
+        raise DatabaseBusy("busy")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(views, "create_endpoint", fail)
+        assert (await signed_in.post(page, form)).status_code == 503
+    assert secret_in((await signed_in.post(page, form)).text)
+    assert (await signed_in.post(page, form)).status_code == 303
 
 
 async def test_an_endpoint_is_changed_rotated_switched_and_deleted(
