@@ -118,8 +118,8 @@ async def signing_options(purpose: ChallengePurpose, user_id: UUID | None) -> st
     return webauthn.options_to_json(options)
 
 
-async def verify_signature(purpose: ChallengePurpose, user_id: UUID | None, response: str) -> UUID:
-    """Whose passkey signed; of a known user only theirs will do. Raises `CeremonyFailed`."""
+async def verify_signature(purpose: ChallengePurpose, user_id: UUID | None, response: str) -> Passkey:
+    """The passkey that signed; of a known user only theirs will do. Raises `CeremonyFailed`."""
     db = services().db
     challenge, credential = await _take(purpose, response)
     try:
@@ -143,7 +143,7 @@ async def verify_signature(purpose: ChallengePurpose, user_id: UUID | None, resp
         db, passkey.credential_id, verified.new_sign_count, verified.credential_backed_up
     ):
         raise CeremonyFailed
-    return passkey.user_id
+    return passkey
 
 
 def _verification(purpose: ChallengePurpose) -> UserVerificationRequirement:

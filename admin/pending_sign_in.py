@@ -36,11 +36,16 @@ async def require_user() -> User:
     return user
 
 
-async def complete(response: Response, user_id: UUID, method: Method) -> None:
-    """Signs in. Raises `NothingPending` when another request has done so already, or a password was set."""
+async def complete(
+    response: Response, user_id: UUID, method: Method, credential_id: bytes | None = None
+) -> None:
+    """Signs in, where by a passkey by that one. Raises `NothingPending` when another request has done so
+    already, a password was set, or the passkey was removed."""
     pending = web_session.digest(web_session.read_cookie(COOKIE) or "")
     try:
-        await web_session.sign_in(response, user_id, method, pending_digest=pending)
+        await web_session.sign_in(
+            response, user_id, method, pending_digest=pending, credential_id=credential_id
+        )
     except NotFound:
         raise NothingPending from None
     web_session.delete_cookie(response, COOKIE)

@@ -172,9 +172,11 @@ async def sign_in(
     method: Method,
     password_digest: bytes | None = None,
     pending_digest: bytes | None = None,
+    credential_id: bytes | None = None,
 ) -> None:
     """Begin a session of a new token, and end the one the browser had. Raises NotFound when somebody signs in
-    by a password that is theirs no more, or by a second factor and the pending sign-in has ended."""
+    by a password or a passkey that is theirs no more, or by a second factor and the pending sign-in has
+    ended; ProofRequired when they do by a password and have a second factor by now."""
     token = new_token()
     expires_at = await tell_time(services().db) + timedelta(hours=services().settings.session_hours)
     await _end_session()
@@ -194,6 +196,7 @@ async def sign_in(
         place,
         password_digest,
         pending_digest,
+        credential_id,
     )
     set_cookie(response, COOKIE, token)
     delete_cookie(response, VISITOR_COOKIE)

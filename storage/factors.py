@@ -1,4 +1,5 @@
-"""What second factors a person has, all kinds together."""
+"""What second factors a person has, all kinds together. Whether there is any, `users` tells: a session asks
+for that, and the kinds stand on sessions."""
 
 from __future__ import annotations
 
@@ -32,18 +33,6 @@ async def select_factors(db: Queries, user_id: UUID) -> Factors:
         passkeys=tuple(await select_passkeys(db, user_id)),
         recovery_codes_left=await count_recovery_codes(db, user_id),
     )
-
-
-async def has_factor(db: Queries, user_id: UUID) -> bool:
-    """Whether there is any that counts."""
-    found: bool = await db.fetch_value(
-        """
-        SELECT EXISTS (SELECT FROM totp_factors WHERE user_id = $1 AND confirmed_at IS NOT NULL)
-            OR EXISTS (SELECT FROM passkeys WHERE user_id = $1)
-        """,
-        user_id,
-    )
-    return found
 
 
 async def delete_factors(tx: Transaction, user_id: UUID) -> None:

@@ -18,12 +18,12 @@ import msgspec
 from storage import audit
 from storage.audit import ADDRESS_CHARS_MAX, USER_AGENT_CHARS_MAX, Event
 from storage.bridge import Database, Transaction
-from storage.errors import NotFound, SessionEnded
+from storage.errors import NotFound, ProofRequired, SessionEnded
 from storage.model import Actor
 from storage.pending_sign_ins import spend_pending_sign_in
 from storage.queries import Queries, Record
 from storage.sign_in_places import Place, note_place
-from storage.users import record_sign_in, require_password
+from storage.users import has_factor, record_sign_in, require_password
 
 STEP_UP_SECONDS = 300
 IDLE_SECONDS = 2 * 3600
@@ -76,18 +76,26 @@ async def create_session(
     place: Place | None = None,
     password_digest: bytes | None = None,
     pending_digest: bytes | None = None,
+    credential_id: bytes | None = None,
 ) -> Session:
     """Signing in is proof as well, so a new session is stepped up. From a new `place` it is told by mail.
 
-    Somebody signs in by the password of `password_digest`, or by a second factor, which spends the pending
-    sign-in of `pending_digest`, or by neither. The user's organizations are told that somebody signed in.
+    Somebody signs in by the password of `password_digest` alone, or by a second factor, which spends the
+    pending sign-in of `pending_digest`, or by neither; where a passkey was used, it is that of
+    `credential_id`. The user's organizations are told that somebody signed in.
 
     Raises InvalidReference for an unknown user, CheckFailed unless the digest has 32 bytes, NotFound when
-    that password is the user's no more, or that sign-in has ended.
+    that password or passkey is the user's no more, or that sign-in has ended, ProofRequired when the password
+    alone is not enough any more.
     """
     async with db.transaction() as tx:
         if password_digest is not None:
             await require_password(tx, user_id, password_digest)
+            # The same for a second factor, which ends the sessions that have none of it.
+            if await has_factor(tx, user_id):
+                raise ProofRequired("a second factor is set up by now: the password is not enough")
+        if credential_id is not None:
+            await _require_passkey(tx, user_id, credential_id)
         if pending_digest is not None:
             await spend_pending_sign_in(tx, user_id, pending_digest)
         await tx.execute(
@@ -119,6 +127,18 @@ async def create_session(
         await record_sign_in(tx, actor, user_id, method.value)
     assert row is not None
     return to_session(row)
+
+
+async def _require_passkey(tx: Transaction, user_id: UUID, credential_id: bytes) -> None:
+    """Raises NotFound unless the passkey is the user's still: who takes it away ends every session, and what
+    it began must not come after that."""
+    # The user first, as who takes one away has it.
+    await tx.execute("SELECT FROM users WHERE user_id = $1 FOR SHARE", user_id)
+    found = await tx.fetch_value(
+        "SELECT true FROM passkeys WHERE credential_id = $1 AND user_id = $2", credential_id, user_id
+    )
+    if not found:
+        raise NotFound("this passkey was removed")
 
 
 async def require_session(tx: Transaction, user_id: UUID, token_digest: bytes) -> None:

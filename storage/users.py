@@ -82,6 +82,18 @@ async def require_password(tx: Transaction, user_id: UUID, password_digest: byte
         raise NotFound(f"user {user_id} has another password by now")
 
 
+async def has_factor(db: Queries, user_id: UUID) -> bool:
+    """Whether there is any second factor that counts."""
+    found: bool = await db.fetch_value(
+        """
+        SELECT EXISTS (SELECT FROM totp_factors WHERE user_id = $1 AND confirmed_at IS NOT NULL)
+            OR EXISTS (SELECT FROM passkeys WHERE user_id = $1)
+        """,
+        user_id,
+    )
+    return found
+
+
 async def add_member(db: Database, actor: Actor, org_id: UUID, user_id: UUID, role: Role) -> Membership:
     """Raises Conflict when the user is a member already, InvalidReference when either does not exist."""
     async with db.transaction() as tx:

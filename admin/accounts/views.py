@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from uuid import UUID
 
 from quart import Blueprint, Response, request, url_for
@@ -12,11 +13,10 @@ from admin.local_path import local_path
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
-from storage.errors import NotFound
-from storage.factors import has_factor
+from storage.errors import NotFound, ProofRequired
 from storage.passwords import PASSWORD_CHARS_MAX
 from storage.sessions import Method
-from storage.users import EMAIL_CHARS_MAX, record_failed_sign_in, select_user_by_email
+from storage.users import EMAIL_CHARS_MAX, has_factor, record_failed_sign_in, select_user_by_email
 
 REFUSED = "That email address and password do not match."
 REASONS = {
@@ -63,12 +63,13 @@ async def sign_in() -> ResponseReturnValue:
 
 async def _let_in(user_id: UUID, password_digest: bytes, then: str) -> Response:
     """Signs in, or on to the second factor. Raises NotFound when the password is the user's no more."""
-    if await has_factor(services().db, user_id):
-        response = see(url_for("second_factor.show", next=None if then == "/" else then))
-        await pending_sign_in.begin(response, user_id, password_digest)
-        return response
-    response = see(then)
-    await web_session.sign_in(response, user_id, Method.PASSWORD, password_digest)
+    if not await has_factor(services().db, user_id):
+        response = see(then)
+        with suppress(ProofRequired):  # one was set up in this moment
+            await web_session.sign_in(response, user_id, Method.PASSWORD, password_digest)
+            return response
+    response = see(url_for("second_factor.show", next=None if then == "/" else then))
+    await pending_sign_in.begin(response, user_id, password_digest)
     return response
 
 

@@ -13,6 +13,7 @@ from admin.passkey_ceremony import CeremonyFailed
 from admin.redirect import see
 from admin.rendering import render_template
 from admin.services import services
+from storage.errors import NotFound
 from storage.factors import select_factors
 from storage.letter_kinds import LetterKind
 from storage.model import User
@@ -50,11 +51,13 @@ async def by_passkey() -> ResponseReturnValue:
     user = await _count()
     response = (await request.form).get("response", "")
     try:
-        await passkey_ceremony.verify_signature(ChallengePurpose.SECOND_FACTOR, user.user_id, response)
+        passkey = await passkey_ceremony.verify_signature(
+            ChallengePurpose.SECOND_FACTOR, user.user_id, response
+        )
     except CeremonyFailed:
         await _note_failure(user.user_id, "passkey")
         return await _render(user, passkey_problem=WRONG_PASSKEY), 422
-    return await _complete(user, Method.PASSWORD_PASSKEY)
+    return await _complete(user, Method.PASSWORD_PASSKEY, passkey.credential_id)
 
 
 @blueprint.get("/sign-in/recovery-code")
@@ -87,13 +90,15 @@ async def show_passkey() -> ResponseReturnValue:
 async def by_passkey_alone() -> ResponseReturnValue:
     await throttle.count_address(throttle.SIGN_IN_ADDRESS)
     response = (await request.form).get("response", "")
+    answer = see(await _posted_then())
     try:
-        user_id = await passkey_ceremony.verify_signature(ChallengePurpose.SIGN_IN, None, response)
-    except CeremonyFailed:
+        passkey = await passkey_ceremony.verify_signature(ChallengePurpose.SIGN_IN, None, response)
+        await web_session.sign_in(
+            answer, passkey.user_id, Method.PASSKEY, credential_id=passkey.credential_id
+        )
+    except (CeremonyFailed, NotFound):
         await _note_failure(None, "passkey")
         return await _render_passkey(WRONG_PASSKEY), 422
-    answer = see(await _posted_then())
-    await web_session.sign_in(answer, user_id, Method.PASSKEY)
     return answer
 
 
@@ -105,9 +110,9 @@ async def _count() -> User:
     return user
 
 
-async def _complete(user: User, method: Method) -> ResponseReturnValue:
+async def _complete(user: User, method: Method, credential_id: bytes | None = None) -> ResponseReturnValue:
     response = see(await _posted_then())
-    await pending_sign_in.complete(response, user.user_id, method)
+    await pending_sign_in.complete(response, user.user_id, method, credential_id)
     await throttle.forgive(throttle.PROOF_ACCOUNT, str(user.user_id))
     return response
 

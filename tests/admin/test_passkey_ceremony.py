@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admin import csrf, web_session
+from admin import csrf, passkey_ceremony, web_session
 from storage.bridge import Database
 from tests.admin.browsing import Visitor, token_of
 from tests.admin.conftest import PASSWORD, Person, make_person, make_stale
@@ -175,3 +175,34 @@ async def test_a_passkey_is_removed(signed_in: Visitor, admin_db: Database) -> N
     page = (await signed_in.get(SIGN_IN)).text
     response = authenticator.sign(options_of(page))
     assert (await answer(signed_in, page, SIGN_IN, response)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("shown", "action", "status"), [(SIGN_IN, SIGN_IN, 422), (SECOND, f"{SECOND}/passkey", 303)]
+)
+async def test_a_passkey_removed_while_its_signature_is_verified_signs_nobody_in(
+    visitor: Visitor,
+    person: Person,
+    passkey: Authenticator,
+    admin_db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    shown: str,
+    action: str,
+    status: int,
+) -> None:
+    verify = passkey_ceremony.verify_signature
+
+    async def remove_meanwhile(*arguments: Any) -> Any:
+        verified = await verify(*arguments)
+        await admin_db.execute("DELETE FROM passkeys")
+        await admin_db.execute("DELETE FROM sessions")
+        return verified
+
+    monkeypatch.setattr(passkey_ceremony, "verify_signature", remove_meanwhile)
+    await visitor.sign_in(person.email, PASSWORD)
+    page = (await visitor.get(shown)).text
+    refused = await answer(visitor, page, action, passkey.sign(options_of(page)))
+    assert refused.status_code == status
+    assert refused.headers.get("location") in (None, "/sign-in?reason=too-late")
+    assert web_session.COOKIE not in visitor.cookies
+    assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 0

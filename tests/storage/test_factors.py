@@ -5,12 +5,13 @@ import time
 import pyotp
 
 from storage.bridge import Database
-from storage.factors import delete_factors, has_factor, select_factors
+from storage.factors import delete_factors, select_factors
 from storage.model import Actor, User
 from storage.passkeys import insert_passkey
 from storage.recovery_codes import replace_recovery_codes
 from storage.sealing import MasterKeys
 from storage.totp import begin_totp, confirm_totp, remove_totp, select_begun_secret
+from storage.users import has_factor
 from tests.storage.factor_people import HERE, LETTER, make_passkey, sign_in_here
 from tests.storage.test_sessions import user
 

@@ -9,10 +9,11 @@ import trio
 
 from storage.audit import select_audit_rows
 from storage.bridge import Database
-from storage.errors import CheckFailed, Conflict, InvalidReference, NotFound, SessionEnded
+from storage.errors import CheckFailed, Conflict, InvalidReference, NotFound, ProofRequired, SessionEnded
 from storage.model import Actor, User
 from storage.passwords import REFERENCE_DIGEST
 from storage.sessions import (
+    Method,
     create_session,
     delete_session,
     end_other_sessions,
@@ -29,6 +30,10 @@ from storage.users import create_user
 from tests.storage.lock_waits import until_waiting
 
 TOKEN_DIGEST = hashlib.sha256(b"token").digest()
+ADD_PASSKEY = """
+    INSERT INTO passkeys (credential_id, user_id, name, public_key, sign_count, backed_up)
+    VALUES ('one', $1, 'Laptop', 'public', 0, false)
+"""
 
 
 @pytest.fixture
@@ -164,6 +169,73 @@ async def test_no_session_begins_by_a_password_that_is_being_changed(
         await until_waiting(owner_db)
         assert not refused
     assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 0
+
+
+@pytest.fixture
+async def elsewhere(admin_db: Database, actor: Actor, user: User) -> bytes:
+    """The digest of the session in which the user changes how they sign in."""
+    await create_session(admin_db, actor, user.user_id, bytes(32), later(hours=1))
+    return bytes(32)
+
+
+async def test_no_session_begins_by_a_password_alone_while_a_second_factor_is_added(
+    admin_db: Database, owner_db: Database, actor: Actor, user: User, elsewhere: bytes
+) -> None:
+    refused = False
+
+    async def sign_in() -> None:
+        nonlocal refused
+        with pytest.raises(ProofRequired):
+            await create_session(
+                admin_db, actor, user.user_id, TOKEN_DIGEST, later(hours=1), password_digest=REFERENCE_DIGEST
+            )
+        refused = True
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await require_session(tx, user.user_id, elsewhere)
+        nursery.start_soon(sign_in)
+        await until_waiting(owner_db)
+        assert not refused
+        await tx.execute(ADD_PASSKEY, user.user_id)
+    assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 1
+
+
+async def test_no_session_begins_by_a_passkey_that_is_being_removed(
+    admin_db: Database, owner_db: Database, actor: Actor, user: User, elsewhere: bytes
+) -> None:
+    await admin_db.execute(ADD_PASSKEY, user.user_id)
+    refused = False
+
+    async def sign_in() -> None:
+        nonlocal refused
+        with pytest.raises(NotFound):
+            await create_session(
+                admin_db,
+                actor,
+                user.user_id,
+                TOKEN_DIGEST,
+                later(hours=1),
+                Method.PASSKEY,
+                credential_id=b"one",
+            )
+        refused = True
+
+    async with trio.open_nursery() as nursery, admin_db.transaction() as tx:
+        await require_session(tx, user.user_id, elsewhere)
+        nursery.start_soon(sign_in)
+        await until_waiting(owner_db)
+        assert not refused
+        await tx.execute("DELETE FROM passkeys")
+    assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 1
+
+
+async def test_a_passkey_is_its_own_users(admin_db: Database, actor: Actor, user: User) -> None:
+    await admin_db.execute(ADD_PASSKEY, user.user_id)
+    other = await create_user(admin_db, actor, email="eve@example.com", password_digest=REFERENCE_DIGEST)
+    arguments = (TOKEN_DIGEST, later(hours=1), Method.PASSKEY)
+    with pytest.raises(NotFound):
+        await create_session(admin_db, actor, other.user_id, *arguments, credential_id=b"one")
+    await create_session(admin_db, actor, user.user_id, *arguments, credential_id=b"one")
 
 
 async def test_who_ends_a_session_waits_for_what_is_done_in_it(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from admin import csrf, throttle, web_session
+from admin import csrf, pending_sign_in, throttle, web_session
 from admin.accounts import views
 from admin.accounts.views import REFUSED
 from storage.bridge import Database
@@ -78,6 +78,28 @@ async def test_a_password_set_while_the_old_one_is_verified_keeps_it_out(
     assert web_session.COOKIE not in visitor.cookies
     for table in ("sessions", "pending_sign_ins"):
         assert await admin_db.fetch_value(f"SELECT count(*) FROM {table}") == 0
+
+
+async def test_a_second_factor_set_up_while_the_password_is_verified_is_asked_for(
+    visitor: Visitor,
+    person: Person,
+    admin_db: Database,
+    owner_db: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def set_up_after_it_was_asked_for(*_: object) -> bool:
+        await owner_db.execute(
+            "INSERT INTO totp_factors (user_id, sealed_secret, confirmed_at) VALUES ($1, 'x', now())",
+            person.user.user_id,
+        )
+        return False
+
+    monkeypatch.setattr(views, "has_factor", set_up_after_it_was_asked_for)
+    response = await visitor.sign_in(person.email, person.password)
+    assert response.headers["location"] == "/sign-in/second-factor"
+    assert web_session.COOKIE not in visitor.cookies
+    assert pending_sign_in.COOKIE in visitor.cookies
+    assert await admin_db.fetch_value("SELECT count(*) FROM sessions") == 0
 
 
 async def test_what_was_typed_is_escaped(visitor: Visitor, person: Person) -> None:
