@@ -53,6 +53,11 @@ CHALLENGE_ADDRESS = Rule("challenge:address", 120, 5 * MINUTE)
 """Each is a row, made by opening a page."""
 PROOF_ADDRESS = Rule("proof:address", 30, 5 * MINUTE)
 PROOF_ACCOUNT = Rule("proof:account", 10, 15 * MINUTE)
+CODE_ACCOUNT = Rule("code:account", 50, DAY)
+"""Wrong ones. By the rule before alone, whoever has the password may try 960 a day, and since three of a
+million codes are right at a time, one thief in twelve would find one within a month. So it is one in two
+hundred. Counted before a code is looked at, so that tries at the same moment are no more than others. A right
+one is given back, and makes no wrong one good."""
 MANAGEMENT_MINT_ACCOUNT = Rule("management_mint:account", 20, HOUR)
 WEBHOOK_CHANGE_ACCOUNT = Rule("webhook_change:account", 60, HOUR)
 """Each looks a name up, which a stranger chose."""
@@ -102,6 +107,11 @@ async def count(rule: Rule, subject: str) -> None:
 async def forgive(rule: Rule, subject: str) -> None:
     """Begins anew for an account, after a success."""
     await throttles.forgive(services().db, rule, subject)
+
+
+async def give_back(rule: Rule, subject: str) -> None:
+    """Takes one use back, which was none that the rule is for."""
+    await throttles.give_back(services().db, rule, subject)
 
 
 def bucket(address: str | None) -> str:

@@ -69,6 +69,16 @@ async def forgive(db: Queries, rule: Rule, subject: str) -> None:
     await db.execute("DELETE FROM throttles WHERE rule = $1 AND subject = $2", rule.name, _digest(subject))
 
 
+async def give_back(db: Queries, rule: Rule, subject: str) -> None:
+    """Takes back one use that was counted, and turned out to be none of those that the rule is for."""
+    await db.execute(
+        "UPDATE throttles SET free_at = free_at - $3::interval WHERE rule = $1 AND subject = $2",
+        rule.name,
+        _digest(subject),
+        timedelta(seconds=rule.period_seconds / rule.uses),
+    )
+
+
 async def _clear(db: Queries) -> None:
     await db.execute(
         """

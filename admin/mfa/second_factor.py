@@ -38,11 +38,12 @@ async def show() -> ResponseReturnValue:
 
 @blueprint.post("/sign-in/second-factor/code")
 async def by_code() -> ResponseReturnValue:
-    user = await _count()
+    user = await _count_code()
     code = (await request.form).get("code", "").replace(" ", "")
     if not await use_totp(services().db, services().master_keys, user.user_id, code):
         await _note_failure(user.user_id, "totp")
         return await _render(user, problem=WRONG_CODE), 422
+    await throttle.give_back(throttle.CODE_ACCOUNT, str(user.user_id))
     return await _complete(user, Method.PASSWORD_TOTP)
 
 
@@ -68,7 +69,7 @@ async def show_recovery() -> ResponseReturnValue:
 
 @blueprint.post("/sign-in/recovery-code")
 async def by_recovery_code() -> ResponseReturnValue:
-    user = await _count()
+    user = await _count_code()
     code = (await request.form).get("code", "")
     told = Letter(kind=LetterKind.RECOVERY_CODE_USED, recipient=user.email)
     used = await use_recovery_code(
@@ -77,6 +78,7 @@ async def by_recovery_code() -> ResponseReturnValue:
     if not used:
         await _note_failure(user.user_id, "recovery code")
         return await render_template("mfa/recovery.html", problem=WRONG_RECOVERY_CODE, then=_then()), 422
+    await throttle.give_back(throttle.CODE_ACCOUNT, str(user.user_id))
     return await _complete(user, Method.PASSWORD_RECOVERY_CODE)
 
 
@@ -107,6 +109,13 @@ async def _count() -> User:
     await throttle.count_address(throttle.PROOF_ADDRESS)
     user = await pending_sign_in.require_user()
     await throttle.count(throttle.PROOF_ACCOUNT, str(user.user_id))
+    return user
+
+
+async def _count_code() -> User:
+    """The same of a code, which can be guessed."""
+    user = await _count()
+    await throttle.count(throttle.CODE_ACCOUNT, str(user.user_id))
     return user
 
 

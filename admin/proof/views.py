@@ -55,9 +55,11 @@ async def by_password() -> ResponseReturnValue:
 @blueprint.post("/prove/code")
 async def by_code() -> ResponseReturnValue:
     user = await _count()
+    await throttle.count(throttle.CODE_ACCOUNT, str(user.user_id))
     code = (await request.form).get("code", "").replace(" ", "")
     if not await use_totp(services().db, services().master_keys, user.user_id, code):
         return await _refuse(WRONG_CODE)
+    await throttle.give_back(throttle.CODE_ACCOUNT, str(user.user_id))
     return await go_on()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 
 from storage.bridge import Database, open_database
-from storage.throttles import Rule, _clear, forgive, use
+from storage.throttles import Rule, _clear, forgive, give_back, use
 
 RULE = Rule("sign_in", 3, 3600)
 
@@ -71,3 +71,19 @@ async def test_what_has_run_out_is_cleared_away_and_names_nobody(admin_db: Datab
     rows = await admin_db.fetch("SELECT subject FROM throttles")
     assert len(rows) == 1
     assert b"ada" not in rows[0]["subject"]
+
+
+async def test_a_use_that_is_given_back_is_there_again(admin_db: Database) -> None:
+    await give_back(admin_db, RULE, "ada")
+    for _ in range(3):
+        await use(admin_db, RULE, "ada")
+    await give_back(admin_db, RULE, "ada")
+    assert [await use(admin_db, RULE, "ada") is None for _ in range(2)] == [True, False]
+
+
+async def test_and_never_more_than_was_taken(admin_db: Database) -> None:
+    await use(admin_db, RULE, "ada")
+    await admin_db.execute("UPDATE throttles SET free_at = now() - interval '1 hour'")
+    for _ in range(2):
+        await give_back(admin_db, RULE, "ada")
+    assert [await use(admin_db, RULE, "ada") is None for _ in range(4)] == [True, True, True, False]

@@ -12,7 +12,7 @@ from storage.audit import select_audit_rows
 from storage.bridge import Database
 from storage.throttles import Rule
 from tests.admin.browsing import Visitor, token_of
-from tests.admin.conftest import PASSWORD, Person
+from tests.admin.conftest import PASSWORD, Person, make_stale
 from tests.admin.mailbox import letters
 from tests.admin.mfa.codes import App, set_up_app
 
@@ -56,7 +56,7 @@ async def test_a_code_works_once(visitor: Visitor, person: Person, app: App, adm
 async def test_of_fifty_browsers_at_once_one_gets_in(
     visitor: Visitor, person: Person, app: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PROOF_ADDRESS", "PROOF_ACCOUNT"):
+    for name in ("PROOF_ADDRESS", "PROOF_ACCOUNT", "CODE_ACCOUNT"):
         monkeypatch.setattr(throttle, name, Rule(name, 1000, 1))
     await visitor.sign_in(person.email, PASSWORD)
     form = {csrf.FIELD: await visitor.token(PAGE), "code": await app.code()}
@@ -108,6 +108,34 @@ async def test_guessing_is_throttled_over_many_sign_ins(
         await visitor.sign_in(person.email, PASSWORD)
         statuses.append((await visitor.submit(PAGE, {"code": "000000"}, CODE)).status_code)
     assert statuses == [422, 422, 422, 429]
+
+
+async def test_of_wrong_codes_there_are_so_many_a_day_whatever_is_right_in_between(
+    visitor: Visitor, person: Person, app: App, admin_db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(throttle, "CODE_ACCOUNT", Rule("code:account", 4, throttle.DAY))
+
+    async def attempt(code: str, page: str = PAGE, action: str = CODE) -> int:
+        visitor.cookies.clear()
+        await visitor.sign_in(person.email, PASSWORD)
+        return (await visitor.submit(page, {"code": code}, action)).status_code
+
+    for _ in range(2):
+        assert await attempt("000000") == 422
+        assert await attempt(await app.code()) == 303
+    recovery = "/sign-in/recovery-code"
+    assert await attempt("wrong", recovery, recovery) == 422
+    assert await attempt(await app.code()) == 303
+    # Whoever has a session guesses no more than who has the password.
+    await make_stale(admin_db)
+    for code, status in (("000000", 422), (await app.code(), 429)):
+        assert (await visitor.submit("/prove", {"code": code}, "/prove/code")).status_code == status
+    assert await attempt(await app.code()) == 429
+    assert await attempt("wrong", recovery, recovery) == 429
+    await admin_db.execute("UPDATE throttles SET free_at = free_at - interval '16 minutes'")
+    assert await attempt(await app.code()) == 429
+    await admin_db.execute("UPDATE throttles SET free_at = free_at - interval '6 hours'")
+    assert await attempt(await app.code()) == 303
 
 
 async def test_both_ends_are_in_the_audit_log(
