@@ -282,7 +282,9 @@ class Metering:
         if not complete and not tally.tokens:
             # Something was made, and nobody said how much: that is not nothing.
             cost = version = None
-        charged = prices.charge(tally, cost, self.request_bytes)
+        # Bytes stand in for figures, and never against them; those of JSON are in the estimate.
+        told = (complete or grant.request.json) and tally.tokens + tally.audio_ms > 0
+        charged = prices.charge(tally, cost, 0 if told else self.request_bytes)
         held = 0 if complete or self.reservation is None else self.reservation.picodollars
         if charged < held and outcome in _UNHEARD:
             # Whoever leaves before the figures come would else use up a budget without its ever being full.

@@ -185,10 +185,10 @@ async def until_asked(provider: Any, number: int) -> None:
 async def test_a_budget(
     dialect: str, period: Period, of_key: bool, stage: Stage, own_tenant: Tenant, admin: Database
 ) -> None:
-    # The model is unknown, so that each token is charged the default, and no fewer tokens than the request's
-    # bytes come to: room for one worst case, and for two answers beside it.
+    # The model is unknown, so that each token is charged the default: room for one worst case, and for two
+    # answers beside it.
     answer = ANSWER if dialect == "anthropic" else CHAT_ANSWER
-    charged = len(BODY if dialect == "anthropic" else CHAT) // 4 * UNKNOWN_RATE
+    charged = (3 + 4) * UNKNOWN_RATE
     amount = WORST_TOKENS * UNKNOWN_RATE + 2 * charged
     await limit_tenant(admin, own_tenant, LimitKind.MONEY, amount, period, of_key=of_key)
     async with stage(answering(answer), of=own_tenant) as (gateway, provider), gateway.client() as client:

@@ -136,7 +136,7 @@ async def test_without_its_database_what_is_held_goes_on_and_then_hard_limits_wa
             while await status_of(client, own_tenant.token) != 200:
                 await trio.sleep(0.05)
         await gateway.settled(passed + 1)
-        settled = (passed + 1) * (1 if kind is LimitKind.REQUESTS else 13 * 100_000_000)
+        settled = (passed + 1) * (1 if kind is LimitKind.REQUESTS else 7 * 100_000_000)
         await until_agreed(gateway, limit, settled=settled)
 
 
@@ -159,4 +159,4 @@ async def test_without_its_database_soft_limits_let_pass(
         with trio.fail_after(PATIENCE_SECONDS):
             while await gateway.db.fetch_value("SELECT count(*) FROM usage") < 12:
                 await trio.sleep(0.05)
-        assert (await account_of(gateway, limit)).settled == 12 * 13 * 100_000_000
+        assert (await account_of(gateway, limit)).settled == 12 * 7 * 100_000_000
