@@ -14,7 +14,7 @@ from typing import Final
 from gateway.authorize import Grant
 from gateway.in_flight import NO_SLOT
 from gateway.late_usage import Counted, LateKind, LateRecord, LateUsage, late_usage
-from gateway.prices import Prices
+from gateway.prices import SIMULATED, Prices
 from gateway.quota import Ledger
 from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
@@ -279,8 +279,9 @@ class Metering:
         prices = self._meter.prices
         provider, org_id, at = grant.provider.name, grant.caller.key.org_id, self.started_us / 1_000_000
         cost, version = prices.cost(tally, provider=provider, model_asked=grant.model, org_id=org_id, at=at)
-        if not complete and not tally.tokens:
-            # Something was made, and nobody said how much: that is not nothing.
+        silent = outcome is _COMPLETED and not tally.streamed and not tally.output_tokens
+        if not complete and (silent or not tally.tokens) and provider != SIMULATED:
+            # Something was made (speech, say), and nobody said how much: that is not nothing.
             cost = version = None
         # Bytes stand in for figures, and never against them; those of JSON are in the estimate.
         told = (complete or grant.request.json) and tally.tokens + tally.audio_ms > 0

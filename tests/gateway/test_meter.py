@@ -15,7 +15,7 @@ from gateway.tally import Tally
 from tests.gateway.conftest import Stage, Tenant
 from tests.support.gateway import RunningGateway
 from tests.support.raw_client import RawClient
-from tests.support.requests import ANSWER, get, post
+from tests.support.requests import ANSWER, chat, get, post
 from tests.support.scripted_provider import Line, answering
 from tests.support.streams import ANTHROPIC, STREAM_BODY, chunk
 
@@ -260,6 +260,28 @@ async def test_an_answer_without_figures_is_not_free(stage: Stage, tenant: Tenan
     assert not row["usage_complete"]
     assert row["input_tokens"] == row["output_tokens"] == 0
     assert row["cost_picodollars"] is None
+
+
+async def test_sound_that_nobody_counted_is_not_free(stage: Stage, tenant: Tenant) -> None:
+    """What was read out can be estimated, and is the least of it."""
+    body = b'{"model":"gpt-4o-mini-tts","voice":"alloy","input":"%s"}' % (b"word " * 100)
+    async with stage(answering(bytes(range(256)) * 8)) as (gateway, _):
+        assert (await gateway.ask(chat(tenant.token, body, path="/v1/audio/speech"))).status == 200
+        row = await gateway.only_row()
+    assert (row["outcome"], row["usage_complete"]) == ("completed", False)
+    assert (row["input_tokens"], row["output_tokens"]) == (len(body) // 4, 0)
+    assert row["cost_picodollars"] is row["price_version"] is None
+    assert row["charged_picodollars"] == len(body) // 4 * UNKNOWN_RATE
+
+
+async def test_embeddings_that_are_counted_cost_what_was_read(stage: Stage, tenant: Tenant) -> None:
+    body = b'{"model":"text-embedding-3-small","input":"%s"}' % (b"word " * 100)
+    told = b'{"object":"list","model":"text-embedding-3-small","usage":{"prompt_tokens":100,"total_tokens":100}}'
+    async with stage(answering(told)) as (gateway, _):
+        await gateway.ask(chat(tenant.token, body, path="/v1/embeddings"))
+        row = await gateway.only_row()
+    assert row["usage_complete"]
+    assert row["cost_picodollars"] == row["charged_picodollars"] == 100 * 20_000
 
 
 @pytest.mark.parametrize("status", [400, 429, 529])
