@@ -38,6 +38,7 @@ _EXPLICIT: Final = ((b"/anthropic/v1/", Dialect.ANTHROPIC), (b"/openai/v1/", Dia
 _TARGET: Final = re.compile(rb'/[!"$-~]*\Z')
 _NO_LENGTH: Final = -1
 _KEY_PREFIX: Final = b"kt_"
+_RESPONSES: Final = "/v1/responses"
 
 
 _fields_decoder: Final = msgspec.json.Decoder(BodyFields)
@@ -159,6 +160,11 @@ class APIRequest:
     @property
     def streaming(self) -> bool:
         return self.fields.stream is True
+
+    @property
+    def in_background(self) -> bool:
+        """It asks to be answered with a receipt. Elsewhere the word means nothing, and is no way round."""
+        return self.fields.background is True and self.operation.path == _RESPONSES
 
     @property
     def repeatable(self) -> bool:

@@ -266,7 +266,7 @@ def _check_billing(caller: Caller, request: APIRequest) -> None:
     nothing of its cost when it is asked for: under a hard budget, or paid in advance, it would be a way round
     that.
     """
-    later = request.operation.kind is _ELSEWHERE or request.fields.background is True
+    later = request.operation.kind is _ELSEWHERE or request.in_background
     if later and not caller.key.billed_elsewhere:
         raise Refusal(
             Kind.FORBIDDEN,

@@ -11,9 +11,9 @@ which the provider gave it, for the lines in a file are whatever its author wrot
 row of its own that counts nothing.
 
 Not counted here: a stored response that did not run in the background, which was metered when it was made.
-One that did, and was streamed to the client that made it, tells its figures both then and later: read that
-first answer by a `LateUsage(LateKind.RESPONSE, "", org_id, streamed=True)` as well, and count nothing for it
-otherwise.
+One that did may tell its figures both in the answer that made it and later: read that first answer by a
+`LateUsage(LateKind.RESPONSE, "", org_id)` as well, and count nothing for it otherwise if the provider
+`agreed`.
 
 Bounds: one line of a batch is kept at a time, of a longer one than a megabyte its ends (`sse.Window`); a file
 that does not begin as a batch's output is not read, nor are more than `LINES_MAX` lines; `Counted` remembers
@@ -162,7 +162,18 @@ def late_usage(
 class LateUsage:
     """One answer that may tell of earlier work."""
 
-    __slots__ = ("_body", "_kind", "_lines", "_over", "_splitter", "_start", "org_id", "source", "told")
+    __slots__ = (
+        "_body",
+        "_kind",
+        "_lines",
+        "_over",
+        "_splitter",
+        "_start",
+        "agreed",
+        "org_id",
+        "source",
+        "told",
+    )
 
     def __init__(self, kind: LateKind, source: str, org_id: UUID, *, streamed: bool = False) -> None:
         self._kind = kind
@@ -175,6 +186,8 @@ class LateUsage:
         self._body = Window()
         self.source = source
         self.org_id = org_id
+        self.agreed = False
+        """The provider says that it runs in the background: a later look tells its cost."""
         self.told = False
         """Something of a cost was found, so that the next look can tell nothing new."""
 
@@ -270,11 +283,11 @@ class LateUsage:
         assert self._splitter is not None
         long, self._splitter.oversized = self._splitter.oversized, []
         found = [record for event in long for record in self._read_long_response(event)]
-        if b'"usage"' not in block:
+        if b'"usage"' not in block and (self.agreed or b'"background"' not in block):
             return found
         for event in block.split(b"\n\n"):
             data = event_data(event)
-            if b'"usage"' in data:
+            if b'"usage"' in data or b'"background"' in data:
                 try:
                     found += self._read_response(bytes(_event_decoder.decode(data).response))
                 except _UNREADABLE:
@@ -286,17 +299,22 @@ class LateUsage:
             response = _response_decoder.decode(data)
         except _UNREADABLE:
             return []
-        if response.id is None or not response.background or bytes(response.usage)[:1] != b"{":
+        response_id = response.id
+        self.agreed = response_id is not None and response.background is True
+        if response_id is None or not self.agreed or bytes(response.usage)[:1] != b"{":
             return []
         tally = Tally(Dialect.OPENAI, streamed=False)
         tally.feed(data)
         tally.finish()
-        return self._record_response(tally, response.id)
+        return self._record_response(tally, response_id)
 
     def _read_long_response(self, body: Window) -> list[LateRecord]:
         """Over a megabyte, of pictures mostly: what it is stands first, its usage last."""
         named = _RESPONSE_ID.search(body.head)
-        if named is None or _BACKGROUND.search(body.head) is None:
+        if named is None:
+            return []
+        self.agreed = _BACKGROUND.search(body.head) is not None
+        if not self.agreed:
             return []
         tally = Tally(Dialect.OPENAI, streamed=False)
         tally.read_ends(body)

@@ -139,13 +139,13 @@ class Metering:
             self.streaming = True
             self._meter.streams += 1
         self.tally = Tally(self._grant.provider.usage_dialect, streamed=head.event_stream)
-        if status == 200 and (not request.operation.metered or self._in_background):
+        if status == 200 and (not request.operation.metered or request.in_background):
             self.late = self._meter.late_reader(self._grant, streamed=head.event_stream)
 
     @property
-    def _in_background(self) -> bool:
-        """The answer is a receipt: what the work used is told to whoever looks later."""
-        return self._grant.request.fields.background is True
+    def _is_receipt(self) -> bool:
+        """What the work used is told to whoever looks later: this was asked for, and the provider agreed."""
+        return self._grant.request.in_background and (self.late is None or self.late.agreed)
 
     def feed_late(self, piece: bytes) -> None:
         """A piece of an answer that may tell of earlier work (there is a `late`)."""
@@ -258,7 +258,7 @@ class Metering:
         request = self._grant.request
         metered = request.operation.metered
         tally = self.tally
-        if tally is not None and metered and self.status < 300 and not self._in_background:
+        if tally is not None and metered and self.status < 300 and not self._is_receipt:
             tally.finish()
             if not tally.complete:
                 # The bytes of audio or an image say nothing of tokens.
@@ -348,9 +348,9 @@ class Meter:
         """For an answer that may tell of earlier work and has not been read to its end before."""
         request = grant.request
         org_id = grant.caller.key.org_id
-        if request.fields.background is True:
-            # The stream of what it starts itself; a receipt without figures tells nothing.
-            return LateUsage(LateKind.RESPONSE, "", org_id, streamed=True) if streamed else None
+        if request.in_background:
+            # Of what it starts itself.
+            return LateUsage(LateKind.RESPONSE, "", org_id, streamed=streamed)
         return late_usage(
             request.inbound.method.decode("ascii", "replace"),
             request.dialect,

@@ -251,3 +251,79 @@ async def test_a_streamed_background_response_is_charged_when_it_ends(
         await gateway.settled(3)
         await until_told([gateway], money, late.money)
         await until_told([gateway], named, late.tokens)
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("agreed", [True, False, None])
+async def test_what_was_asked_for_in_the_background_is_charged_once_wherever_it_is_told(
+    *, agreed: bool | None, streamed: bool, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    """Also when a provider answers at once, having agreed to the background or not even read of it."""
+    response = RESPONSE | {"background": agreed}
+    if agreed is None:
+        del response["background"]
+    told = json.dumps(response, separators=(",", ":")).encode()
+
+    async def provider(line: Line) -> None:
+        while True:
+            head, body = await line.read_request()
+            if not head:
+                return
+            if body and streamed:
+                await line.begin_stream()
+                await line.send_chunk(b'data: {"type":"response.completed","response":' + told + b"}\n\n")
+                await line.end_stream()
+            else:
+                await line.answer(told)
+
+    money = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10 * DOLLAR)
+    late = LATE["a background response"]
+    body = b'{"model":"gpt-4o","input":"x","background":true,"stream":%s,"max_output_tokens":9}'
+    async with stage(provider, of=own_tenant) as (gateway, _):
+        request = chat(own_tenant.token, body % (b"true" if streamed else b"false"), path="/v1/responses")
+        assert (await gateway.ask(request)).status == 200
+        await until_told([gateway], money, late.money)
+        assert (await gateway.ask(late.ask(own_tenant.token, late.path))).status == 200
+        await gateway.settled(3 if agreed else 2)
+        await until_told([gateway], money, late.money)
+
+
+async def test_a_receipt_counts_nothing_and_what_follows_it_once(
+    stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    receipt = json.dumps(RESPONSE | {"status": "queued", "usage": None}).encode()
+
+    async def provider(line: Line) -> None:
+        while True:
+            head, body = await line.read_request()
+            if not head:
+                return
+            await line.answer(receipt if body else LATE["a background response"].answer)
+
+    money = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10 * DOLLAR)
+    late = LATE["a background response"]
+    body = b'{"model":"gpt-4o","input":"x","background":true,"max_output_tokens":9}'
+    async with stage(provider, of=own_tenant) as (gateway, _):
+        assert (await gateway.ask(chat(own_tenant.token, body, path="/v1/responses"))).status == 200
+        await gateway.settled(1)
+        await until_told([gateway], money, 0)
+        for rows in (3, 4):
+            assert (await gateway.ask(late.ask(own_tenant.token, late.path))).status == 200
+            await gateway.settled(rows)
+            await until_told([gateway], money, late.money)
+
+
+async def test_no_other_operation_has_a_background(stage: Stage, own_tenant: Tenant, admin: Database) -> None:
+    """The word makes no request free, nor is it refused for it."""
+    await admin.execute("UPDATE api_keys SET billed_elsewhere = false WHERE key_id = $1", own_tenant.key_id)
+    answer = json.dumps(completion(3)).encode()
+
+    async def provider(line: Line) -> None:
+        while (await line.read_request())[0]:
+            await line.answer(answer)
+
+    money = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10 * DOLLAR)
+    body = b'{"model":"gpt-4o","messages":[],"background":true,"max_tokens":9}'
+    async with stage(provider, of=own_tenant) as (gateway, _):
+        assert (await gateway.ask(chat(own_tenant.token, body))).status == 200
+        await until_told([gateway], money, 3 * 2_500_000 + 30 * 10_000_000)

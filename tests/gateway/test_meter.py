@@ -276,7 +276,9 @@ async def test_sound_that_nobody_counted_is_not_free(stage: Stage, tenant: Tenan
 
 async def test_embeddings_that_are_counted_cost_what_was_read(stage: Stage, tenant: Tenant) -> None:
     body = b'{"model":"text-embedding-3-small","input":"%s"}' % (b"word " * 100)
-    told = b'{"object":"list","model":"text-embedding-3-small","usage":{"prompt_tokens":100,"total_tokens":100}}'
+    told = (
+        b'{"object":"list","model":"text-embedding-3-small","usage":{"prompt_tokens":100,"total_tokens":100}}'
+    )
     async with stage(answering(told)) as (gateway, _):
         await gateway.ask(chat(tenant.token, body, path="/v1/embeddings"))
         row = await gateway.only_row()
