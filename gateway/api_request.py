@@ -19,6 +19,8 @@ from gateway.provider import Provider
 from gateway.refusal import Dialect, Kind, Refusal
 from gateway.request_head import Field, decide, forwarded
 from gateway.request_reader import Inbound
+from gateway.usage_figures import TOKENS_MAX
+from gateway.worst_case import WEIGHED_BYTES_MIN, estimate_input
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _UNKNOWN: Final = Dialect.UNKNOWN
@@ -39,7 +41,6 @@ _TARGET: Final = re.compile(rb'/[!"$-~]*\Z')
 _NO_LENGTH: Final = -1
 _KEY_PREFIX: Final = b"kt_"
 _RESPONSES: Final = "/v1/responses"
-
 
 _fields_decoder: Final = msgspec.json.Decoder(BodyFields)
 _lenient: Final = Lenient(BodyFields)
@@ -62,6 +63,7 @@ class APIRequest:
         "fields",
         "host",
         "inbound",
+        "input_tokens_max",
         "json",
         "lines",
         "names_account",
@@ -96,6 +98,7 @@ class APIRequest:
         self.body = b""
         """The whole body, once `take_body` has run; stays empty for one that streams."""
         self.fields = NO_FIELDS
+        self.input_tokens_max = TOKENS_MAX
         self.answered_here = False
         """What it goes on from is a response that was told on the same connection."""
         self.usage_added = False
@@ -148,9 +151,15 @@ class APIRequest:
     def forget(self) -> None:
         """An answer has begun, so nothing will be sent again: let head and body go. An open stream may last
         for hours, and there may be thousands."""
+        self.weigh()
         self.body = b""
         self.lines = []
         self.inbound.lines = []
+
+    def weigh(self) -> None:
+        """Before its body goes: a long one may be a picture's, whose bytes say nothing of tokens."""
+        if len(self.body) > WEIGHED_BYTES_MIN and self.json:
+            self.input_tokens_max = estimate_input(self.body).tokens
 
     @property
     def model(self) -> str | None:

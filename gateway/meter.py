@@ -20,12 +20,12 @@ from gateway.reservation import Reservation
 from gateway.response_head import ClientHead
 from gateway.spool import Spool
 from gateway.stages import AllStages
-from gateway.tally import Tally
+from gateway.tally import BYTES_PER_TOKEN, Tally
 from gateway.usage_writer import EPOCH_US, UsageWriter, token_counts
+from gateway.worst_case import IN_PARTS
 from storage.model import CredentialKind, Outcome
 
-# Ends at which the provider may have worked although it said nothing: what was asked is counted then,
-# estimated.
+# Ends at which the provider may have worked although it said nothing: what was asked is estimated then.
 _COMPLETED: Final = Outcome.COMPLETED
 _PLATFORM: Final = CredentialKind.PLATFORM
 _UNHEARD: Final = (Outcome.CLIENT_GONE, Outcome.TIMED_OUT, Outcome.REVOKED, Outcome.STOPPED)
@@ -253,8 +253,7 @@ class Metering:
         self._meter.spool.in_flight.end(self._slot)
 
     def _take_stock(self, outcome: Outcome) -> tuple[Tally, bool, bool]:
-        """What was used, whether that is the provider's own last word, and whether something is owed for
-        it."""
+        """What was used, whether that is the provider's own last word, and whether it must be paid."""
         request = self._grant.request
         metered = request.operation.metered
         tally = self.tally
@@ -262,7 +261,7 @@ class Metering:
             tally.finish()
             if not tally.complete:
                 # The bytes of audio or an image say nothing of tokens.
-                tally.estimate(self.request_bytes if request.json else 0)
+                tally.estimate(self._bytes_read(tally) if request.json else 0)
             return tally, tally.complete, True
         # Nothing came back, or figures that tell of an earlier request, which had a row of its own: what a
         # refused or failed request used is known to be nothing.
@@ -270,8 +269,18 @@ class Metering:
         if tally is not None or outcome not in _UNHEARD or not self.sent:
             return nothing, True, False
         if metered and request.json:
-            nothing.estimate(self.request_bytes)
+            nothing.estimate(self._bytes_read(nothing))
         return nothing, False, metered
+
+    def _bytes_read(self, tally: Tally) -> int:
+        """Its size, as far as that tells tokens: not the bytes of pictures, nor more than the model reads."""
+        grant, request, at = self._grant, self._grant.request, self.started_us / 1_000_000
+        request.weigh()
+        most, org_id = request.input_tokens_max, grant.caller.key.org_id
+        if request.operation.path not in IN_PARTS:
+            provider, window = grant.provider.name, self._meter.prices.window
+            most = min(most, window(tally, provider=provider, model_asked=grant.model, org_id=org_id, at=at))
+        return min(self.request_bytes, most * BYTES_PER_TOKEN)
 
     def _price(self, tally: Tally, complete: bool, outcome: Outcome) -> tuple[int | None, str | None, int]:
         """Cost (None when it is not known), price version, and what money limits are charged."""

@@ -23,6 +23,7 @@ from uuid import UUID
 
 from gateway.price_table import CLASSES, FREE, UNKNOWN, PriceTable, Rates, Tier, tier_of
 from gateway.usage_figures import Figures
+from gateway.worst_case import WINDOW_TOKENS_DEFAULT
 from storage.prices import PriceOverride
 
 # A table takes half a kilobyte.
@@ -104,6 +105,14 @@ class Prices:
                 return None
             total += cost
         return total
+
+    def window(
+        self, used: Figures, *, provider: str, model_asked: str | None, org_id: UUID, at: float
+    ) -> int:
+        """How many tokens the model that answered can have read."""
+        tier = tier_of(used.service_tier, used.speed)
+        table = self.table(org_id, provider, model_asked, used.model, tier, at)
+        return table.context_tokens or WINDOW_TOKENS_DEFAULT
 
     def charge(self, used: Figures, cost: int | None, request_bytes: int = 0) -> int:
         """What money limits are charged: the cost, or the configured default for all that was seen."""

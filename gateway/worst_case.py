@@ -35,6 +35,10 @@ WINDOW_TOKENS_DEFAULT: Final = 200_000
 SEARCHES_MAX: Final = 10
 # Hidden prompts: for tools, for structured output, for the roles of messages.
 _OVERHEAD_TOKENS: Final = 1_000
+# Requests whose inputs may each be as long as the window.
+IN_PARTS: Final = ("/v1/completions", "/v1/embeddings")
+# A body that is not longer comes to less than one picture may, by four bytes a token.
+WEIGHED_BYTES_MIN: Final = 4 * (_OVERHEAD_TOKENS + IMAGE_TOKENS_MAX)
 # Below it a run of base64 is text like any other.
 _ENCODED_BYTES_MIN: Final = 1_024
 

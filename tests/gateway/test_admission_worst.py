@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
+import trio
 
 from gateway.price_table import Tier
 from gateway.worst_case import InputEstimate, worst_case
 from storage.bridge import Database, open_database
 from storage.model import LimitKind
 from tests.gateway.conftest import Stage, Tenant
-from tests.gateway.limiting import UNKNOWN_RATE, limit_tenant, until_agreed
+from tests.gateway.limiting import DOLLAR, UNKNOWN_RATE, account_of, limit_tenant, until_agreed
 from tests.support.requests import chat, post
-from tests.support.scripted_provider import silent
+from tests.support.scripted_provider import Line, silent
 
 
 @pytest.fixture
@@ -154,3 +155,56 @@ async def test_of_several_models_the_dearest_is_set_apart(
         picodollars, most = (max(one) for one in zip(*worst, strict=True))
         await until_agreed(gateway, tokens, settled=0, reserved=most)
         await until_agreed(gateway, money, settled=0, reserved=picodollars)
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b'data: {"model":"gpt-4o","choices":[{"delta":{"content":"Hel"}}]}\n\n']
+)
+async def test_who_leaves_a_picture_is_not_charged_for_its_bytes(
+    said: bytes, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    """Nobody told the figures, so they are estimated: never above what was set apart."""
+    limit = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10 * DOLLAR)
+    asked = trio.Event()
+
+    async def provider(line: Line) -> None:
+        await line.read_request()
+        if said:
+            await line.begin_stream()
+            await line.send_chunk(said)
+        asked.set()
+        await line.wait_closed()
+
+    picture = "data:image/png;base64,iVBORw0KGgo" + "A" * 300_000
+    part = {"type": "image_url", "image_url": {"url": picture}}
+    body = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": [part]}]}
+    async with stage(provider, of=own_tenant) as (gateway, _):
+        async with gateway.client() as client:
+            await client.send(chat(own_tenant.token, json.dumps(body).encode()))
+            await asked.wait()
+            if said:
+                await client.read_until(said)
+            reserved = (await account_of(gateway, limit)).reserved
+        row = await gateway.only_row()
+    assert (row["outcome"], row["usage_complete"]) == ("client_gone", False)
+    assert 10_000 < row["input_tokens"] < 11_500
+    assert 0 < row["charged_picodollars"] <= reserved
+
+
+async def test_who_leaves_is_not_charged_for_more_than_the_model_reads(stage: Stage, tenant: Tenant) -> None:
+    """A document's bytes are no text, and nor is what a provider would have refused."""
+    asked = trio.Event()
+
+    async def provider(line: Line) -> None:
+        await line.read_request()
+        asked.set()
+        await line.wait_closed()
+
+    body = b'{"model":"gpt-4o","messages":"%s"}' % (b"x" * 1_000_000)
+    async with stage(provider) as (gateway, _):
+        async with gateway.client() as client:
+            await client.send(chat(tenant.token, body))
+            await asked.wait()
+        row = await gateway.only_row()
+    assert row["input_tokens"] == 128_000
+    assert row["request_bytes"] == len(body)
