@@ -231,6 +231,18 @@ def test_other_responses_were_counted_when_they_were_made(response: dict[str, ob
     assert read(of_response(streamed=True), named(event)) == []
 
 
+def test_a_provider_agrees_to_the_background_by_its_last_word_on_it() -> None:
+    made = named({"type": "response.created", "response": {"id": "resp_1", "background": True}})
+    drawn = named({"type": "response.image_generation_call.partial_image", "background": "auto"})
+    at_once = named(
+        {"type": "response.completed", "response": {"id": "resp_1", "usage": {"input_tokens": 3}}}
+    )
+    for events, agreed in (((drawn,), False), ((made, drawn), True), ((made, drawn, at_once), False)):
+        reader = of_response(streamed=True)
+        assert read(reader, *events) == []
+        assert reader.agreed is agreed
+
+
 def test_a_response_beyond_the_window() -> None:
     response = {"id": "resp_1", "background": True, "output": ["x" * 2_000_000], "usage": {"input_tokens": 3}}
     whole = json.dumps(response).encode()
