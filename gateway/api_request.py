@@ -20,7 +20,7 @@ from gateway.refusal import Dialect, Kind, Refusal
 from gateway.request_head import Field, decide, forwarded
 from gateway.request_reader import Inbound
 from gateway.usage_figures import TOKENS_MAX
-from gateway.worst_case import WEIGHED_BYTES_MIN, estimate_input
+from gateway.worst_case import WEIGHED_BYTES_MIN, estimate_input, seems_encoded
 
 # Members used per request, bound once: until Python 3.12 reaching one through its class costs 0.2 µs.
 _UNKNOWN: Final = Dialect.UNKNOWN
@@ -158,7 +158,7 @@ class APIRequest:
 
     def weigh(self) -> None:
         """Before its body goes: a long one may be a picture's, whose bytes say nothing of tokens."""
-        if len(self.body) > WEIGHED_BYTES_MIN and self.json:
+        if len(self.body) > WEIGHED_BYTES_MIN and self.json and seems_encoded(self.body):
             self.input_tokens_max = estimate_input(self.body).tokens
 
     @property

@@ -41,6 +41,7 @@ IN_PARTS: Final = ("/v1/completions", "/v1/embeddings")
 WEIGHED_BYTES_MIN: Final = 4 * (_OVERHEAD_TOKENS + IMAGE_TOKENS_MAX)
 # Below it a run of base64 is text like any other.
 _ENCODED_BYTES_MIN: Final = 1_024
+_SAMPLES: Final = 32
 
 # Parts that are looked at: a stranger's body full of the word must not cost more than milliseconds.
 _PARTS_MAX: Final = 10_000
@@ -127,6 +128,14 @@ def estimate_input(body: bytes, *, by_reference: bool = False) -> InputEstimate:
         hour_cache=body.find(b'"ttl"') >= 0,
         advised=advised,
     )
+
+
+def seems_encoded(body: bytes) -> bool:
+    """Whether some of a long body is base64, by a look here and there: text has spaces. So text is not read
+    once more, which takes as long as all else that is done with it; what is missed is a small part."""
+    step = max(len(body) // _SAMPLES, 1)
+    starts = range(0, len(body) - _ENCODED_BYTES_MIN, step)
+    return any(body.find(b" ", at, at + _ENCODED_BYTES_MIN) < 0 for at in starts)
 
 
 def prompts_and_best_of(body: bytes) -> tuple[int, int]:

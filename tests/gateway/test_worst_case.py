@@ -19,6 +19,7 @@ from gateway.worst_case import (
     estimate_input,
     estimate_upload,
     prompts_and_best_of,
+    seems_encoded,
     worst_case,
 )
 from tests.gateway.price_cases import DAY
@@ -233,3 +234,11 @@ def test_free_is_free() -> None:
 @pytest.mark.parametrize("noise", [b'"' * 200_000, b"\\" * 200_000, b'"type":' * 50_000, b"A" * 5_000_000])
 def test_hostile_bodies_are_read_in_one_pass(noise: bytes) -> None:
     assert estimate_input(b"base64" + noise).tokens > 0
+
+
+def test_text_is_told_from_pictures_by_a_look_here_and_there() -> None:
+    text, picture = b"It is plain text. " * 5000, base64.b64encode(bytes(60_000))
+    assert not seems_encoded(text)
+    for at in (0, 30_000, len(text)):
+        assert seems_encoded(text[:at] + picture + text[at:])
+    assert not seems_encoded(b"")
