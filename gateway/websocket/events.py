@@ -40,6 +40,21 @@ class Error(msgspec.Struct, gc=False):
 
 class Session(msgspec.Struct, gc=False):
     model: str | None = None
+    # Where the model that writes down what a client says is named, now and before the API was settled.
+    audio: msgspec.Raw = msgspec.Raw()
+    input_audio_transcription: msgspec.Raw = msgspec.Raw()
+
+
+class _Transcription(msgspec.Struct, gc=False):
+    model: str | None = None
+
+
+class _AudioInput(msgspec.Struct, gc=False):
+    transcription: _Transcription | None = None
+
+
+class _Audio(msgspec.Struct, gc=False):
+    input: _AudioInput | None = None
 
 
 class Told(msgspec.Struct, gc=False):
@@ -56,6 +71,8 @@ class Told(msgspec.Struct, gc=False):
 asked_decoder = Lenient(Asked)
 _settings_decoder = Lenient(Settings)
 told_decoder = msgspec.json.Decoder(Told)
+_audio_decoder = msgspec.json.Decoder(_Audio)
+_transcription_decoder = msgspec.json.Decoder(_Transcription)
 
 
 def settings_of(value: msgspec.Raw) -> Settings:
@@ -64,6 +81,21 @@ def settings_of(value: msgspec.Raw) -> Settings:
         return _settings_decoder.decode(bytes(value))
     except msgspec.DecodeError:
         return Settings()
+
+
+def transcriber_of(session: Session) -> str | None:
+    """The model that writes down what a client says; None where none is told, and where that is no object."""
+    try:
+        if len(session.audio):
+            given = _audio_decoder.decode(session.audio).input
+            if given is not None and given.transcription is not None:
+                return given.transcription.model
+        if len(session.input_audio_transcription):
+            return _transcription_decoder.decode(session.input_audio_transcription).model
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # What the rest of the event says holds all the same.
+        pass
+    return None
 
 
 def tokens_of(asked: Asked, size: int) -> int:

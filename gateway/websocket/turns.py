@@ -39,6 +39,7 @@ from gateway.websocket.events import (
     settings_of,
     tokens_of,
     told_decoder,
+    transcriber_of,
 )
 from gateway.websocket.frames import Message
 from gateway.websocket.upgrade import REALTIME, RESPONSE
@@ -89,6 +90,8 @@ class Turns:
         self._model = grant.request.model
         self._wished: tuple[str, str] | None = None
         """Another one, as the client names it and as the provider does, who has not agreed yet."""
+        self._transcriber: str | None = None
+        """The model by which the provider says it writes down what the client says."""
         self._output_tokens_max: int | float | str | Other | None = None
         self._context = 0
         """Tokens of a realtime conversation so far, at most."""
@@ -217,6 +220,9 @@ class Turns:
             self._failed(event)
         elif kind in ("session.created", "session.updated"):
             self._take_model(kind, None if event.session is None else event.session.model)
+            if event.session is not None:
+                # One that is switched off may still have something to write down.
+                self._transcriber = transcriber_of(event.session) or self._transcriber
         else:
             self._went_on(event, kind, len(data))
 
@@ -312,10 +318,15 @@ class Turns:
     def _transcribed(self, data: bytes) -> None:
         """What a client said was written down, by another model: a row of its own."""
         grant = self._turn_grant(BodyFields(model=self._model), b"")
+        if self._transcriber is not None:
+            # The key's scope is asked about the session's model; the price is that of who did the work.
+            grant = grant.of(grant.request, self._transcriber)
         started_us = time.time_ns() // 1000
         metering = self._meter.begin(grant, self._new_request_id(), time.perf_counter(), started_us, None, 0)
         metering.status, metering.sent, metering.response_bytes = 200, True, len(data)
         metering.tally = _new_tally(0)
+        # The event has figures and no name.
+        metering.tally.model = self._transcriber
         metering.tally.feed(data)
         metering.settle(Outcome.COMPLETED)
 

@@ -90,6 +90,46 @@ async def test_a_transcription_is_a_row_of_its_own(stage: Stage, tenant: Tenant)
     asked = [{"type": "input_audio_buffer.commit"}]
     (row,) = await played(stage, tenant, "/v1/realtime?model=m", asked, [TRANSCRIBED])
     assert (row["input_tokens"], row["output_tokens"], row["usage_complete"]) == (40, 6, True)
+    assert (row["model_asked"], row["model_answered"]) == ("m", None)
+
+
+WHISPER = {"model": "whisper-1"}
+
+
+@pytest.mark.parametrize(
+    "sessions",
+    [
+        [{"audio": {"input": {"transcription": WHISPER}}}],
+        [{"input_audio_transcription": WHISPER}],
+        [
+            {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}},
+            {"audio": {"input": {"transcription": WHISPER}}},
+        ],
+        # Switched off, left out, or told in a way that nobody knows.
+        [
+            {"input_audio_transcription": WHISPER},
+            {"audio": {"input": {"transcription": None}}},
+            {"audio": None},
+        ],
+        [
+            {"input_audio_transcription": WHISPER},
+            {"model": "m"},
+            {"audio": [1], "input_audio_transcription": 7},
+        ],
+    ],
+)
+async def test_a_transcription_costs_what_its_own_model_does(
+    sessions: list[dict[str, Any]], stage: Stage, tenant: Tenant
+) -> None:
+    asked = [{"type": "input_audio_buffer.commit"}]
+    kinds = ["session.created", *["session.updated"] * len(sessions)]
+    told = [
+        *({"type": kind, "session": session} for kind, session in zip(kinds, sessions, strict=False)),
+        {**TRANSCRIBED, "usage": {"type": "duration", "seconds": 60}},
+    ]
+    (row,) = await played(stage, tenant, "/v1/realtime?model=gpt-realtime", asked, told)
+    assert (row["model_asked"], row["model_answered"]) == ("gpt-realtime", "whisper-1")
+    assert row["cost_picodollars"] == row["charged_picodollars"] == 6_000_000_000
 
 
 async def test_a_response_that_was_cut_counts_the_conversation_so_far(stage: Stage, tenant: Tenant) -> None:
