@@ -37,8 +37,9 @@ Around the stages:
   of the former a worker holds.
 - The way down: `exchange` moves an answer by events; `left_alone` ends one that no task waits for; `rewrite`
   changes the few that must be changed (`body_fields` are what is read of a request's body, `named_once`
-  refuses what tells them twice, and `other_models` finds the models that stand elsewhere in it); `ending`
-  says what each failure means to the client and to the record, and `refusal` how it is told.
+  refuses what tells them twice, `other_models` finds the models that stand elsewhere in it, and `form` the
+  one that a form names); `ending` says what each failure means to the client and to the record, and `refusal`
+  how it is told.
 - WebSockets, which leave the pipeline after `api_request`: `websocket`.
 - What is tried again: `tries` goes from a grant to an answer's head, over its `targets`, by the rules of
   `retry`, past whom a `breaker` leaves alone; `members` changes the model's name in a body where a route says

@@ -103,6 +103,7 @@ class Admission:
             return 0, 0
         fields = request.fields
         choices = 1 if fields.n is None else answers(fields.n)
+        model = grant.model
         if request.json and request.buffered:
             several = fields.fallbacks is not None
             given = estimate_input(request.body, by_reference=request.by_reference or several)
@@ -116,10 +117,14 @@ class Admission:
             if several or given.advised:
                 return self._need_of_several(grant, given, choices, started_us)
         else:
-            told = request.content_length
+            told = len(request.body) if request.buffered else request.content_length
             given = estimate_upload(told if told >= 0 else _UPLOAD_BYTES_UNTOLD)
+            if request.boundary:
+                # Whatever its model: how long a recording is its bytes do not say, and where the answer tells
+                # no figures, as one of plain text, they are charged as those of a model that nobody knows.
+                model = None
         most = self._output_tokens_max(grant)
-        return self._need_of_model(grant, grant.model, given, most, choices, started_us)
+        return self._need_of_model(grant, model, given, most, choices, started_us)
 
     def _need_of_model(
         self,

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.body_fields import BodyFields, Lenient
+from gateway.form import boundary_of, model_of
 from gateway.limits import Limits
 from gateway.operations import Operation, Operations, PathOperations
 from gateway.provider import Provider
@@ -56,6 +57,7 @@ class APIRequest:
         "answered_here",
         "bearer",
         "body",
+        "boundary",
         "buffered",
         "content_length",
         "dialect",
@@ -92,6 +94,8 @@ class APIRequest:
         self.content_length = _NO_LENGTH
         self.json = True
         """The body is JSON, as far as its content type says."""
+        self.boundary = b""
+        """The body is a form, as far as that says, and this stands between its parts."""
         self.expects_continue = False
         self.buffered = False
         """The body is read whole before it goes up: its fields matter, or it is small and here already."""
@@ -129,6 +133,7 @@ class APIRequest:
         # Only whether there is one still matters.
         copy.content_length = self.content_length
         copy.json = self.json
+        copy.boundary = self.boundary
         copy.buffered = True
         return copy
 
@@ -306,8 +311,11 @@ def read_head(request: APIRequest, limits: Limits) -> None:
     if dropped:
         _drop_named(request, dropped)
     _refuse_misplaced_key(request)
-    request.json = not content_type or b"json" in content_type.lower()
-    request.buffered = inbound.complete or (request.operation.names_model and request.json)
+    request.boundary = boundary_of(content_type, request.lines)
+    request.json = not request.boundary and (not content_type or b"json" in content_type.lower())
+    # A form that is larger, or whose length is not told, streams.
+    form = bool(request.boundary) and 0 <= request.content_length <= limits.body_bytes_max
+    request.buffered = inbound.complete or (request.operation.names_model and (request.json or form))
     bytes_max = limits.body_bytes_max if request.buffered else limits.upload_bytes_max
     if request.content_length > bytes_max or inbound.body_bytes > bytes_max:
         raise Refusal(Kind.TOO_LARGE, f"The request body is larger than {bytes_max} bytes.", close=True)
@@ -375,6 +383,8 @@ def read_fields(request: APIRequest, body: bytes) -> BodyFields:
     """The fields Karta needs of the body of `request`. An empty one has none; a malformed one is refused."""
     if not request.operation.names_model or not body:
         return NO_FIELDS
+    if request.boundary:
+        return BodyFields(model=model_of(body, request.boundary))
     try:
         return _fields_decoder.decode(body)
     except _UNREADABLE:

@@ -228,7 +228,7 @@ class Pipeline:
         if caller.scope is not None:
             check_standing(caller, now)
             caller.scope.check(request.operation, request.inbound, connection.address, self._trusted_proxies)
-        if caller.routes is not None and request.model is not None:
+        if caller.routes is not None and request.model is not None and not request.boundary:
             route = caller.routes.get(request.model)
             if route is not None:
                 return authorize_route(caller, request, route, self._upstreams, now), True

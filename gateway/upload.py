@@ -1,4 +1,4 @@
-"""Requests whose body streams through: multipart uploads, audio, anything too large to hold.
+"""Requests whose body streams through: files to be kept, and forms too large to hold.
 
 Two things happen at once: pieces go up as they come (the next read waits for the write, so a slow provider
 slows the client), and the answer is listened for, because a provider may refuse long before the end. An

@@ -93,6 +93,30 @@ async def test_a_completion_may_bring_an_answer_for_each_prompt(
         await until_agreed(gateway, limit, settled=0, reserved=1_000 + len(body) // 2 + 10 * answers)
 
 
+@pytest.mark.parametrize("model", ["whisper-1", "gpt-4o-transcribe", "nobody-knows"])
+async def test_for_a_form_its_bytes_are_set_apart_whatever_its_model(
+    model: str, stage: Stage, own_tenant: Tenant, admin: Database
+) -> None:
+    """How long a recording is they do not say, and where the answer tells no figures they are charged."""
+    limit = await limit_tenant(admin, own_tenant, LimitKind.MONEY, 10**16, model=model)
+    part = b'--b1\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    form = "multipart/form-data; boundary=b1"
+    reserved = 0
+    async with (
+        stage(silent, of=own_tenant) as (gateway, _),
+        gateway.client() as first,
+        gateway.client() as second,
+    ):
+        # The second by a head that is known, and of another length.
+        for client, size in ((first, 100), (second, 5000)):
+            body = part % (b"model", model.encode()) + part % (b"file", b"x" * size) + b"--b1--"
+            await client.send(
+                post(own_tenant.token, body, path="/v1/audio/transcriptions", content_type=form)
+            )
+            reserved += (1_000 + len(body) // 2 + 32_000) * UNKNOWN_RATE
+            await until_agreed(gateway, limit, settled=0, reserved=reserved)
+
+
 async def test_each_of_several_inputs_has_a_window_of_its_own(
     stage: Stage, own_tenant: Tenant, admin: Database
 ) -> None:

@@ -244,7 +244,8 @@ SMALL = Limits(body_bytes_max=1000, upload_bytes_max=2000)
         (CHAT, ["content-type: application/vnd.x+JSON"], True),
         (CHAT, ["content-type: text/plain"], False),
         ("/v1/files", ["content-type: multipart/form-data; boundary=x"], False),
-        ("/v1/audio/transcriptions", ["content-type: multipart/form-data; boundary=x"], False),
+        ("/v1/audio/transcriptions", ["content-type: multipart/form-data; boundary=x"], True),
+        ("/v1/audio/transcriptions", ["content-type: multipart/form-data"], False),
         ("/v1/vector_stores", [JSON], False),
     ],
 )
@@ -355,6 +356,38 @@ def test_a_body_that_is_not_json_by_its_type_is_the_provider_s_business() -> Non
     body = b"--x\r\ncontent-disposition: form-data\r\n\r\nmodel\r\n--x--"
     found = request("POST", "/v1/audio/transcriptions", "content-type: multipart/form-data", body=body)
     assert (found.body, found.model) == (body, None)
+
+
+def test_a_form_says_for_which_model_it_is() -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nm\r\n'
+    target, form = "/v1/audio/transcriptions", "content-type: multipart/form-data; boundary=b"
+    found = request("POST", target, form, body=part + b"--b--")
+    assert (found.model, found.json, found.body) == ("m", False, part + b"--b--")
+    # Another with the same head.
+    assert read_fields(found.without_body(), part * 2 + b"--b--").model is None
+    assert read_fields(found.again(b"", found.fields), part + b"--b--").model == "m"
+    for lines, body in (
+        ([form], part * 2 + b"--b--"),
+        ([form], b'{"model":"m"}'),
+        ([form, "content-encoding: br"], part + b"--b--"),
+        ([form[:-11]], part + b"--b--"),
+    ):
+        assert request("POST", target, *lines, body=body).model is None
+    assert request("POST", "/v1/files", form, body=part + b"--b--").model is None
+
+
+@pytest.mark.parametrize(
+    ("framing", "buffered"),
+    [
+        ("Content-Length: 1000", True),
+        ("Content-Length: 1001", False),
+        ("Content-Length: 2000", False),
+        ("Transfer-Encoding: chunked", False),
+    ],
+)
+def test_a_form_that_is_larger_than_what_is_read_whole_streams(framing: str, buffered: bool) -> None:
+    lines = ("content-type: multipart/form-data; boundary=b", framing)
+    assert request("POST", "/v1/images/edits", *lines, limits=SMALL).buffered is buffered
 
 
 @pytest.mark.parametrize("target", ["/v1/files", "/v1/vector_stores"])

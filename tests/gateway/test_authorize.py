@@ -237,6 +237,63 @@ async def test_a_scope_of_models_cannot_be_got_round(stage: Stage, own_tenant: T
         assert refused["error"]["code"] == "model_not_allowed"
 
 
+FORM = "multipart/form-data; boundary=b"
+PART = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n%s\r\n'
+# What looks like JSON in a recording is none.
+RECORDING = (
+    b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n\r\n'
+    rb'{"model":"x","model":"y","models":["z"],"tools":7,"\u0000"'
+    b"\r\n"
+)
+FORMS = {
+    "its own": (RECORDING + PART % b"whisper-1" + b"--b--", 200),
+    "another": (RECORDING + PART % b"dear" + b"--b--", 403),
+    "none": (RECORDING + b"--b--", 403),
+    "two": (PART % b"whisper-1" + RECORDING + PART % b"dear" + b"--b--", 403),
+    "one twice": (PART % b"whisper-1" + RECORDING + PART % b"whisper-1" + b"--b--", 403),
+    "two to some": (PART % b"whisper-1" + (PART % b"dear").replace(b"\r", b"") + b"--b--", 403),
+    "a list": (PART % b"whisper-1" + (PART % b"dear").replace(b"model", b"model[]") + b"--b--", 403),
+    "JSON": (b'{"model":"whisper-1"}', 403),
+}
+
+
+async def test_a_scope_of_models_holds_for_forms(stage: Stage, own_tenant: Tenant) -> None:
+    async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
+        _, token = await mint_key(
+            gateway.db,
+            ACTOR,
+            org_id=own_tenant.org_id,
+            name="scoped",
+            mode=Mode.LIVE,
+            allowed_models=["whisper-1"],
+        )
+        await gateway.trust(token)
+        for path in ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits"):
+            for name, (body, status) in FORMS.items():
+                request = post(token, body, path=path, content_type=FORM)
+                assert (await gateway.ask(request)).status == status, name
+                # By the head that is known by now, and with a body that comes in two.
+                assert (await gateway.ask(request)).status == status, name
+                assert await status_of_two(gateway, request) == status, name
+            # Of one that streams nobody knows what is still to come.
+            assert await status_of_two(gateway, in_chunks(token, path, FORMS["its own"][0])) == 403
+        assert b"dear" not in provider.received
+
+
+async def status_of_two(gateway: RunningGateway, request: bytes) -> int:
+    async with gateway.client() as client:
+        await client.send(request[:-20])
+        await trio.sleep(0.02)
+        await client.send(request[-20:])
+        return (await client.read_answer()).status
+
+
+def in_chunks(token: str, path: str, body: bytes) -> bytes:
+    head = post(token, b"", path=path, content_type=FORM)
+    framed = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    return head.replace(b"content-length: 0", b"transfer-encoding: chunked") + framed
+
+
 async def test_a_shared_account_is_not_for_everybodys_files(stage: Stage, own_tenant: Tenant) -> None:
     async with stage(answering(ANSWER), of=own_tenant, platform_account_shared=True) as (gateway, provider):
         await poll(lambda: gateway.worker.snapshot.listening)

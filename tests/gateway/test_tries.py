@@ -125,6 +125,27 @@ async def test_a_routed_stream_is_asked_for_its_usage_and_freed_of_it(
         )
 
 
+async def test_a_form_is_not_routed(stage: Stage, own_tenant: Tenant) -> None:
+    """Its model goes up as it is, so what is charged is that, and not what a route makes of the name."""
+    body = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nsmart\r\n--b--'
+    handlers = {"openai": answering(CHAT_ANSWER), "vllm": answering(CHAT_ANSWER)}
+    async with providers(stage, handlers, of=own_tenant) as (gateway, found):
+        await route(gateway, own_tenant, "smart", to("vllm", "b"))
+        request = post(
+            own_tenant.token,
+            body,
+            path="/v1/audio/transcriptions",
+            content_type="multipart/form-data; boundary=b",
+        )
+        for _again in range(2):
+            answer = await gateway.ask(request)
+            assert (answer.status, "x-karta-route" in answer.headers) == (200, False)
+        rows = await gateway.settled(2)
+    assert [(row["model_asked"], row["provider"]) for row in rows] == [("smart", "openai")] * 2
+    assert found["openai"].received.count(body) == 2
+    assert found["vllm"].received == b""
+
+
 async def test_a_body_with_too_many_parts_to_be_renamed_is_refused(stage: Stage, own_tenant: Tenant) -> None:
     body = b'{"model":"smart","x":[' + b"[]," * STEPS_MAX + b"1]}"
     async with providers(stage, {"openai": answering(CHAT_ANSWER)}, of=own_tenant) as (gateway, found):

@@ -5,14 +5,19 @@ from __future__ import annotations
 
 import io
 import json
+import time
+from datetime import UTC, datetime
 from typing import Any
 
 import openai
 import pytest
 
+from storage.bridge import open_database
 from tests.sdk.clients import gpt, with_async_gpt
 from tests.sdk.compare import Side, Sides
 from tests.sdk.plain import plain, plain_async
+from tests.sdk.servers import Tenant
+from tests.support.postgres import run_in_own_trio
 
 # Parts of the API are on their way out; they still have to work.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -91,6 +96,27 @@ def test_a_call_of_the_asynchronous_client(sides: Sides, call: Any) -> None:
         return await plain_async(await call(client))
 
     sides.same(lambda side: with_async_gpt(side, use))
+
+
+def test_a_transcription_is_priced_by_its_model(sides: Sides, tenant_database: tuple[str, Tenant]) -> None:
+    began = datetime.now(UTC)
+    # Of a size that is not there at once with its head.
+    gpt(sides.karta).audio.transcriptions.create(model="whisper-1", file=file(LARGE))
+
+    async def rows() -> list[Any]:
+        async with open_database(tenant_database[0], role=None) as db:
+            return await db.fetch(
+                "SELECT * FROM usage WHERE model_asked = 'whisper-1' AND started_at >= $1 "
+                "AND endpoint = '/v1/audio/transcriptions'",
+                began,
+            )
+
+    deadline = time.monotonic() + 20
+    while not (found := run_in_own_trio(rows)):
+        assert time.monotonic() < deadline
+    (row,) = found
+    # Four seconds at 0.6 cents a minute.
+    assert row["cost_picodollars"] == row["charged_picodollars"] == 400_000_000
 
 
 def test_binary_content_comes_as_it_was_uploaded(sides: Sides) -> None:
