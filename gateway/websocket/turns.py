@@ -47,6 +47,8 @@ from storage.model import Outcome
 
 OPEN_MAX = 64
 """More responses at once than either API runs on one socket."""
+NAMES_MAX = 16
+"""Models that a realtime client may ask for in one session, one after the other."""
 ANSWERED_MAX = 256
 """Responses that a client may go on from: those told last."""
 
@@ -88,8 +90,12 @@ class Turns:
         self._new_request_id = new_request_id
         self._realtime = grant.request.operation.path == REALTIME.path
         self._model = grant.request.model
-        self._wished: tuple[str, str] | None = None
-        """Another one, as the client names it and as the provider does, who has not agreed yet."""
+        self._names: dict[str, str] = {}
+        """By the provider's names of models the client's, of each that it asked for."""
+        if self._model is not None:
+            self._names[grant.model or self._model] = self._model
+        self._wished: str | None = None
+        """What it asked for last, to which the provider has not said anything yet."""
         self._transcriber: str | None = None
         """The model by which the provider says it writes down what the client says."""
         self._output_tokens_max: int | float | str | Other | None = None
@@ -154,7 +160,10 @@ class Turns:
                 grant = self._turn_grant(BodyFields(model=model), b"")
                 if grant.model not in (None, model):
                     changed = renamed_within(message, "session", grant.model)
-                self._wished = model, grant.model or model
+                self._names[grant.model or model] = model
+                if len(self._names) > NAMES_MAX:
+                    raise Refusal(Kind.RATE_LIMITED, f"More than {NAMES_MAX} models in one session.")
+            self._wished = model
         told = settings.max_output_tokens or settings.max_response_output_tokens
         if told is not None:
             self._output_tokens_max = told
@@ -229,11 +238,14 @@ class Turns:
     def _take_model(self, kind: str, told: str | None) -> None:
         """What a session runs on is the provider's word: by a wish that it does not grant a client would have
         the one model at the price of another."""
-        if self._wished is not None and kind == "session.updated":
-            (name, target), self._wished = self._wished, None
-            if told is None or target in (told, _DATED.sub("", told)):
-                self._model = name
-        self._model = self._model or told
+        if kind == "session.updated":
+            # Of several that were asked for in a row each is told, and one that changes no model, too.
+            known = self._wished
+            if told is not None:
+                known = self._names.get(told) or self._names.get(_DATED.sub("", told))
+            self._model, self._wished = known or self._model, None
+        if self._model is None and told is not None:
+            self._model = self._names[told] = told
 
     def _find(self, response_id: str | None) -> _Turn | None:
         for turn in self._open:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.websocket.turns import OPEN_MAX
+from gateway.websocket.turns import NAMES_MAX, OPEN_MAX
 from tests.gateway.conftest import Stage, Tenant
 from tests.gateway.websocket.sides import COMPLETED, CREATED, DELTA, DONE, RESPONSES, accept, connected
 from tests.support.gateway import poll
@@ -190,6 +190,40 @@ async def test_a_session_s_model_is_what_the_provider_says(
     # It begins by itself, having heard somebody stop speaking.
     (row,) = await played(stage, tenant, "/v1/realtime" + path, asked, [told, CREATED, DONE])
     assert row["model_asked"] == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "told", "expected"),
+    [
+        (["a", "b"], ["a", "b"], "b"),
+        # One is refused, and one has come before its wish did.
+        (["a", "b"], ["b"], "b"),
+        (["a", "b"], ["first", "a", "b"], "b"),
+        (["a", "b"], ["a"], "a"),
+        (["a", "first"], ["a", "first"], "first"),
+        (["first", "a", "first"], ["first", "a"], "a"),
+        (["a"], ["first", "a-2026-01-31"], "a"),
+    ],
+)
+async def test_of_models_that_were_asked_for_in_a_row_the_one_told_last_runs(
+    asked: list[str], told: list[str], expected: str, stage: Stage, tenant: Tenant
+) -> None:
+    wishes = [{"type": "session.update", "session": {"model": name}} for name in asked]
+    updated = [{"type": "session.updated", "session": {"model": name}} for name in told]
+    (row,) = await played(stage, tenant, "/v1/realtime?model=first", wishes, [*updated, CREATED, DONE])
+    assert row["model_asked"] == expected
+
+
+async def test_no_more_than_a_bound_of_models_are_asked_for(stage: Stage, tenant: Tenant) -> None:
+    async def handler(line: Line) -> None:
+        await accept(line)
+        await line.wait_closed()
+
+    wishes = [{"type": "session.update", "session": {"model": f"m{n}"}} for n in range(NAMES_MAX)]
+    path = "/v1/realtime?model=first"
+    async with stage(handler) as (gateway, _), connected(gateway, tenant.token, path) as client:
+        await client.send(*wishes)
+        assert "16 models" in (await client.next())["error"]["message"]
 
 
 async def test_no_more_than_a_bound_run_at_once(stage: Stage, tenant: Tenant) -> None:
