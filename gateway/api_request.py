@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from gateway.body_fields import BodyFields, Lenient
+from gateway.body_fields import NO_FIELDS, BodyFields, read_unusual
 from gateway.form import boundary_of, model_of
 from gateway.limits import Limits
 from gateway.operations import Operation, Operations, PathOperations
@@ -44,9 +44,7 @@ _KEY_PREFIX: Final = b"kt_"
 _RESPONSES: Final = "/v1/responses"
 
 _fields_decoder: Final = msgspec.json.Decoder(BodyFields)
-_lenient: Final = Lenient(BodyFields)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-NO_FIELDS: Final = BodyFields()
 """Those of a body that has none, or is not looked into."""
 
 
@@ -388,23 +386,4 @@ def read_fields(request: APIRequest, body: bytes) -> BodyFields:
     try:
         return _fields_decoder.decode(body)
     except _UNREADABLE:
-        return _read_unusual(request, body)
-
-
-def _read_unusual(request: APIRequest, body: bytes) -> BodyFields:
-    """The same where a field has another type than the APIs name, or nothing can be read at all."""
-    try:
-        return _lenient.decode_unusual(body)
-    except msgspec.ValidationError:
-        if body.lstrip()[:1] == b"{":
-            # Nothing is demanded of the fields' types, so this is a number beyond all bounds: what it was
-            # meant to be nobody can tell, and two readers would tell it differently.
-            raise Refusal(Kind.MALFORMED, "A number in the request body is out of range.") from None
-        # JSON, but not an object: the provider has its own words for that.
-        return NO_FIELDS
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        if not request.json:
-            return NO_FIELDS
-        raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
-    except RecursionError:
-        raise Refusal(Kind.MALFORMED, "The request body is nested too deeply.") from None
+        return read_unusual(body, json=request.json)

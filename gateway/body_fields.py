@@ -10,9 +10,11 @@ types that the APIs name, which nearly always fit; where they do not, field by f
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+
+from gateway.refusal import Kind, Refusal
 
 
 class Other(msgspec.Struct, gc=False):
@@ -80,3 +82,27 @@ def _of_type(value: msgspec.Raw, kind: Any) -> object:
             # Or it is a number that nothing can hold.
             msgspec.json.decode(value)
         return Other()
+
+
+NO_FIELDS: Final = BodyFields()
+_lenient: Final = Lenient(BodyFields)
+
+
+def read_unusual(body: bytes, *, json: bool) -> BodyFields:
+    """What has other types than the APIs name, or cannot be read at all. Raises `Refusal` where it should be
+    JSON (`json`)."""
+    try:
+        return _lenient.decode_unusual(body)
+    except msgspec.ValidationError:
+        if body.lstrip()[:1] == b"{":
+            # Nothing is demanded of the fields' types, so this is a number beyond all bounds: what it was
+            # meant to be nobody can tell, and two readers would tell it differently.
+            raise Refusal(Kind.MALFORMED, "A number in the request body is out of range.") from None
+        # JSON, but not an object: the provider has its own words for that.
+        return NO_FIELDS
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        if not json:
+            return NO_FIELDS
+        raise Refusal(Kind.MALFORMED, "The request body is not valid JSON.") from None
+    except RecursionError:
+        raise Refusal(Kind.MALFORMED, "The request body is nested too deeply.") from None

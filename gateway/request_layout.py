@@ -15,7 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.api_request import NO_FIELDS, APIRequest
+from gateway.api_request import APIRequest
+from gateway.body_fields import NO_FIELDS
 from gateway.request_head import Field, decide
 
 STARTS_MAX: Final = 256
