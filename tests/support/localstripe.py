@@ -202,7 +202,7 @@ class Desk:
             "subscription": None,
             "success_url": form["success_url"],
             "quantity": form.get("line_items[0][quantity]"),
-            "expires_at": int(form["expires_at"]),
+            "expires_at": int(form["expires_at"]) if "expires_at" in form else None,
             "url": f"{self.origin}/c/pay/cs_test_{number}",
         }
         self.sessions[str(session["id"])] = session
