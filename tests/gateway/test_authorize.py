@@ -211,17 +211,18 @@ UNNAMED = (
 )
 
 
+async def mint_scoped(gateway: RunningGateway, tenant: Tenant, model: str) -> str:
+    """A key for that model, known to the gateway."""
+    _, token = await mint_key(
+        gateway.db, ACTOR, org_id=tenant.org_id, name="scoped", mode=Mode.LIVE, allowed_models=[model]
+    )
+    await gateway.trust(token)
+    return token
+
+
 async def test_a_scope_of_models_cannot_be_got_round(stage: Stage, own_tenant: Tenant) -> None:
     async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
-        _, token = await mint_key(
-            gateway.db,
-            ACTOR,
-            org_id=own_tenant.org_id,
-            name="scoped",
-            mode=Mode.LIVE,
-            allowed_models=["claude-test"],
-        )
-        await gateway.trust(token)
+        token = await mint_scoped(gateway, own_tenant, "claude-test")
         for name, (body, status) in SCOPED.items():
             answer = await gateway.ask(post(token, body))
             assert answer.status == status, name
@@ -259,15 +260,7 @@ FORMS = {
 
 async def test_a_scope_of_models_holds_for_forms(stage: Stage, own_tenant: Tenant) -> None:
     async with stage(answering(ANSWER), of=own_tenant) as (gateway, provider):
-        _, token = await mint_key(
-            gateway.db,
-            ACTOR,
-            org_id=own_tenant.org_id,
-            name="scoped",
-            mode=Mode.LIVE,
-            allowed_models=["whisper-1"],
-        )
-        await gateway.trust(token)
+        token = await mint_scoped(gateway, own_tenant, "whisper-1")
         for path in ("/v1/audio/transcriptions", "/v1/audio/translations", "/v1/images/edits"):
             for name, (body, status) in FORMS.items():
                 request = post(token, body, path=path, content_type=FORM)
