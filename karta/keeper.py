@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -29,11 +30,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--hold", type=int, action="append", default=[], help="descriptor to hand on")
     parser.add_argument("program", nargs="+")
     given = parser.parse_args(arguments)
-    told_to_stop = threading.Event()
+    signalled, write_end = os.pipe()
+    os.set_blocking(write_end, False)
     # Dying of a signal, the keeper would leave the program behind. These are handlers, not SIG_IGN, because
-    # ignored signals are inherited by the program.
+    # ignored signals are inherited by the program. They do nothing: the byte in the pipe tells, since Python
+    # runs a handler after `program.wait` when its signal comes just before that call.
+    signal.set_wakeup_fd(write_end)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: told_to_stop.set())
+        signal.signal(number, lambda *_: None)
     program = subprocess.Popen(  # noqa: S603 (only `karta up` calls this, with PostgreSQL's own path)
         given.program,
         stdin=subprocess.DEVNULL,
@@ -43,20 +47,14 @@ def main(arguments: list[str]) -> int:
         extra_groups=None if given.user is None else [],
         pass_fds=given.hold,
     )
-    threading.Thread(target=_watch_stdin, args=(told_to_stop,), daemon=True).start()
-    threading.Thread(target=_stop_when_told, args=(told_to_stop, program), daemon=True).start()
+    threading.Thread(target=_stop_when_told, args=(signalled, program), daemon=True).start()
     code = program.wait()
     return code if code >= 0 else 128 - code
 
 
-def _watch_stdin(told_to_stop: threading.Event) -> None:
-    while os.read(0, 4096):
+def _stop_when_told(signalled: int, program: subprocess.Popen[bytes]) -> None:
+    while signalled not in select.select([0, signalled], [], [])[0] and os.read(0, 4096):
         pass
-    told_to_stop.set()
-
-
-def _stop_when_told(told_to_stop: threading.Event, program: subprocess.Popen[bytes]) -> None:
-    told_to_stop.wait()
     for number, seconds in STEPS:
         program.send_signal(number)
         try:

@@ -25,7 +25,7 @@ line = socket.socket(fileno=int(sys.argv[1]))
 line.recv(65536)
 """
 SERVES = PREAMBLE + "line.send(_encoder.encode(Serving()))\n"
-LIVES = SERVES + "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\nsignal.pause()\n"
+LIVES = SERVES + "signal.pause()\n"
 DIES = SERVES + "sys.exit(3)\n"
 NEVER_SERVES = PREAMBLE + "signal.pause()\n"
 

@@ -7,15 +7,16 @@ import sys
 
 from karta.lifeline import EXIT_ORPHANED
 
-OBEDIENT = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7))"
-STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+OBEDIENT = "signal.sigwait(held); raise SystemExit(7)"
+STUBBORN = "while True: signal.pause()"
 
 
 def start(behaviour: str) -> subprocess.Popen[str]:
+    # Held back by all threads until one waits for it: a wait misses a handler's that comes just before it.
     code = (
-        f"{behaviour}\nimport threading\nfrom karta import lifeline\n"
-        "lifeline.hold(grace_seconds=0.2)\nprint('ready', flush=True)\n"
-        "while True: threading.Event().wait(60)"
+        "import signal\nheld = [signal.SIGTERM]\nsignal.pthread_sigmask(signal.SIG_BLOCK, held)\n"
+        "from karta import lifeline\nlifeline.hold(grace_seconds=0.2)\nprint('ready', flush=True)\n"
+        f"{behaviour}"
     )
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -38,12 +38,11 @@ assert base_url == os.environ["KARTA_PROVIDER_OPENAI_BASE_URL"]
 gateway = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "gateway", "--json"])
 other = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()", "admin"])
 print(json.dumps({{"argv": sys.argv[1:], "cpus": sorted(os.sched_getaffinity(0))}}), file=record, flush=True)
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+# Held back until it is waited for: `signal.pause` misses one that comes just before it.
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
 print(json.dumps({announcement!r}), flush=True)
-try:
-    signal.pause()
-finally:
-    gateway.wait(), other.wait()
+signal.sigwait([signal.SIGTERM])
+gateway.wait(), other.wait()
 """
 ANNOUNCEMENT = {"gateway_url": "http://127.0.0.1:1", "api_key": "kt_live_x", "org_id": "org-1"}
 
