@@ -6,9 +6,13 @@ import time
 
 import trio
 
-from storage.deadlines import LOST_HOST_SECONDS_MAX
 from storage.model import LimitKind, Period
-from tests.reach.hosts.scenarios import HEALED_SECONDS_MAX, SLACK_SECONDS, SLOW_KILOBITS
+from tests.reach.hosts.scenarios import (
+    FORGOTTEN_SECONDS_MAX,
+    HEALED_SECONDS_MAX,
+    SLACK_SECONDS,
+    SLOW_KILOBITS,
+)
 from tests.reach.hosts.site import GATEWAYS
 from tests.reach.hosts.stage import ANSWER_PICODOLLARS, Stage
 from tests.reach.hosts.traffic import Asked, tally, until
@@ -93,7 +97,7 @@ async def trouble(stage: Stage) -> None:
     async def forgotten() -> bool:
         return await stage.sessions_of("b") == 0
 
-    gone = await until(forgotten, LOST_HOST_SECONDS_MAX + SLACK_SECONDS)
+    gone = await until(forgotten, FORGOTTEN_SECONDS_MAX)
     stage.tell("s until the database has forgotten a lost host", gone)
     await stage.site.start_gateway("b")
     await trio.sleep(2)
@@ -120,7 +124,7 @@ async def a_lost_host_leaves_a_lock(stage: Stage) -> None:
         async def forgotten() -> bool:
             return await stage.sessions_of("b") == 0
 
-        gone = await until(forgotten, LOST_HOST_SECONDS_MAX + SLACK_SECONDS)
+        gone = await until(forgotten, FORGOTTEN_SECONDS_MAX)
         stage.tell("s until the lock is gone", gone)
         began = time.time()
         await stage.until_served("a", "shared", SLACK_SECONDS)

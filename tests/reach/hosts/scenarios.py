@@ -7,7 +7,7 @@ import time
 
 import trio
 
-from storage.deadlines import LOST_HOST_SECONDS_MAX, QUERY_SECONDS_MAX
+from storage.deadlines import LOST_HOST_SECONDS_MAX, QUERY_SECONDS_MAX, STATEMENT_SECONDS_MAX
 from tests.reach.hosts.site import GATEWAYS, KEY_STALE_SECONDS
 from tests.reach.hosts.stage import Stage
 from tests.reach.hosts.traffic import Asked, tally, until
@@ -20,6 +20,9 @@ SLOW_KILOBITS = 128
 """A second, of what cables become when they are slow."""
 SLACK_SECONDS = 10.0
 """For figures that are sums of time limits: this machine may be busy."""
+FORGOTTEN_SECONDS_MAX = STATEMENT_SECONDS_MAX + LOST_HOST_SECONDS_MAX + SLACK_SECONDS
+"""Until the database has ended a lost host's sessions. One whose statement waits for a lock says so when it
+gives up, and the kernel counts from when it first sends that again: by slow cables some seconds later."""
 FRESH_SECONDS = 60.0
 """How old the last sight of the database may be before a gateway says that it is not ready."""
 REFRESH_SECONDS = 20.0
@@ -129,7 +132,7 @@ async def half_open(stage: Stage) -> None:
 
         stage.tell(
             "s until the database has ended its sessions",
-            await until(forgotten, LOST_HOST_SECONDS_MAX + SLACK_SECONDS),
+            await until(forgotten, FORGOTTEN_SECONDS_MAX),
         )
         assert waiting, "the gateway still waits"
         stage.tell("s from the cut to the answer of who waited", waiting[0].ended - cut)
