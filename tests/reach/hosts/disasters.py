@@ -127,7 +127,7 @@ async def a_lost_host_leaves_a_lock(stage: Stage) -> None:
         gone = await until(forgotten, FORGOTTEN_SECONDS_MAX)
         stage.tell("s until the lock is gone", gone)
         began = time.time()
-        await stage.until_served("a", "shared", SLACK_SECONDS)
+        await stage.traffic.until_served("a", "shared", SLACK_SECONDS)
         stage.tell("s from there to the limited key served", time.time() - began)
         nursery.cancel_scope.cancel()
     stage.tell("meanwhile", tally(ended(stage, lost, "a")))
@@ -176,7 +176,7 @@ async def the_database_host_is_lost(stage: Stage) -> None:
         await stage.site.start_database()
         healed = time.time()
         for host in GATEWAYS:
-            await stage.until_served(host, "newcomer", HEALED_SECONDS_MAX + SLACK_SECONDS)
+            await stage.traffic.until_served(host, "newcomer", HEALED_SECONDS_MAX + SLACK_SECONDS)
         stage.tell("s from its return to new keys served at both", time.time() - healed)
         assert time.time() - healed <= HEALED_SECONDS_MAX + 1
         await trio.sleep(1)

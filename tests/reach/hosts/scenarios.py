@@ -148,7 +148,7 @@ async def half_open(stage: Stage) -> None:
             "s from healing to ready", await stage.until_ready("a", HEALED_SECONDS_MAX + SLACK_SECONDS)
         )
         assert time.time() - healed <= HEALED_SECONDS_MAX + 1
-        await stage.until_served("a", "unseen", HEALED_SECONDS_MAX)
+        await stage.traffic.until_served("a", "unseen", HEALED_SECONDS_MAX)
         stage.tell("s from healing to new keys served", time.time() - healed)
         asked = await hammer(stage, "doomed-silently", ("a",), 1.0)
         assert_refused(asked)
@@ -209,7 +209,7 @@ async def the_admin_host_is_lost(stage: Stage) -> None:
     began = time.time()
     await hammer(stage, "plain", GATEWAYS, 2.0)
     for host in GATEWAYS:
-        await stage.until_served(host, "late", SLACK_SECONDS)
+        await stage.traffic.until_served(host, "late", SLACK_SECONDS)
     asked = stage.traffic.since(began)
     stage.tell("meanwhile", tally(asked))
     assert {one.status for one in asked} == {200}, tally(asked)

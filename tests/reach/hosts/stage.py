@@ -102,14 +102,6 @@ class Stage:
 
         return await until(ready, seconds_max)
 
-    async def until_served(self, host: str, key: str, seconds_max: float) -> float:
-        """Until a key is accepted there."""
-
-        async def served() -> bool:
-            return (await self.traffic.ask(host, key)).accepted
-
-        return await until(served, seconds_max)
-
     def tell(self, what: str, value: object) -> None:
         text = f"{value:.2f}" if isinstance(value, float) else str(value)
         self.figures.append(Figure(self.scenario, what, text))

@@ -25,6 +25,7 @@ from tests.support.requests import post
 CONNECT_SECONDS_MAX = 2.0
 PATIENCE_SECONDS = 30.0
 """Above all that a gateway may take to say no."""
+WARM_SECONDS_MAX = 10.0
 OUTPUT_TOKENS_MAX = 40
 STREAM_PACE_MS = 50
 _SAID = [{"role": "user", "content": "hello"}]
@@ -86,11 +87,20 @@ class Traffic:
         return asked
 
     async def warm(self, key: str, *hosts: str) -> None:
-        """Every worker there knows the key: the kernel chooses which a connection goes to."""
+        """Every worker there knows the key: the kernel chooses which a connection goes to. Behind the usage
+        rows on a slow cable a look at the database may take longer than a request waits, and is asked for
+        again."""
         for host in hosts:
             for _ in range(12):
-                asked = await self.ask(host, key)
-                assert asked.accepted, asked
+                await self.until_served(host, key, WARM_SECONDS_MAX)
+
+    async def until_served(self, host: str, key: str, seconds_max: float) -> float:
+        """Until a key is accepted there."""
+
+        async def served() -> bool:
+            return (await self.ask(host, key)).accepted
+
+        return await until(served, seconds_max)
 
     async def load(self, host: str, key: str, pause: float = 0.0) -> None:
         """One client, until cancelled: twenty requests on each connection, every fourth of them a stream."""
