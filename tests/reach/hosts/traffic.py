@@ -25,7 +25,6 @@ from tests.support.requests import post
 CONNECT_SECONDS_MAX = 2.0
 PATIENCE_SECONDS = 30.0
 """Above all that a gateway may take to say no."""
-WARM_SECONDS_MAX = 10.0
 OUTPUT_TOKENS_MAX = 40
 STREAM_PACE_MS = 50
 _SAID = [{"role": "user", "content": "hello"}]
@@ -86,13 +85,13 @@ class Traffic:
                 await _exchange(client, asked, request)
         return asked
 
-    async def warm(self, key: str, *hosts: str) -> None:
-        """Every worker there knows the key: the kernel chooses which a connection goes to. Behind the usage
-        rows on a slow cable a look at the database may take longer than a request waits, and is asked for
-        again."""
+    async def warm(self, key: str, *hosts: str, seconds_max: float = 0) -> None:
+        """Every worker there knows the key: the kernel chooses which a connection goes to. It is accepted at
+        once, or within `seconds_max`: behind the usage rows on a slow cable a look at the database may take
+        longer than a request waits."""
         for host in hosts:
             for _ in range(12):
-                await self.until_served(host, key, WARM_SECONDS_MAX)
+                await self.until_served(host, key, seconds_max)
 
     async def until_served(self, host: str, key: str, seconds_max: float) -> float:
         """Until a key is accepted there."""
